@@ -1,0 +1,9 @@
+#!/bin/sh
+# Records every golden again: sh scripts/golden/record.sh [PYTHON]
+set -e
+python="$(command -v "${1:-python3}")"
+case "$python" in /*) ;; *) python="$PWD/$python" ;; esac
+cd "$(dirname "$0")"
+for script in models adapters matching; do
+  PYTHONHASHSEED=0 "$python" "$script.py"
+done
