@@ -1,0 +1,16 @@
+import { FormatError } from '../errors.js';
+
+/** One record of a data file, with the place it came from for error messages (`notes.jsonl:17`). */
+export interface Row {
+  readonly value: Readonly<Record<string, unknown>>;
+  readonly where: string;
+}
+
+/** `value` as the record of a row; anything but an object is an error at `where`. */
+export function toRow(value: unknown, where: string): Row {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    const got = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`;
+    throw new FormatError(`${where}: a row must be an object; got ${got}`);
+  }
+  return { value: value as Record<string, unknown>, where };
+}

@@ -1,0 +1,62 @@
+import { z } from 'zod';
+
+export const kDtypes = ['f32', 'bf16', 'f16'] as const;
+export const kSchedules = ['constant', 'linear', 'cosine'] as const;
+export const kOptimizers = ['adamw', 'sgd'] as const;
+
+const positiveInt = z.int().positive();
+const fraction = z.number().min(0).lt(1);
+
+/** Which rows: a file and the fields that make an example (see `ExampleFields`). */
+export const sourceSchema = z.strictObject({
+  path: z.string().min(1),
+  field: z.string().min(1).optional(),
+  messages: z.string().min(1).optional(),
+  prompt: z.string().min(1).optional(),
+  completion: z.string().min(1).optional(),
+  labels: z.array(z.string()).min(1).optional(),
+  separator: z.string().optional(),
+});
+
+/** How a run trains; the same keys as `training` of `train()`. */
+export const trainingSchema = z.strictObject({
+  /** Optimizer steps of the whole run. */
+  steps: positiveInt.default(100),
+  /** Rows of one forward pass. */
+  batch: positiveInt.default(8),
+  /** Forward passes of one optimizer step: a step trains on batch x accumulate rows. */
+  accumulate: positiveInt.default(1),
+  /** Rows are cut to this many tokens. Default: 512, or the model's context where that is shorter. */
+  sequence: z.int().min(2).optional(),
+  packing: z.boolean().default(false),
+  shuffle: z.boolean().default(true),
+  optimizer: z.enum(kOptimizers).default('adamw'),
+  learningRate: z.number().positive().default(2e-4),
+  schedule: z.enum(kSchedules).default('cosine'),
+  /** Steps over which the learning rate rises from 0. */
+  warmup: z.int().min(0).default(0),
+  weightDecay: z.number().min(0).default(0),
+  betas: z.tuple([fraction, fraction]).default([0.9, 0.999]),
+  /** Largest global gradient norm; 0 turns clipping off. */
+  clip: z.number().min(0).default(1),
+  seed: z.int().min(0).default(1),
+  /** Evaluate every so many steps and at the end (with `data.eval`); 0: only at the end. */
+  evalEvery: z.int().min(0).default(100),
+  /** Save a checkpoint every so many steps and at the end (with an output folder); 0: only at the end. */
+  saveEvery: z.int().min(0).default(100),
+  /** Checkpoints kept: the newest so many. */
+  keep: positiveInt.default(2),
+  /** What to do with a row that holds nothing to learn. */
+  emptyRows: z.enum(['error', 'skip']).default('error'),
+});
+
+export const recipeSchema = z.strictObject({
+  model: z.string().min(1),
+  dtype: z.enum(kDtypes).optional(),
+  device: z.string().optional(),
+  /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
+  adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
+  data: z.strictObject({ train: sourceSchema, eval: sourceSchema.optional() }),
+  training: trainingSchema.prefault({}),
+  out: z.string().min(1).optional(),
+});

@@ -1,0 +1,62 @@
+import test from 'ava';
+import { collate, encodeExample, loadDataset, type TextTokenizer } from 'lorikeet/data';
+
+/** One token a character, `<s>` = 1 in front, end token 2. */
+const tokenizer: TextTokenizer = {
+  encode: (text, { addSpecialTokens = true } = {}) => [...(addSpecialTokens ? [1] : []), ...Array.from(text, (c) => c.codePointAt(0) ?? 0)],
+  endTokenId: 2,
+  applyChatTemplate: (messages, { addGenerationPrompt }) =>
+    messages.map(({ role, content }) => `[${role[0]}]${content};`).join('') + (addGenerationPrompt ? '[a]' : ''),
+};
+const code = (text: string) => Array.from(text, (c) => c.charCodeAt(0));
+const where = 'f:1';
+
+test('a text gets the special tokens of the tokenizer and nothing after it', async (t) => {
+  const { ids, learnt } = await encodeExample({ kind: 'text', text: 'abc', where }, tokenizer, 10);
+  t.deepEqual([...ids], [1, ...code('abc')]);
+  t.deepEqual([...learnt], [0, 1, 1, 1]);
+});
+
+test('a completion ends with the end token, and only it is learnt', async (t) => {
+  const { ids, learnt } = await encodeExample({ kind: 'completion', prompt: 'ab', completion: 'c', where }, tokenizer, 10);
+  t.deepEqual([...ids], [1, ...code('abc'), 2]);
+  t.deepEqual([...learnt], [0, 0, 0, 1, 1]);
+});
+
+test('of a conversation the assistant turns with their ends are learnt', async (t) => {
+  const messages = [
+    { role: 'user', content: 'u' },
+    { role: 'assistant', content: 'xy' },
+    { role: 'user', content: 'v' },
+    { role: 'assistant', content: 'z' },
+  ];
+  const { ids, learnt } = await encodeExample({ kind: 'chat', messages, where }, tokenizer, 100);
+  t.is(String.fromCharCode(...ids), '[u]u;[a]xy;[u]v;[a]z;');
+  t.is(String.fromCharCode(...ids.filter((_, index) => learnt[index] === 1)), 'xy;z;');
+});
+
+test('sequences are cut', async (t) => {
+  const { ids, learnt } = await encodeExample({ kind: 'text', text: 'abcdef', where }, tokenizer, 4);
+  t.deepEqual([...ids], [1, ...code('abc')]);
+  t.is(learnt.length, 4);
+});
+
+test('a batch is padded on the right and padding has no target', async (t) => {
+  const rows = await Promise.all(['abc', 'a'].map((text) => encodeExample({ kind: 'text', text, where }, tokenizer, 10)));
+  const batch = collate(rows);
+  t.deepEqual(batch.shape, [2, 3]);
+  t.deepEqual([...batch.ids].map(Number), [1, 97, 98, 1, 97, 0]);
+  t.deepEqual([...batch.targets].map(Number), [97, 98, 99, 97, -100, -100]);
+  t.deepEqual(batch.lengths, [3, 2]);
+  t.is(batch.targetCount, 4);
+});
+
+test('rows with nothing to learn are errors that say so, or left out', async (t) => {
+  const source = { rows: ['abc', ''] };
+  await t.throwsAsync(loadDataset(source, tokenizer, { sequence: 8 }), { message: /row 2: nothing to learn; got 1 token, expected at least 2; use `emptyRows: skip`/ });
+  t.is((await loadDataset(source, tokenizer, { sequence: 8, emptyRows: 'skip' })).length, 1);
+  t.is((await loadDataset(source, tokenizer, { sequence: 8, emptyRows: 'keep' })).length, 2);
+  const long = { rows: [{ q: 'abcdef', a: 'g' }], prompt: 'q', completion: 'a' };
+  await t.throwsAsync(loadDataset(long, tokenizer, { sequence: 4 }), { message: /row 1: nothing to learn; what comes before the completion fills all 4 tokens/ });
+  await t.throwsAsync(loadDataset({ rows: [] }, tokenizer, { sequence: 4 }), { message: /has no rows/, code: 'config' });
+});
