@@ -1,0 +1,66 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace lorikeet {
+
+/// One unit of work: reads `inputs`, writes `outputs`, runs on the engine thread in program order.
+struct Work {
+  const char* name;
+  std::vector<Tensor> inputs;
+  std::vector<Tensor> outputs;
+  std::function<void()> run;
+  /// Set for observers (reads, waits): called even when inputs are poisoned, with their error or null.
+  std::function<void(std::exception_ptr)> finish;
+  /// The JavaScript stack of the call, under LORIKEET_DEBUG=1.
+  std::string call_site = {};
+};
+
+/// True when LORIKEET_DEBUG=1: bindings then note the stack of every call with set_call_site.
+bool debug_call_sites();
+void set_call_site(std::string stack);
+
+/// The CPU stream of one JavaScript environment: a bounded queue and the thread that runs it. CUDA work is launched from the same thread.
+class Stream {
+ public:
+  Stream();
+  ~Stream();
+
+  /// Adds work; blocks while the queue is full. JavaScript thread.
+  void push(Work work);
+  /// Waits until everything pushed so far has run.
+  void wait();
+  /// Drops queued work and joins the thread: environment teardown.
+  void stop();
+
+  /// The stream of this thread's environment; throws when the thread has none.
+  static Stream& current();
+  static void set_current(Stream* stream);
+
+ private:
+  void loop();
+  void execute(Work& work);
+  static std::string describe(const Work& work, const char* message);
+
+  std::mutex mutex_;
+  std::condition_variable not_empty_, not_full_, idle_;
+  std::deque<Work> queue_;
+  bool stopping_ = false;
+  bool busy_ = false;
+  std::thread thread_;
+};
+
+/// Queues `run` on the current stream. When an input is poisoned, or `run` throws, all outputs are poisoned with the error. Storages of `outputs` have
+/// memory when `run` is called; it captures the tensors it needs by value and reads their pointers inside.
+void enqueue(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, std::function<void()> run);
+
+}  // namespace lorikeet
