@@ -182,3 +182,27 @@ export function didYouMean(name: string, candidates: Iterable<string>): string {
   const found = nearest(name, candidates);
   return found === undefined ? '' : `; did you mean "${found}"?`;
 }
+
+/** @internal The error for a code of the native side. */
+export function errorFromCode(code: string, message: string): LorikeetError {
+  switch (code) {
+    case 'invalid-argument':
+      return new InvalidArgumentError(message);
+    case 'shape':
+      return new ShapeError(message);
+    case 'out-of-memory':
+      return new OutOfMemoryError(message);
+    case 'disposed':
+      return new DisposedError(message);
+    case 'device':
+      return new DeviceError(message);
+    case 'cancelled':
+      return new CancelledError(message);
+    case 'non-finite':
+      return new NonFiniteError(message);
+    case 'format':
+      return new FormatError(message);
+    default:
+      return new NativeError(message);
+  }
+}

@@ -1,0 +1,59 @@
+import { native } from './native.js';
+import { zeros } from './ops/create.js';
+import { keep, noGrad, scope, withGrad } from './scope.js';
+import { Tensor } from './tensor.js';
+
+/**
+ * An op written in TypeScript with its own backward, for experiments. `forward` runs unrecorded; `backward` gets the gradients of the outputs and which inputs
+ * want one, and returns one gradient (or undefined) per input.
+ */
+export function customGrad(
+  inputs: readonly Tensor[],
+  forward: (...inputs: Tensor[]) => Tensor | Tensor[],
+  backward: (gradients: readonly Tensor[], wanted: readonly boolean[]) => readonly (Tensor | undefined)[],
+): Tensor[] {
+  const outputs = noGrad(() => {
+    const result = forward(...inputs.map((input) => input.detach()));
+    return Array.isArray(result) ? result : [result];
+  });
+  native.recordCustom(
+    'customGrad',
+    inputs.map((input) => input.handle),
+    outputs.map((output) => output.handle),
+    (gradients, wanted) =>
+      backward(
+        gradients.map((handle) => new Tensor(handle)),
+        wanted,
+      ).map((gradient) => gradient?.handle),
+  );
+  return outputs;
+}
+
+/**
+ * Recompute checkpointing: runs `fn` without keeping anything for backward, and runs it again, recorded, when backward comes by. Trades a second forward
+ * for the memory of everything inside. `inputs` are the tensors `fn` gets; parameters it uses from outside collect their gradients as usual. `fn` must be
+ * synchronous and compute the same both times; random ops replay their counters (`replay` restores other state the caller keeps).
+ */
+export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], replay?: () => () => void): Tensor {
+  const restore = replay?.();
+  // The recompute needs the inputs after their handles may be gone.
+  const kept = inputs.map((input) => keep(input.detach()));
+  const marks = inputs.map((input) => input.requiresGrad);
+  // Parameters inside may want a gradient where no input does: a leaf of its own gets the block recorded in any case.
+  const anchor = zeros([]).setRequiresGrad(true);
+  const [output] = customGrad(
+    [...inputs, anchor],
+    (...own) => fn(...own.slice(0, -1)),
+    ([gradient]) =>
+      scope(() => {
+        restore?.();
+        const leaves = kept.map((input, i) => input.detach().setRequiresGrad(marks[i] ?? false));
+        const again = withGrad(() => fn(...leaves));
+        if (again.requiresGrad) again.backward(gradient);
+        for (const input of kept) input.dispose();
+        return [...leaves.map((leaf) => (leaf.requiresGrad ? leaf.grad : undefined)), undefined];
+      }),
+  );
+  anchor.dispose();
+  return output as Tensor;
+}

@@ -1,0 +1,5 @@
+export * from './errors.js';
+export { checkpoint, customGrad } from './gradient.js';
+export { disposeTensors, keep, memory, noGrad, resetPeakMemory, scope, setMemoryLimit, synchronize, trimMemory, unscoped } from './scope.js';
+export { Tensor } from './tensor.js';
+export type { Device, DType, TensorData } from './tensor.js';
