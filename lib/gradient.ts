@@ -1,5 +1,6 @@
 import { native } from './native.js';
 import { zeros } from './ops/create.js';
+import { loggingDraws, replayingDraws } from './random.js';
 import { keep, noGrad, scope, withGrad } from './scope.js';
 import { Tensor } from './tensor.js';
 
@@ -41,14 +42,19 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly
   const marks = inputs.map((input) => input.requiresGrad);
   // Parameters inside may want a gradient where no input does: a leaf of its own gets the block recorded in any case.
   const anchor = zeros([]).setRequiresGrad(true);
+  let draws: readonly number[] = [];
   const [output] = customGrad(
     [...inputs, anchor],
-    (...own) => fn(...own.slice(0, -1)),
+    (...own) => {
+      const first = loggingDraws(() => fn(...own.slice(0, -1)));
+      draws = first.draws;
+      return first.result;
+    },
     ([gradient]) =>
       scope(() => {
         restore?.();
         const leaves = kept.map((input, i) => input.detach().setRequiresGrad(marks[i] ?? false));
-        const again = withGrad(() => fn(...leaves));
+        const again = withGrad(() => replayingDraws(draws, () => fn(...leaves)));
         if (again.requiresGrad) again.backward(gradient);
         for (const input of kept) input.dispose();
         return [...leaves.map((leaf) => (leaf.requiresGrad ? leaf.grad : undefined)), undefined];
