@@ -63,6 +63,11 @@ void* CudaBackend::allocate(int64_t bytes) const {
 
 void CudaBackend::release(void* memory, int64_t) const { check_cuda(release_bytes(memory)); }
 
+void check_cuda_launch(const char* kernel) {
+  const char* problem = cuda_backend().take_error();
+  check(problem == nullptr, ErrorCode::device, kernel, ": the CUDA launch failed; ", problem != nullptr ? problem : "");
+}
+
 const char* cuda_unavailable_reason() { return loaded().reason.empty() ? nullptr : loaded().reason.c_str(); }
 
 const CudaBackend& cuda_backend() {

@@ -15,6 +15,8 @@ struct CudaBackend {
   const char* (*copy_to_device)(void* device, const void* host, int64_t bytes);
   const char* (*copy_to_host)(void* host, const void* device, int64_t bytes);
   const char* (*synchronize)();
+  /// The failure of a launch since the last call, or null. No exception crosses between the two binaries.
+  const char* (*take_error)();
   /// "NVIDIA H200, compute 9.0, 139 GiB"
   const char* (*describe)();
 

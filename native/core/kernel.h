@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/level.h"
+#include "core/storage.h"
 
 namespace lorikeet {
 
@@ -12,6 +13,9 @@ using AnyFunction = void (*)();
 /// The CUDA column of a slot comes after the CPU levels.
 inline constexpr int kCudaColumn = kLevels;
 inline constexpr int kColumns = kLevels + 1;
+
+/// Throws the failure of the CUDA launch just made, if any.
+void check_cuda_launch(const char* kernel);
 
 /// One kernel of one op: a function per CPU instruction level and one for CUDA. Declared in the op's header, filled by the backend files.
 struct KernelSlot {
@@ -33,6 +37,12 @@ struct Kernel : KernelSlot {
 
   /// Runs the kernel of the level in force (see active_level).
   void operator()(const Args& args) const { at_level(active_level())(args); }
+  /// The same on the device that holds the data.
+  void on(Device device, const Args& args) const {
+    if (device == Device::cpu) return (*this)(args);
+    on_cuda()(args);
+    check_cuda_launch(name);
+  }
   Function at_level(Level level) const { return reinterpret_cast<Function>(at(level)); }
   Function on_cuda() const { return reinterpret_cast<Function>(cuda()); }
 };

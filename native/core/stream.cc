@@ -120,6 +120,16 @@ std::string Stream::describe(const Work& work, const char* message) {
 }
 
 void enqueue(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, std::function<void()> run) {
+  for (const auto* tensors : {&inputs, &outputs}) {
+    for (const Tensor& x : *tensors) {
+      check(!x.defined() || x.device() == Device::cpu, ErrorCode::device, name, ": no ", x.defined() ? name_of(x.device()) : "",
+            " kernel in this build");
+    }
+  }
+  enqueue_on_device(name, std::move(inputs), std::move(outputs), std::move(run));
+}
+
+void enqueue_on_device(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, std::function<void()> run) {
   Stream::current().push({name, std::move(inputs), std::move(outputs), std::move(run), nullptr, {}});
 }
 

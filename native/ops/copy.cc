@@ -8,10 +8,6 @@
 namespace lorikeet {
 namespace {
 
-void check_cpu(const char* op, const Tensor& x) {
-  check(x.device() == Device::cpu, ErrorCode::device, op, ": no ", name_of(x.device()), " kernel in this build");
-}
-
 /// Strides of x seen with a broadcast shape: zero where it is repeated.
 Shape broadcast_strides(const Tensor& x, const Shape& shape) {
   Shape strides(shape.rank());
@@ -47,8 +43,6 @@ CopyArgs layout(const Tensor& target, const Tensor& source) {
 }
 
 void enqueue_copy(const char* name, const Tensor& target, const Tensor& source) {
-  check_cpu(name, target);
-  check_cpu(name, source);
   CopyArgs args = layout(target, source);
   enqueue(name, {source}, {target}, [target = target.detach(), source = source.detach(), args]() mutable {
     args.from = source.raw();
@@ -91,7 +85,7 @@ Tensor to_device(const Tensor& x, Device device) {
   cuda_backend();
   Tensor from = contiguous(x).detach();
   Tensor to = empty(x.shape(), x.dtype(), device);
-  enqueue("toDevice", {from}, {to}, [from, to] {
+  enqueue_on_device("toDevice", {from}, {to}, [from, to] {
     const CudaBackend& cuda = cuda_backend();
     int64_t bytes = from.numel() * size_of(from.dtype());
     const char* problem = to.device() == Device::cuda ? cuda.copy_to_device(to.raw(), from.raw(), bytes)

@@ -113,8 +113,8 @@ Tensor unary(UnaryOp op, const Tensor& input, double p, double q) {
   check_float(name, input);
   Tensor x = contiguous(input);
   Tensor y = empty_like(x);
-  enqueue(name, {x}, {y}, [=, x = x.detach(), y = y.detach()] {
-    unary_fwd_kernel({op, x.dtype(), x.raw(), nullptr, y.raw(), x.numel(), p, q});
+  enqueue_on_device(name, {x}, {y}, [=, x = x.detach(), y = y.detach()] {
+    unary_fwd_kernel.on(x.device(), {op, x.dtype(), x.raw(), nullptr, y.raw(), x.numel(), p, q});
   });
   if (needs_record({&x})) {
     Saves saves = kUnarySaves[static_cast<int>(op)];
@@ -122,7 +122,7 @@ Tensor unary(UnaryOp op, const Tensor& input, double p, double q) {
     record(name, {x}, {y}, [=](const Tensors& gradients, const Wanted&) -> Tensors {
       if (saves == Saves::nothing) return {};
       Tensor v = saved.get(name), dy = contiguous(gradients[0]), dx = empty_like(v);
-      enqueue(name, {v, dy}, {dx}, [=] { unary_bwd_kernel({op, v.dtype(), v.raw(), dy.raw(), dx.raw(), v.numel(), p, q}); });
+      enqueue_on_device(name, {v, dy}, {dx}, [=] { unary_bwd_kernel.on(v.device(), {op, v.dtype(), v.raw(), dy.raw(), dx.raw(), v.numel(), p, q}); });
       return {dx};
     });
   }
