@@ -59,3 +59,33 @@ export function replayingDraws<T>(draws: readonly number[], fn: () => T): T {
     replay = before;
   }
 }
+
+let environment = new RandomSource(0);
+
+/** Where the random draws of this environment (thread) stand. */
+export interface RandomState {
+  readonly seed: bigint;
+  /** How many draws were made since the seed was set. */
+  readonly draws: number;
+}
+
+/** Starts the draws of this environment again: the same seed gives the same numbers on every machine, whatever the number of threads. */
+export function manualSeed(seed: number | bigint): void {
+  environment = new RandomSource(seed);
+}
+
+/** The state to give to {@link setRandomState} later, for instance kept with a checkpoint. */
+export function randomState(): RandomState {
+  return { seed: environment.seed, draws: environment.draws };
+}
+
+/** Goes back to a state of {@link randomState}. */
+export function setRandomState(state: RandomState): void {
+  environment = new RandomSource(state.seed);
+  environment.draws = state.draws;
+}
+
+/** @internal The next draw of this environment. */
+export function nextDraw(): Draw {
+  return environment.next();
+}

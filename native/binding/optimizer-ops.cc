@@ -1,0 +1,19 @@
+#include "binding/bind.h"
+#include "ops/gradient-norm.h"
+#include "ops/optimizers.h"
+
+// Multi-tensor ops of a training step.
+
+namespace lorikeet {
+
+static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
+  OP(adamw_step, "adamwStep")
+  OP(sgd_step, "sgdStep")
+  OP(global_norm, "globalNorm")
+  OP(non_finite_count, "nonFiniteCount")
+  OP(scale_in_place, "scaleInPlace")
+}
+
+static BindingPart part(bind);
+
+}  // namespace lorikeet

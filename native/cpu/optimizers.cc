@@ -1,0 +1,69 @@
+#include "cpu/level.h"
+#include "cpu/tensor-list.h"
+#include "ops/optimizers.h"
+
+// One pass over parameter, gradient and states; the order of roundings is PyTorch's.
+
+namespace lorikeet::LORIKEET_LEVEL {
+namespace {
+
+LORIKEET_INLINE float root(float x) { return __builtin_sqrtf(x); }
+LORIKEET_INLINE double root(double x) { return __builtin_sqrt(x); }
+
+template <class T>
+void adamw_run(const AdamwArgs& a, const ListEntry& entry, int64_t first, int64_t last) {
+  using C = compute_t<T>;
+  auto p = static_cast<T*>(entry.data[0]);
+  auto g = static_cast<const T*>(entry.data[1]);
+  auto m = static_cast<C*>(entry.data[2]);
+  auto v = static_cast<C*>(entry.data[3]);
+  const C scale = static_cast<C>(a.scale), keep = static_cast<C>(1 - a.rate * a.decay), weight1 = static_cast<C>(1 - a.beta1);
+  const C beta2 = static_cast<C>(a.beta2), weight2 = static_cast<C>(1 - a.beta2), eps = static_cast<C>(a.eps);
+  const C step = static_cast<C>(-entry.scalars[0]), correction = static_cast<C>(entry.scalars[1]);
+  for (int64_t i = first; i < last; ++i) {
+    C gradient = load(g + i) * scale;
+    C m1 = m[i] + weight1 * (gradient - m[i]);
+    C v1 = v[i] * beta2 + weight2 * gradient * gradient;
+    m[i] = m1;
+    v[i] = v1;
+    store(p + i, load(p + i) * keep + step * m1 / (root(v1) / correction + eps));
+  }
+}
+
+template <class T>
+void sgd_run(const SgdArgs& a, const ListEntry& entry, int64_t first, int64_t last) {
+  using C = compute_t<T>;
+  auto p = static_cast<T*>(entry.data[0]);
+  auto g = static_cast<const T*>(entry.data[1]);
+  auto b = static_cast<C*>(entry.data[2]);
+  const C scale = static_cast<C>(a.scale), rate = static_cast<C>(-a.rate), momentum = static_cast<C>(a.momentum);
+  const C damped = static_cast<C>(1 - a.dampening), decay = static_cast<C>(a.decay);
+  const bool fresh = entry.scalars[0] != 0;
+  for (int64_t i = first; i < last; ++i) {
+    C gradient = load(g + i) * scale + decay * load(p + i);
+    if (b != nullptr) {
+      C buffer = fresh ? gradient : b[i] * momentum + damped * gradient;
+      b[i] = buffer;
+      gradient = a.nesterov ? gradient + momentum * buffer : buffer;
+    }
+    store(p + i, load(p + i) + rate * gradient);
+  }
+}
+
+void adamw(const AdamwArgs& a) {
+  for_each_chunk(a.list, [&](const ListEntry& entry, int64_t first, int64_t last, int64_t) {
+    LORIKEET_FLOAT_SWITCH(entry.dtype, T, (adamw_run<T>(a, entry, first, last)))
+  });
+}
+
+void sgd(const SgdArgs& a) {
+  for_each_chunk(a.list, [&](const ListEntry& entry, int64_t first, int64_t last, int64_t) {
+    LORIKEET_FLOAT_SWITCH(entry.dtype, T, (sgd_run<T>(a, entry, first, last)))
+  });
+}
+
+}  // namespace
+}  // namespace lorikeet::LORIKEET_LEVEL
+
+LORIKEET_KERNEL(adamw_kernel, lorikeet::LORIKEET_LEVEL::adamw)
+LORIKEET_KERNEL(sgd_kernel, lorikeet::LORIKEET_LEVEL::sgd)

@@ -1,0 +1,90 @@
+#include "cpu/level.h"
+#include "cpu/lanes.h"
+#include "cpu/row-tasks.h"
+#include "ops/rms-norm.h"
+
+// Rows x [D], weight w [D], n = x · rstd:
+//   forward          y = w · round(n)
+//   backward         dx = rstd · (g - n · mean(g · n)) with g = dy · w; the rounding passes gradients through
+//   backward_weight  dw = Σ_rows dy · round(n)
+
+namespace lorikeet::LORIKEET_LEVEL {
+namespace {
+
+/// v as it is after storing it in T.
+template <class T>
+LORIKEET_INLINE compute_t<T> rounded(compute_t<T> v) {
+  T stored;
+  store(&stored, v);
+  return load(&stored);
+}
+
+template <class T, class W>
+void forward(const RmsNormArgs& a) {
+  using C = compute_t<T>;
+  auto w = static_cast<const W*>(a.weight);
+  auto rstd = static_cast<C*>(a.rstd);
+  int64_t n = a.columns;
+  for_each_row(a.rows, n, [&](int64_t row) {
+    const T* x = static_cast<const T*>(a.x) + row * n;
+    T* y = static_cast<T*>(a.out) + row * n;
+    C squares = lane_sum<C>(n, [&](int64_t i) {
+      C v = load(x + i);
+      return v * v;
+    });
+    C r = C(1) / __builtin_sqrt(squares / static_cast<C>(n) + static_cast<C>(a.eps));
+    rstd[row] = r;
+    for (int64_t i = 0; i < n; ++i) store(y + i, static_cast<C>(load(w + i)) * rounded<T>(load(x + i) * r));
+  });
+}
+
+template <class T, class W>
+void backward(const RmsNormArgs& a) {
+  using C = compute_t<T>;
+  auto w = static_cast<const W*>(a.weight);
+  auto rstd = static_cast<const C*>(a.rstd);
+  int64_t n = a.columns;
+  for_each_row(a.rows, n, [&](int64_t row) {
+    const T* x = static_cast<const T*>(a.x) + row * n;
+    const T* dy = static_cast<const T*>(a.dy) + row * n;
+    T* dx = static_cast<T*>(a.out) + row * n;
+    C r = rstd[row];
+    C dot = lane_sum<C>(n, [&](int64_t i) { return load(dy + i) * static_cast<C>(load(w + i)) * load(x + i); });
+    C share = dot * r * r / static_cast<C>(n);
+    for (int64_t i = 0; i < n; ++i) store(dx + i, r * fma(-share, load(x + i), load(dy + i) * static_cast<C>(load(w + i))));
+  });
+}
+
+template <class T, class W>
+void backward_weight(const RmsNormArgs& a) {
+  using C = compute_t<T>;
+  auto x = static_cast<const T*>(a.x);
+  auto dy = static_cast<const T*>(a.dy);
+  auto rstd = static_cast<const C*>(a.rstd);
+  auto dw = static_cast<W*>(a.out);
+  int64_t n = a.columns;
+  sum_rows<C>(
+      a.rows, n, [&](int64_t row, int64_t c) { return load(dy + row * n + c) * rounded<T>(load(x + row * n + c) * rstd[row]); },
+      [&](int64_t c, C total) { store(dw + c, total); });
+}
+
+/// The weight has x's dtype, or is f32.
+#define LORIKEET_BY_DTYPES(name)                                  \
+  void rms_norm_##name(const RmsNormArgs& a) {                    \
+    if (a.weight_dtype == DType::f32 && a.dtype != DType::f32) {  \
+      if (a.dtype == DType::bf16) return name<BFloat16, float>(a); \
+      return name<Float16, float>(a);                             \
+    }                                                             \
+    LORIKEET_FLOAT_SWITCH(a.dtype, T, (name<T, T>(a)))            \
+  }
+LORIKEET_BY_DTYPES(forward)
+LORIKEET_BY_DTYPES(backward)
+LORIKEET_BY_DTYPES(backward_weight)
+#undef LORIKEET_BY_DTYPES
+
+}  // namespace
+}  // namespace lorikeet::LORIKEET_LEVEL
+
+LORIKEET_KERNEL(rms_norm_fwd_kernel, lorikeet::LORIKEET_LEVEL::rms_norm_forward)
+LORIKEET_KERNEL(rms_norm_bwd_kernel, lorikeet::LORIKEET_LEVEL::rms_norm_backward)
+LORIKEET_KERNEL(rms_norm_bwd_weight_kernel, lorikeet::LORIKEET_LEVEL::rms_norm_backward_weight)

@@ -1,0 +1,60 @@
+#include "cpu/level.h"
+#include "cpu/vector-math.h"
+#include "ops/swiglu.h"
+
+// s = sigmoid(gate):
+//   forward   y = gate · s · up
+//   backward  dup = dy · gate · s,  dgate = dy · up · s · (1 + gate · (1 - s)); either may be left out
+
+namespace lorikeet::LORIKEET_LEVEL {
+namespace {
+
+constexpr int64_t kGrain = 16384;
+
+template <class Body>
+LORIKEET_INLINE void for_each_run(int64_t n, const Body& body) {
+  parallel_for((n + kGrain - 1) / kGrain, [&](int64_t task) { body(task * kGrain, (task + 1) * kGrain < n ? (task + 1) * kGrain : n); });
+}
+
+template <class T>
+void forward(const SwigluArgs& a) {
+  using C = compute_t<T>;
+  auto gate = static_cast<const T*>(a.gate);
+  auto up = static_cast<const T*>(a.up);
+  auto y = static_cast<T*>(a.out);
+  for_each_run(a.n, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      C g = load(gate + i);
+      store(y + i, g * vsigmoid(g) * load(up + i));
+    }
+  });
+}
+
+template <class T>
+void backward(const SwigluArgs& a) {
+  using C = compute_t<T>;
+  auto gate = static_cast<const T*>(a.gate);
+  auto up = static_cast<const T*>(a.up);
+  auto dy = static_cast<const T*>(a.dy);
+  auto dgate = static_cast<T*>(a.dgate);
+  auto dup = static_cast<T*>(a.dup);
+  for_each_run(a.n, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; dup != nullptr && i < last; ++i) {
+      C g = load(gate + i);
+      store(dup + i, load(dy + i) * (g * vsigmoid(g)));
+    }
+    for (int64_t i = first; dgate != nullptr && i < last; ++i) {
+      C g = load(gate + i), s = vsigmoid(g);
+      store(dgate + i, load(dy + i) * load(up + i) * (s * fma(g, C(1) - s, C(1))));
+    }
+  });
+}
+
+void swiglu_forward(const SwigluArgs& a) { LORIKEET_FLOAT_SWITCH(a.dtype, T, (forward<T>(a))) }
+void swiglu_backward(const SwigluArgs& a) { LORIKEET_FLOAT_SWITCH(a.dtype, T, (backward<T>(a))) }
+
+}  // namespace
+}  // namespace lorikeet::LORIKEET_LEVEL
+
+LORIKEET_KERNEL(swiglu_fwd_kernel, lorikeet::LORIKEET_LEVEL::swiglu_forward)
+LORIKEET_KERNEL(swiglu_bwd_kernel, lorikeet::LORIKEET_LEVEL::swiglu_backward)

@@ -1,0 +1,92 @@
+#include "ops/optimizers.h"
+
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/stream.h"
+#include "ops/copy.h"
+
+namespace lorikeet {
+namespace {
+
+void check_lists(const char* op, const Tensors& parameters, const Tensors& gradients, const std::vector<double>& steps) {
+  check_argument(parameters.size() == gradients.size() && parameters.size() == steps.size(), op, ": lists differ in length; got ",
+                 parameters.size(), " parameters, ", gradients.size(), " gradients and ", steps.size(), " steps");
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Tensor &p = parameters[i], &g = gradients[i];
+    check_argument(is_float(p.dtype()) && p.dtype() == g.dtype(), op, ": parameter ", i, " and its gradient must be of one floating dtype; got ",
+                   name_of(p.dtype()), " and ", name_of(g.dtype()));
+    check_shape(p.shape() == g.shape(), op, ": parameter ", i, " and its gradient differ in shape; got ", to_string(p.shape()), " and ",
+                to_string(g.shape()));
+    check_argument(p.is_contiguous(), op, ": parameter ", i, " must be contiguous; got a strided ", to_string(p.shape()));
+    check(p.device() == Device::cpu && g.device() == Device::cpu, ErrorCode::device, op, ": no cuda kernel in this build");
+    check_argument(steps[i] >= 1, op, ": steps are counted from 1; got ", steps[i]);
+  }
+}
+
+void check_states(const char* op, const char* what, const Tensors& parameters, const Tensors& states) {
+  check_argument(states.size() == parameters.size(), op, ": lists differ in length; got ", parameters.size(), " parameters and ", states.size(),
+                 " ", what);
+  for (size_t i = 0; i < states.size(); ++i) {
+    DType expected = parameters[i].dtype() == DType::f64 ? DType::f64 : DType::f32;
+    check_argument(states[i].dtype() == expected && states[i].shape() == parameters[i].shape() && states[i].is_contiguous(), op, ": ", what, " ", i,
+                   " does not fit its parameter; got ", name_of(states[i].dtype()), to_string(states[i].shape()), ", expected ", name_of(expected),
+                   to_string(parameters[i].shape()));
+  }
+}
+
+/// Marks the lists changed and queues `run`, which gets the gradients packed.
+template <class Run>
+void enqueue_step(const char* op, const Tensors& parameters, const Tensors& gradients, std::initializer_list<const Tensors*> states,
+                  const std::optional<Tensor>& scale, Run run) {
+  NoGrad no_grad;
+  Tensors outputs, inputs, packed;
+  for (const Tensor& p : parameters) outputs.push_back(p.detach());
+  for (const Tensors* list : states) {
+    for (const Tensor& state : *list) outputs.push_back(state.detach());
+  }
+  for (const Tensor& changed : outputs) mark_changed(op, changed);
+  for (const Tensor& g : gradients) packed.push_back(contiguous(g.detach()));
+  inputs = outputs;
+  inputs.insert(inputs.end(), packed.begin(), packed.end());
+  Tensor factor = scale ? scale->detach() : Tensor();
+  check_scale(op, factor);
+  inputs.push_back(factor);
+  enqueue(op, inputs, outputs, [=] { run(packed, scale_of(factor)); });
+}
+
+}  // namespace
+
+void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
+                const std::vector<Tensor>& second_moments, const std::vector<double>& steps, double rate, double beta1, double beta2, double eps,
+                double decay, const std::optional<Tensor>& scale) {
+  check_lists("adamwStep", parameters, gradients, steps);
+  check_states("adamwStep", "first moments", parameters, first_moments);
+  check_states("adamwStep", "second moments", parameters, second_moments);
+  enqueue_step("adamwStep", parameters, gradients, {&first_moments, &second_moments}, scale,
+               [=, p = detached(parameters), m = detached(first_moments), v = detached(second_moments)](const Tensors& g, double factor) {
+                 TensorList list;
+                 for (size_t i = 0; i < p.size(); ++i) {
+                   list.add({p[i].dtype(), p[i].numel(), {p[i].raw(), g[i].raw(), m[i].raw(), v[i].raw()},
+                             {rate / (1 - std::pow(beta1, steps[i])), std::sqrt(1 - std::pow(beta2, steps[i]))}});
+                 }
+                 adamw_kernel({list.args(), factor, rate, beta1, beta2, eps, decay});
+               });
+}
+
+void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& buffers,
+              const std::vector<double>& steps, double rate, double momentum, double dampening, double decay, bool nesterov,
+              const std::optional<Tensor>& scale) {
+  check_lists("sgdStep", parameters, gradients, steps);
+  if (momentum != 0 || !buffers.empty()) check_states("sgdStep", "momentum buffers", parameters, buffers);
+  enqueue_step("sgdStep", parameters, gradients, {&buffers}, scale,
+               [=, p = detached(parameters), b = detached(buffers)](const Tensors& g, double factor) {
+                 TensorList list;
+                 for (size_t i = 0; i < p.size(); ++i) {
+                   list.add({p[i].dtype(), p[i].numel(), {p[i].raw(), g[i].raw(), b.empty() ? nullptr : b[i].raw(), nullptr}, {steps[i] == 1 ? 1.0 : 0.0, 0}});
+                 }
+                 sgd_kernel({list.args(), factor, rate, momentum, dampening, decay, nesterov});
+               });
+}
+
+}  // namespace lorikeet
