@@ -1,0 +1,157 @@
+import { Tokenizer as NativeTokenizer } from 'tokenizers';
+import { FormatError, InvalidArgumentError, didYouMean } from '../errors.js';
+import { withFile } from './byte-source.js';
+import { type ChatMessage, type ChatTemplateOptions, ChatTemplates } from './chat-template.js';
+import { type GgufHeader, parseGguf } from './gguf-parser.js';
+import { ggufTokenizer } from './gguf-tokenizer.js';
+import { isJsonObject } from './json.js';
+import { SyncEncoder } from './sync-encoder.js';
+import { type TokenStream, tokenStream } from './token-stream.js';
+import { type TokenizerData, readTokenizerFolder } from './tokenizer-data.js';
+
+export interface EncodeOptions {
+  /** Put the special tokens of the tokenizer around the text, such as `<s>` of Llama. Default true. */
+  readonly addSpecialTokens?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Leave out special tokens. Default true. */
+  readonly skipSpecialTokens?: boolean;
+}
+
+/**
+ * Text to token ids and back, with the chat templates of the model.
+ *
+ * @example
+ * const tokenizer = await Tokenizer.fromFolder('./smollm2');
+ * const ids = tokenizer.encode('Once upon a time');
+ * const text = tokenizer.decode(ids);
+ * const prompt = tokenizer.applyChatTemplate([{ role: 'user', content: 'Hi' }], { addGenerationPrompt: true });
+ */
+export class Tokenizer {
+  /** Number of tokens, added ones included; ids run from 0 to one less. A model's embedding may have more rows. */
+  readonly vocabSize: number;
+  readonly bosId: number | undefined;
+  readonly eosId: number | undefined;
+  readonly padId: number | undefined;
+  readonly unkId: number | undefined;
+  /** Ids that end a reply: `eosId` and, where the files name them, end-of-turn tokens. */
+  readonly stopIds: readonly number[];
+  readonly #source: string;
+  readonly #native: NativeTokenizer;
+  readonly #sync: SyncEncoder;
+  readonly #decoder: { decode(tokens: string[]): string } | null;
+  readonly #specialIds: ReadonlySet<number>;
+  readonly #templates: ChatTemplates;
+
+  private constructor(data: TokenizerData) {
+    const json = JSON.stringify(data.json);
+    try {
+      this.#native = NativeTokenizer.fromString(json);
+      this.#decoder = this.#native.getDecoder();
+    } catch (cause) {
+      throw new FormatError(`${data.source}: is no valid tokenizer; ${(cause as Error).message}`, { cause });
+    }
+    this.#source = data.source;
+    this.#sync = new SyncEncoder(json);
+    this.vocabSize = this.#native.getVocabSize(true);
+    this.#specialIds = specialIdsOf(data, this.#native);
+    const idOf = (token: string | undefined): number | undefined => (token === undefined ? undefined : (this.#native.tokenToId(token) ?? undefined));
+    this.bosId = idOf(data.special.bos);
+    this.eosId = idOf(data.special.eos);
+    this.padId = idOf(data.special.pad);
+    this.unkId = idOf(data.special.unk);
+    const stops = [data.special.eos, ...data.stops].map(idOf).filter((id) => id !== undefined);
+    this.stopIds = [...new Set(stops)];
+    this.#templates = new ChatTemplates(data.source, data.templates, data.special);
+  }
+
+  /** From a Hugging Face folder with `tokenizer.json`. Throws `FormatError`. */
+  static async fromFolder(folder: string): Promise<Tokenizer> {
+    return new Tokenizer(await readTokenizerFolder(folder));
+  }
+
+  /** From the metadata of a GGUF file, given by path or already parsed. Throws `FormatError`. */
+  static fromGguf(file: string | GgufHeader): Tokenizer {
+    return new Tokenizer(ggufTokenizer(typeof file === 'string' ? withFile(file, parseGguf) : file));
+  }
+
+  /** From data made elsewhere. Throws `FormatError`. */
+  static fromData(data: TokenizerData): Tokenizer {
+    return new Tokenizer(data);
+  }
+
+  /** Names of the chat templates. */
+  get chatTemplates(): readonly string[] {
+    return this.#templates.names;
+  }
+
+  /** Token ids of a text. */
+  encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
+    if (typeof text !== 'string') throw new InvalidArgumentError(`encode: text must be a string; got ${typeof text}`);
+    return text === '' && !addSpecialTokens ? [] : this.#sync.encode(text, addSpecialTokens);
+  }
+
+  /** Token ids of many texts, in parallel and without blocking the event loop. */
+  async encodeBatch(texts: readonly string[], { addSpecialTokens = true }: EncodeOptions = {}): Promise<number[][]> {
+    const wrong = texts.findIndex((text) => typeof text !== 'string');
+    if (wrong >= 0) throw new InvalidArgumentError(`encodeBatch: text ${wrong} must be a string; got ${typeof texts[wrong]}`);
+    const encodings = await this.#native.encodeBatch([...texts], { addSpecialTokens });
+    return encodings.map((encoding) => encoding.getIds());
+  }
+
+  /** Text of token ids. Throws `InvalidArgumentError` for an id that is no token. */
+  decode(ids: Iterable<number>, { skipSpecialTokens = true }: DecodeOptions = {}): string {
+    const tokens: string[] = [];
+    for (const id of ids) {
+      const token = this.idToToken(id);
+      if (!skipSpecialTokens || !this.#specialIds.has(id)) tokens.push(token);
+    }
+    if (tokens.length === 0) return '';
+    return this.#decoder === null ? tokens.join(' ') : this.#decoder.decode(tokens);
+  }
+
+  /** Turns ids into text as they come, never showing a part of a character. */
+  createStream(options: DecodeOptions = {}): TokenStream {
+    return tokenStream((ids) => this.decode(ids, options));
+  }
+
+  /** Id of a token, written as in the vocabulary. Throws `InvalidArgumentError` when there is none. */
+  tokenToId(token: string): number {
+    const id = typeof token === 'string' ? this.#native.tokenToId(token) : null;
+    if (id !== null) return id;
+    const special = [...this.#specialIds].map((known) => this.idToToken(known));
+    throw new InvalidArgumentError(`tokenToId: ${this.#source} has no token "${token}"${didYouMean(String(token), special)}`);
+  }
+
+  /** The token with this id, written as in the vocabulary. Throws `InvalidArgumentError` when there is none. */
+  idToToken(id: number): string {
+    const token = Number.isInteger(id) && id >= 0 && id < 2 ** 32 ? this.#native.idToToken(id) : null;
+    if (token === null) throw new InvalidArgumentError(`idToToken: no token has this id; got ${id}, expected 0 to ${this.vocabSize - 1}`);
+    return token;
+  }
+
+  /** Whether `skipSpecialTokens` leaves this id out. */
+  isSpecial(id: number): boolean {
+    return this.#specialIds.has(id);
+  }
+
+  /**
+   * The text of a conversation as the model was trained on it. It holds its special tokens, so encode it with `addSpecialTokens: false`, or use `encodeChat`.
+   * Throws `ConfigError` when the model has no such template, `InvalidArgumentError` when the template refuses the messages.
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
+    return this.#templates.render(messages, options);
+  }
+
+  /** Token ids of a conversation. */
+  encodeChat(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): number[] {
+    return this.encode(this.applyChatTemplate(messages, options), { addSpecialTokens: false });
+  }
+}
+
+function specialIdsOf({ json }: TokenizerData, native: NativeTokenizer): Set<number> {
+  const added: readonly unknown[] = Array.isArray(json.added_tokens) ? json.added_tokens : [];
+  const ids = added.map((token) => (isJsonObject(token) && token.special === true ? native.tokenToId(String(token.content)) : null));
+  return new Set(ids.filter((id) => id !== null));
+}
