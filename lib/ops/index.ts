@@ -1,4 +1,5 @@
 export * from './activation.js';
+export * from './attention.js';
 export * from './create.js';
 export * from './dropout.js';
 export * from './elementwise.js';
@@ -6,4 +7,6 @@ export * from './index-ops.js';
 export * from './join.js';
 export * from './norm.js';
 export * from './reduce.js';
+export * from './sampling.js';
 export * from './shape.js';
+export * from './softmax.js';

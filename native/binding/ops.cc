@@ -1,9 +1,14 @@
 #include "binding/bind.h"
+#include "ops/attention.h"
+#include "ops/cache-write.h"
 #include "ops/copy.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"
 #include "ops/reduce.h"
+#include "ops/rope.h"
+#include "ops/sample.h"
 #include "ops/shape.h"
+#include "ops/softmax.h"
 
 // The tensor ops, one line each.
 
@@ -29,6 +34,14 @@ static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(arange, "arange")
   OP(uniform, "uniform")
   OP(normal, "normal")
+  OP(softmax, "softmax")
+  OP(log_softmax, "logSoftmax")
+  OP(log_sum_exp, "logSumExp")
+  OP(rope, "rope")
+  OP(attention_of, "attention")
+  OP(cache_write, "cacheWrite")
+  OP(sample, "sample")
+  OP(repetition_penalty, "repetitionPenalty")
 }
 
 static BindingPart part(bind);
