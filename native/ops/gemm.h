@@ -1,0 +1,157 @@
+#pragma once
+
+// The packed matrix product under every linear layer: y[M, N] = x[M, K] · W[N, K]ᵀ, and its parts.
+//
+// Right operands are packed into panels: two vectors (or one) of outputs side by side, all of the contraction below each other.
+//   f32, f64  [outputs / width][contraction][width]
+//   bf16      [outputs / width][contraction / 2][width][2]    (pairs along the contraction, the last one filled with zero)
+// Left operands are packed per call in blocks of kGemmRows rows, k-major. Every output element is one chain of multiply-adds over k in rising order,
+// in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K and the level alone, never
+// on M, the place in a block or the number of threads.
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/kernel.h"
+
+namespace lorikeet {
+
+/// Rows of a left block, and floats in a vector, by level.
+inline constexpr int kGemmRows[kLevels] = {4, 6, 12, 12};
+inline constexpr int kGemmVector[kLevels] = {4, 8, 16, 16};
+
+/// What the panels of a right operand hold.
+enum class Panel : uint8_t { f64, f32, bf16 };
+
+/// What products are computed in: f64, f32, or pairs of bf16 summed in f32.
+enum class Arithmetic : uint8_t { f64, f32, bf16_pairs };
+
+/// The panel that holds a storage type exactly.
+constexpr Panel panel_for(DType dtype) {
+  return dtype == DType::f64 ? Panel::f64 : dtype == DType::bf16 ? Panel::bf16 : Panel::f32;
+}
+
+/// bf16 pairs only where both operands are bf16 and the level has the instruction: nothing is rounded that was not stored so.
+constexpr Arithmetic arithmetic_for(Level level, DType x, Panel panel) {
+  if (panel == Panel::f64) return Arithmetic::f64;
+  return level == Level::avx512_bf16 && x == DType::bf16 && panel == Panel::bf16 ? Arithmetic::bf16_pairs : Arithmetic::f32;
+}
+
+/// The panel of operands made on the fly (low-rank factors) for an arithmetic.
+constexpr Panel panel_for(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::f64 ? Panel::f64 : arithmetic == Arithmetic::f32 ? Panel::f32 : Panel::bf16;
+}
+
+/// Outputs in one panel of `vectors` vectors.
+constexpr int64_t panel_width(Level level, Panel panel, int vectors) {
+  return static_cast<int64_t>(vectors) * kGemmVector[static_cast<int>(level)] / (panel == Panel::f64 ? 2 : 1);
+}
+
+/// Bytes of one panel: 64 for every vector and step of the widest level, a multiple of the vector size.
+constexpr int64_t panel_stride(Level level, Panel panel, int64_t contraction, int vectors) {
+  int64_t row = static_cast<int64_t>(vectors) * kGemmVector[static_cast<int>(level)] * 4;
+  return row * (panel == Panel::bf16 ? (contraction + 1) / 2 : contraction);
+}
+
+constexpr int64_t panel_bytes(Level level, Panel panel, int64_t outputs, int64_t contraction, int vectors) {
+  int64_t width = panel_width(level, panel, vectors);
+  return (outputs + width - 1) / width * panel_stride(level, panel, contraction, vectors);
+}
+
+/// Packs W(n, k) = source[n * output_stride + k * contraction_stride] * scale into panels (two vectors wide, or one).
+struct GemmPackArgs {
+  const void* source;
+  DType dtype;
+  int64_t outputs, contraction;
+  int64_t output_stride, contraction_stride;
+  double scale;
+  Panel panel;
+  int vectors;
+  void* panels;
+};
+inline constinit Kernel<GemmPackArgs> gemm_pack_kernel{"gemm_pack"};
+
+/// Writes panels (two vectors wide) back as row-major [outputs, contraction] of `dtype`.
+struct GemmUnpackArgs {
+  const void* panels;
+  Panel panel;
+  int64_t outputs, contraction;
+  void* target;
+  DType dtype;
+};
+inline constinit Kernel<GemmUnpackArgs> gemm_unpack_kernel{"gemm_unpack"};
+
+/// Inverted dropout by counters: element i is kept when uniform(seed, stream, i) >= p. p = 0: none.
+struct DropoutMask {
+  double p = 0;
+  uint64_t seed = 0;
+  uint64_t stream = 0;
+};
+
+/// One adapter in a product: z = x · shrinkᵀ (masked x when mask_input) * shrink_scale, y += z · expandᵀ (masked when mask_output) + bias.
+struct LowRankTerm {
+  int64_t rank;
+  const void* shrink;  // panels one vector wide, outputs = rank, contraction = K
+  const void* expand;  // panels two vectors wide, outputs = N, contraction = rank; null when y is null
+  void* z;             // [rows of the adapter, rank] in f32 (f64 for f64): written
+  double shrink_scale;
+  const void* bias;  // [N] in f32 (f64 for f64), or null
+  DropoutMask mask;
+  bool mask_input, mask_output;
+  double output_scale;  // of the masked output product
+};
+
+/// Rows [row_begin, row_end) of x take part in term `term`; they are rows z_row... of its z. Element indices of its mask count from z_row.
+struct LowRankRows {
+  int64_t row_begin, row_end;
+  int64_t z_row;
+  int32_t term;
+};
+
+/// y = x · Wᵀ + Σ low-rank terms + bias. Without `panels` the base product is absent; without `y` only the z of the terms are computed.
+/// `rows` of one row come in the order in which the terms are added.
+struct GemmArgs {
+  const void* x;
+  DType x_dtype;
+  int64_t x_row_stride, x_column_stride;
+  void* y;
+  DType y_dtype;
+  int64_t y_row_stride;
+  int64_t m, k, n;
+  Arithmetic arithmetic;
+  Panel panel;
+  const void* panels;
+  const void* bias;  // [N] of bias_dtype, or null
+  DType bias_dtype;
+  const LowRankTerm* terms;
+  int64_t term_count;
+  const LowRankRows* rows;
+  int64_t row_count;
+};
+inline constinit Kernel<GemmArgs> gemm_kernel{"gemm"};
+
+/// Rows x_row... of x meet rows p_row... of p.
+struct RowRange {
+  int64_t x_row, p_row, rows;
+};
+
+/// out[r, c] = scale * Σ_t p[t, r] · x[t, c] over the rows of `ranges` in order, one chain for each element; out is [rank, columns], or
+/// [columns, rank] when `transposed`. p and out are f32 (f64 for f64 x). The mask applies to x, its indices count rows by p_row.
+struct GemmRowsArgs {
+  const void* x;
+  DType x_dtype;
+  int64_t x_row_stride;
+  int64_t columns;
+  const void* p;
+  int64_t p_row_stride;
+  int64_t rank;
+  const RowRange* ranges;
+  int64_t range_count;
+  double scale;
+  DropoutMask mask;
+  void* out;
+  bool transposed;
+};
+inline constinit Kernel<GemmRowsArgs> gemm_rows_kernel{"gemm_rows"};
+
+}  // namespace lorikeet
