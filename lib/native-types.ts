@@ -26,6 +26,8 @@ export interface PackedWeightHandle {
   readonly shape: number[];
   readonly dtype: DType;
   readonly bytes: number;
+  readonly level: string;
+  readonly layout: string;
   readonly disposed: boolean;
   dispose(): void;
 }

@@ -5,6 +5,8 @@ export * from './dropout.js';
 export * from './elementwise.js';
 export * from './index-ops.js';
 export * from './join.js';
+export * from './linalg.js';
+export * from './lowrank.js';
 export * from './norm.js';
 export * from './reduce.js';
 export * from './sampling.js';

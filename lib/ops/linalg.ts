@@ -1,0 +1,86 @@
+import { op } from '../native.js';
+import type { PackedWeightHandle } from '../native-types.js';
+import { type DType, Tensor } from '../tensor.js';
+
+const matmulOp = op('matmul');
+const packWeightOp = op('packWeight');
+const unpackWeightOp = op('unpackWeight');
+const linearOp = op('linear');
+
+/**
+ * A frozen weight [N, K], laid out once for the kernels of y = x Wᵀ and, on its first backward, dx = dy W. It never has a gradient, and an op on it
+ * saves nothing for one. It owns its memory until `dispose()`; scopes leave it alone. Recorded products keep their own share, so disposing never
+ * breaks a pending backward.
+ */
+export class PackedWeight {
+  /** @internal */
+  readonly handle: PackedWeightHandle;
+  /** [outputs N, inputs K]. */
+  readonly shape: readonly number[];
+  /** The dtype it was packed from. */
+  readonly dtype: DType;
+
+  /** @internal */
+  constructor(handle: PackedWeightHandle) {
+    this.handle = handle;
+    this.shape = handle.shape;
+    this.dtype = handle.dtype;
+  }
+
+  /** Bytes of native memory in its layouts so far. */
+  get bytes(): number {
+    return this.handle.bytes;
+  }
+
+  /** The instruction level whose layout it has; its products run at that level. */
+  get level(): string {
+    return this.handle.level;
+  }
+
+  /** `dual`: panels for both directions. */
+  get layout(): string {
+    return this.handle.layout;
+  }
+
+  get disposed(): boolean {
+    return this.handle.disposed;
+  }
+
+  /** The weight as it was given, row-major [N, K], in a new tensor. */
+  unpack(): Tensor {
+    return new Tensor(unpackWeightOp(this.handle));
+  }
+
+  /** Releases this object's share of the memory; further use throws a disposed error. Idempotent. */
+  dispose(): void {
+    this.handle.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Matrix product over the last two dimensions: a [.., M, K] · b [.., K, N] = [.., M, N]; leading dimensions broadcast. Operands of one floating dtype, of
+ * any strides (transposed views are read in place); 16-bit types are summed in f32. Throws a shape error when the inner sizes differ.
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  return new Tensor(matmulOp(a.handle, b.handle));
+}
+
+/**
+ * Packs a frozen weight [N, K] of dtype f32, bf16, f16 (widened to f32) or f64, also from a strided view. The tensor may be disposed afterwards.
+ * Throws a shape error for other ranks and an argument error for other dtypes.
+ */
+export function packWeight(weight: Tensor): PackedWeight {
+  return new PackedWeight(packWeightOp(weight.handle));
+}
+
+/**
+ * y [.., N] = x [.., K] Wᵀ + bias, in the dtype of x; sums in f32 (f64 for f64). With a {@link PackedWeight} only x and bias can have gradients and
+ * nothing of x is kept for backward. With a dense weight [N, K] (trainable), it is packed in every call, and x is kept for its gradient.
+ */
+export function linear(x: Tensor, weight: PackedWeight | Tensor, bias?: Tensor): Tensor {
+  return new Tensor(linearOp(x.handle, weight.handle, bias?.handle));
+}

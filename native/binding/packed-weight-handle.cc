@@ -1,0 +1,89 @@
+#include "binding/packed-weight-handle.h"
+
+#include "binding/environment.h"
+#include "binding/errors.h"
+
+namespace lorikeet {
+namespace {
+
+constexpr napi_type_tag kPackedWeightTag = {0x6c6f72696b656574, 0x7061636b65640001};
+
+}  // namespace
+
+void PackedWeightHandle::define(Napi::Env env) {
+  Napi::Function constructor = DefineClass(
+      env, "PackedWeightHandle",
+      {InstanceAccessor<&PackedWeightHandle::shape>("shape"), InstanceAccessor<&PackedWeightHandle::dtype>("dtype"),
+       InstanceAccessor<&PackedWeightHandle::bytes>("bytes"), InstanceAccessor<&PackedWeightHandle::level>("level"),
+       InstanceAccessor<&PackedWeightHandle::layout>("layout"), InstanceAccessor<&PackedWeightHandle::disposed>("disposed"),
+       InstanceMethod<&PackedWeightHandle::dispose>("dispose")});
+  Environment::of(env).packed_weight_class = Napi::Persistent(constructor);
+}
+
+PackedWeightHandle::PackedWeightHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PackedWeightHandle>(info) {
+  info.This().As<Napi::Object>().TypeTag(&kPackedWeightTag);
+}
+
+PackedWeightHandle::~PackedWeightHandle() { release(); }
+
+void PackedWeightHandle::release() {
+  if (!weight_) return;
+  weight_ = nullptr;
+  --*count_;
+}
+
+Napi::Value PackedWeightHandle::wrap(Napi::Env env, const PackedWeightPtr& weight) {
+  Environment& environment = Environment::of(env);
+  Napi::Object object = environment.packed_weight_class.New({});
+  PackedWeightHandle* handle = Unwrap(object);
+  handle->weight_ = weight;
+  handle->count_ = environment.tensor_count;
+  ++*handle->count_;
+  return object;
+}
+
+bool PackedWeightHandle::is(const Napi::Value& value) {
+  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kPackedWeightTag);
+}
+
+PackedWeightPtr PackedWeightHandle::unwrap(const Napi::Value& value, const char* op, int argument) {
+  check_argument(is(value), op, ": argument ", argument, " must be a packed weight");
+  return Unwrap(value.As<Napi::Object>())->get(op);
+}
+
+const PackedWeightPtr& PackedWeightHandle::get(const char* op) const {
+  check(weight_ != nullptr, ErrorCode::disposed, op, ": this packed weight was disposed; pack it again");
+  return weight_;
+}
+
+Napi::Value PackedWeightHandle::shape(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&]() -> Napi::Value {
+    const PackedWeight& weight = *get("shape");
+    Napi::Array array = Napi::Array::New(info.Env(), 2);
+    array.Set(0u, Napi::Number::New(info.Env(), static_cast<double>(weight.outputs())));
+    array.Set(1u, Napi::Number::New(info.Env(), static_cast<double>(weight.inputs())));
+    return array;
+  });
+}
+
+Napi::Value PackedWeightHandle::dtype(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&]() -> Napi::Value { return Napi::String::New(info.Env(), name_of(get("dtype")->dtype())); });
+}
+
+Napi::Value PackedWeightHandle::bytes(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(get("bytes")->bytes())); });
+}
+
+Napi::Value PackedWeightHandle::level(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&]() -> Napi::Value { return Napi::String::New(info.Env(), name_of(get("level")->level())); });
+}
+
+Napi::Value PackedWeightHandle::layout(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&]() -> Napi::Value { return Napi::String::New(info.Env(), name_of(get("layout")->layout())); });
+}
+
+Napi::Value PackedWeightHandle::disposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), weight_ == nullptr); }
+
+void PackedWeightHandle::dispose(const Napi::CallbackInfo&) { release(); }
+
+}  // namespace lorikeet
