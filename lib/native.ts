@@ -10,6 +10,7 @@ interface Addon {
   readonly abiVersion: number;
   readonly ops: NativeOps;
   readonly signatures: Readonly<Record<string, string>>;
+  readonly unions: Readonly<Record<string, readonly string[]>>;
   fromTypedArray(array: ArrayBufferView, dtype: DType, shape: readonly number[]): TensorHandle;
   recordCustom(
     name: string,
