@@ -1,0 +1,151 @@
+/**
+ * Qwen2 and Qwen2.5 decoders: the Llama block with biases on query, key and value, and a sliding window on some layers where the config turns it on.
+ * "Qwen2 Technical Report"; names and behaviour as in transformers' Qwen2ForCausalLM.
+ */
+import { z } from 'zod';
+import { attend } from '../nn/attention.js';
+import { type ForwardContext, inference } from '../nn/context.js';
+import { Embedding } from '../nn/embedding.js';
+import { Linear } from '../nn/linear.js';
+import { Layer, ModuleList } from '../nn/module.js';
+import { RmsNorm } from '../nn/norm.js';
+import { contextLengthOf, rotate } from '../nn/rope.js';
+import { add } from '../ops/elementwise.js';
+import { reshape } from '../ops/shape.js';
+import type { Tensor } from '../tensor.js';
+import { CausalLanguageModel, DecoderStack, languageHead, type ModelShape } from './causal-language-model.js';
+import { checkHeads, count, decoderKeys, flag, gateOf, headWidthOf, readConfig, readRope, windowsOf } from './config.js';
+
+const keys = z.object({
+  ...decoderKeys,
+  num_key_value_heads: count,
+  head_dim: count.nullish(),
+  use_sliding_window: flag.default(false),
+  sliding_window: count.nullish(),
+  max_window_layers: z.int().min(0).default(28),
+  layer_types: z.array(z.string()).nullish(),
+});
+
+export type Qwen2Config = z.infer<typeof keys>;
+
+class Qwen2Attention extends Layer {
+  q_proj: Layer;
+  k_proj: Layer;
+  v_proj: Layer;
+  o_proj: Layer;
+  readonly #heads: number;
+  readonly #groups: number;
+  readonly #width: number;
+  readonly #layer: number;
+  readonly #window: number | undefined;
+
+  constructor(config: Qwen2Config, layer: number) {
+    super('attention');
+    this.#heads = config.num_attention_heads;
+    this.#groups = config.num_key_value_heads;
+    this.#width = headWidthOf(config);
+    this.#layer = layer;
+    this.#window = windowsOf(config)[layer];
+    checkHeads(this.#heads, this.#groups);
+    const hidden = config.hidden_size;
+    const options = { bias: true, init: 'none' } as const;
+    this.q_proj = new Linear(hidden, this.#heads * this.#width, { ...options, role: 'attention.query' });
+    this.k_proj = new Linear(hidden, this.#groups * this.#width, { ...options, role: 'attention.key' });
+    this.v_proj = new Linear(hidden, this.#groups * this.#width, { ...options, role: 'attention.value' });
+    this.o_proj = new Linear(this.#heads * this.#width, hidden, { bias: false, init: 'none', role: 'attention.output' });
+  }
+
+  /** x [B, T, D] to [B, T, D]. */
+  override forward(x: Tensor, context: ForwardContext = inference): Tensor {
+    const [batch = 0, time = 0] = x.shape;
+    const split = (y: Tensor, heads: number): Tensor => reshape(y, [batch, time, heads, this.#width]);
+    const q = rotate(split(this.q_proj.forward(x, context), this.#heads), context);
+    const k = rotate(split(this.k_proj.forward(x, context), this.#groups), context);
+    const v = split(this.v_proj.forward(x, context), this.#groups);
+    const mixed = attend(q, k, v, context, { layer: this.#layer, window: this.#window });
+    return this.o_proj.forward(reshape(mixed, [batch, time, this.#heads * this.#width]), context);
+  }
+}
+
+class Qwen2Mlp extends Layer {
+  gate_proj: Layer;
+  up_proj: Layer;
+  down_proj: Layer;
+  readonly #gate: (gate: Tensor, up: Tensor) => Tensor;
+
+  constructor(config: Qwen2Config) {
+    super('mlp');
+    const { hidden_size: hidden, intermediate_size: inner } = config;
+    const options = { bias: false, init: 'none' } as const;
+    this.#gate = gateOf(config.hidden_act);
+    this.gate_proj = new Linear(hidden, inner, { ...options, role: 'mlp.gate' });
+    this.up_proj = new Linear(hidden, inner, { ...options, role: 'mlp.up' });
+    this.down_proj = new Linear(inner, hidden, { ...options, role: 'mlp.down' });
+  }
+
+  /** x [B, T, D] to [B, T, D]. */
+  override forward(x: Tensor, context: ForwardContext = inference): Tensor {
+    return this.down_proj.forward(this.#gate(this.gate_proj.forward(x, context), this.up_proj.forward(x, context)), context);
+  }
+}
+
+class Qwen2Block extends Layer {
+  self_attn: Layer;
+  mlp: Layer;
+  input_layernorm: Layer;
+  post_attention_layernorm: Layer;
+
+  constructor(config: Qwen2Config, layer: number) {
+    super('block');
+    const norm = { epsilon: config.rms_norm_eps, init: 'none' } as const;
+    this.self_attn = new Qwen2Attention(config, layer);
+    this.mlp = new Qwen2Mlp(config);
+    this.input_layernorm = new RmsNorm(config.hidden_size, norm);
+    this.post_attention_layernorm = new RmsNorm(config.hidden_size, norm);
+  }
+
+  /** x [B, T, D] to [B, T, D]. */
+  override forward(x: Tensor, context: ForwardContext = inference): Tensor {
+    const attended = add(x, this.self_attn.forward(this.input_layernorm.forward(x, context), context));
+    return add(attended, this.mlp.forward(this.post_attention_layernorm.forward(attended, context), context));
+  }
+}
+
+class Qwen2Stack extends DecoderStack {
+  embed_tokens: Layer;
+  readonly layers: ModuleList<Layer>;
+  norm: Layer;
+
+  constructor(config: Qwen2Config, embedding: Embedding) {
+    super();
+    this.embed_tokens = embedding;
+    this.layers = new ModuleList(Array.from({ length: config.num_hidden_layers }, (_, i) => new Qwen2Block(config, i)));
+    this.norm = new RmsNorm(config.hidden_size, { epsilon: config.rms_norm_eps, init: 'none' });
+  }
+}
+
+export class Qwen2Model extends CausalLanguageModel {
+  readonly model: DecoderStack;
+  lm_head: Layer;
+  readonly shape: ModelShape;
+
+  constructor(config: Qwen2Config) {
+    super(readRope(config, headWidthOf(config)));
+    const embedding = new Embedding(config.vocab_size, config.hidden_size, { init: 'none' });
+    this.model = new Qwen2Stack(config, embedding);
+    this.lm_head = languageHead(embedding, config.tie_word_embeddings);
+    this.shape = {
+      vocabularySize: config.vocab_size,
+      contextLength: contextLengthOf(this.rotary.parameters),
+      hiddenSize: config.hidden_size,
+      layers: config.num_hidden_layers,
+      keyValueHeads: config.num_key_value_heads,
+      headWidth: headWidthOf(config),
+    };
+  }
+}
+
+/** Reads a published `config.json`; throws `ConfigError` that names a missing or unsupported key. */
+export function qwen2(config: unknown): Qwen2Model {
+  return new Qwen2Model(readConfig(keys, config));
+}

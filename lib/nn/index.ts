@@ -1,0 +1,11 @@
+export { attend } from './attention.js';
+export { KeyValueCache } from './cache.js';
+export { type ForwardContext, inference, type RowAdapters } from './context.js';
+export { Dropout } from './dropout.js';
+export { Embedding } from './embedding.js';
+export type { LayerOptions } from './init.js';
+export { Linear, type LinearOptions } from './linear.js';
+export { Layer, Module, ModuleList, type Parameter, Sequential } from './module.js';
+export { LayerNorm, type NormOptions, RmsNorm } from './norm.js';
+export type { Role } from './role.js';
+export { contextLengthOf, type RopeParameters, RotaryEmbedding, type RotaryTables, rotaryFrequencies, rotate, type TokenPlaces } from './rope.js';
