@@ -1,8 +1,12 @@
 #pragma once
 
-// Packing of both operands of a product, shared by the kernels that use it.
+// Packing of both operands of a product, shared by the kernels that use it. Words are what a step of the contraction takes of one row: an f32, or a
+// pair of bf16. Operands that lie along the contraction are packed by squares of words turned in registers.
+
+#include <cstring>
 
 #include "cpu/gemm-micro.h"
+#include "cpu/transpose.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -15,24 +19,108 @@ LORIKEET_INLINE BFloat16 as_bf16(const T* p) {
 }
 LORIKEET_INLINE BFloat16 as_bf16(const BFloat16* p) { return *p; }
 
+/// What a step takes of one row: `Depth` contraction elements as one word.
+template <int Depth>
+struct Word;
+
+template <>
+struct Word<1> {
+  template <class T>
+  LORIKEET_INLINE static uint32_t at(const T* p, int64_t, float scale) {
+    return float_to_bits(static_cast<float>(load(p)) * scale);
+  }
+  /// The word of a last, incomplete step.
+  template <class T>
+  LORIKEET_INLINE static uint32_t last(const T* p, float scale) {
+    return at(p, 0, scale);
+  }
+};
+
+template <>
+struct Word<2> {
+  template <class T>
+  LORIKEET_INLINE static uint32_t at(const T* p, int64_t stride, float scale) {
+    return pair_of(to_bf16(static_cast<float>(load(p)) * scale), to_bf16(static_cast<float>(load(p + stride)) * scale));
+  }
+  template <class T>
+  LORIKEET_INLINE static uint32_t last(const T* p, float scale) {
+    return pair_of(to_bf16(static_cast<float>(load(p)) * scale), BFloat16{0});
+  }
+};
+
+/// Words of steps [first, first + kVector) of a row that lies along the contraction; zero past its k elements.
+template <int Depth, class T>
+LORIKEET_INLINE void row_words(const T* row, int64_t first, int64_t k, float scale, uint32_t* words) {
+  const T* source = row + first * Depth;
+  const int64_t rest = k - first * Depth;
+  if (rest >= kVector * Depth) {
+    if constexpr ((Depth == 1 && __is_same(T, float)) || (Depth == 2 && __is_same(T, BFloat16))) {
+      if (scale == 1) {
+        memcpy(words, source, kVector * sizeof(uint32_t));
+        return;
+      }
+    }
+    for (int i = 0; i < kVector; ++i) words[i] = Word<Depth>::at(source + i * Depth, 1, scale);
+  } else {
+    for (int64_t i = 0; i < kVector; ++i) {
+      const int64_t left = rest - i * Depth;
+      words[i] = left >= Depth ? Word<Depth>::at(source + i * Depth, 1, scale) : left > 0 ? Word<Depth>::last(source + i * Depth, scale) : 0;
+    }
+  }
+}
+
+LORIKEET_INLINE void zero_words(uint32_t* words) { memset(words, 0, kVector * sizeof(uint32_t)); }
+
 /// A left block of `rows` <= kRows rows: left[k][kRows] in Kind's element, filled with zero to a whole number of steps. Rows past `rows` stay
 /// undefined.
 template <class Kind, class T>
 void pack_left(typename Kind::Left* left, const T* x, int64_t row_stride, int64_t column_stride, int64_t rows, int64_t k) {
   if constexpr (Kind::kDepth == 2 && Kind::kLeftRows == 1) {
-    for (int64_t row = 0; row < rows; ++row) {
-      const T* source = x + row * row_stride;
-      for (int64_t step = 0; step < k / 2; ++step) {
-        left[step * kRows + row] = pair_of(as_bf16(source), as_bf16(source + column_stride));
-        source += 2 * column_stride;
+    for (int64_t step = 0; step < k / 2; ++step) {
+      const T* source = x + 2 * step * column_stride;
+      for (int64_t row = 0; row < rows; ++row) {
+        left[step * kRows + row] = pair_of(as_bf16(source + row * row_stride), as_bf16(source + row * row_stride + column_stride));
       }
-      if (k % 2) left[k / 2 * kRows + row] = pair_of(as_bf16(source), BFloat16{0});
+    }
+    for (int64_t row = 0; row < rows && k % 2; ++row) {
+      left[k / 2 * kRows + row] = pair_of(as_bf16(x + row * row_stride + (k - 1) * column_stride), BFloat16{0});
     }
   } else {
-    for (int64_t row = 0; row < rows; ++row) {
-      const T* source = x + row * row_stride;
-      for (int64_t i = 0; i < k; ++i) left[i * kRows + row] = static_cast<typename Kind::Left>(load(source + i * column_stride));
-      for (int64_t i = k; i < steps_of<Kind>(k) * Kind::kDepth; ++i) left[i * kRows + row] = 0;
+    for (int64_t i = 0; i < k; ++i) {
+      const T* source = x + i * column_stride;
+      for (int64_t row = 0; row < rows; ++row) left[i * kRows + row] = static_cast<typename Kind::Left>(load(source + row * row_stride));
+    }
+    for (int64_t i = k; i < steps_of<Kind>(k) * Kind::kDepth; ++i) {
+      for (int64_t row = 0; row < rows; ++row) left[i * kRows + row] = 0;
+    }
+  }
+}
+
+/// The same for a block that is wholly the caller's to overwrite, with rows that lie along the contraction.
+template <class Kind, class T>
+void pack_left_rows(typename Kind::Left* left, const T* x, int64_t row_stride, int64_t rows, int64_t k) {
+  if constexpr (sizeof(typename Kind::Left) == 8) {
+    pack_left<Kind>(left, x, row_stride, 1, rows, k);
+  } else {
+    static_assert(kRows <= kVector);
+    constexpr int kDepth = Kind::kDepth / Kind::kLeftRows;  // contraction elements in a word
+    const int64_t steps = steps_of<Kind>(k) * Kind::kLeftRows;
+    auto* words = reinterpret_cast<uint32_t*>(left);
+    for (int64_t first = 0; first < steps; first += kVector) {
+      WordSquare square;
+      for (int64_t row = 0; row < rows; ++row) row_words<kDepth>(x + row * row_stride, first, k, 1.0f, square.rows[row]);
+      for (int64_t row = rows; row < kVector; ++row) zero_words(square.rows[row]);
+      transpose_square(square);
+      // Each store spills past its kRows words into the next step, which is stored after it; the last one is cut.
+      const int64_t count = steps - first < kVector ? steps - first : kVector;
+      for (int64_t i = 0; i < count; ++i) {
+        uint32_t* target = words + (first + i) * kRows;
+        if (first + i + 1 < steps) {
+          memcpy(target, square.rows[i], kVector * sizeof(uint32_t));
+        } else {
+          memcpy(target, square.rows[i], kRows * sizeof(uint32_t));
+        }
+      }
     }
   }
 }
@@ -48,29 +136,52 @@ void fill_panel(const GemmPackArgs& args, const T* source, int64_t outputs, int6
   }
 }
 
-/// One right panel: panel[k][width] (f32, f64) or panel[k / 2][width][2] (bf16) of `outputs` <= width outputs, zero beyond them.
-template <class T>
-void pack_panel(const GemmPackArgs& args, const T* source, int64_t outputs, int64_t width, void* panel) {
-  const int64_t k = args.contraction, output_stride = args.output_stride, step = args.contraction_stride;
-  if (args.panel == Panel::bf16) {
-    auto* out = static_cast<BFloat16*>(panel);
-    const auto scale = static_cast<float>(args.scale);
-    for (int64_t i = 0; i < k + k % 2; ++i) {
-      BFloat16* target = out + i / 2 * width * 2 + i % 2;
-      const int64_t filled = i < k ? outputs : 0;
-      if (args.scale == 1) {
-        for (int64_t n = 0; n < filled; ++n) target[2 * n] = as_bf16(source + n * output_stride + i * step);
-      } else {
-        for (int64_t n = 0; n < filled; ++n) target[2 * n] = to_bf16(static_cast<float>(load(source + n * output_stride + i * step)) * scale);
+/// A panel of words: panel[step][width] of `outputs` <= width outputs, zero beyond them.
+template <int Depth, class T>
+void fill_words(const GemmPackArgs& args, const T* source, int64_t outputs, int64_t width, uint32_t* panel) {
+  const int64_t k = args.contraction, steps = (k + Depth - 1) / Depth;
+  const auto scale = static_cast<float>(args.scale);
+  if (args.contraction_stride == 1) {
+    for (int64_t first_output = 0; first_output < width; first_output += kVector) {
+      const int64_t rows = outputs - first_output < kVector ? outputs - first_output : kVector;
+      for (int64_t first = 0; first < steps; first += kVector) {
+        WordSquare square;
+        for (int64_t row = 0; row < rows; ++row) {
+          row_words<Depth>(source + (first_output + row) * args.output_stride, first, k, scale, square.rows[row]);
+        }
+        for (int64_t row = rows > 0 ? rows : 0; row < kVector; ++row) zero_words(square.rows[row]);
+        transpose_square(square);
+        const int64_t count = steps - first < kVector ? steps - first : kVector;
+        for (int64_t i = 0; i < count; ++i) {
+          memcpy(panel + (first + i) * width + first_output, square.rows[i], kVector * sizeof(uint32_t));
+        }
       }
-      for (int64_t n = filled; n < width; ++n) target[2 * n] = BFloat16{0};
     }
     return;
   }
+  for (int64_t step = 0; step < steps; ++step) {
+    const T* from = source + step * Depth * args.contraction_stride;
+    uint32_t* target = panel + step * width;
+    if ((step + 1) * Depth > k) {
+      for (int64_t n = 0; n < outputs; ++n) target[n] = Word<Depth>::last(from + n * args.output_stride, scale);
+    } else if (args.output_stride == 1) {
+      for (int64_t n = 0; n < outputs; ++n) target[n] = Word<Depth>::at(from + n, args.contraction_stride, scale);
+    } else {
+      for (int64_t n = 0; n < outputs; ++n) target[n] = Word<Depth>::at(from + n * args.output_stride, args.contraction_stride, scale);
+    }
+    for (int64_t n = outputs; n < width; ++n) target[n] = 0;
+  }
+}
+
+/// One right panel; layouts in ops/gemm.h.
+template <class T>
+void pack_panel(const GemmPackArgs& args, const T* source, int64_t outputs, int64_t width, void* panel) {
   if (args.panel == Panel::f64) {
     fill_panel(args, source, outputs, width, static_cast<double*>(panel));
+  } else if (args.panel == Panel::f32) {
+    fill_words<1>(args, source, outputs, width, static_cast<uint32_t*>(panel));
   } else {
-    fill_panel(args, source, outputs, width, static_cast<float*>(panel));
+    fill_words<2>(args, source, outputs, width, static_cast<uint32_t*>(panel));
   }
 }
 

@@ -49,8 +49,14 @@ struct Product {
   void prepare(int64_t block) const {
     Left* target = left + (block - first_block) * block_elements;
     const int64_t offset = block * kRows * args.x_row_stride;
-    LORIKEET_FLOAT_SWITCH(args.x_dtype, T, pack_left<Main>(target, static_cast<const T*>(args.x) + offset, args.x_row_stride, args.x_column_stride,
-                                                           rows_of(block), args.k));
+    LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
+      const T* x = static_cast<const T*>(args.x) + offset;
+      if (args.x_column_stride == 1) {
+        pack_left_rows<Main>(target, x, args.x_row_stride, rows_of(block), args.k);
+      } else {
+        pack_left<Main>(target, x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
+      }
+    });
     for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
       shrink_block<Extra>(args, plan.terms[i], target, packed_z + plan.terms[i].packed);
     }
