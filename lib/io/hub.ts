@@ -71,6 +71,9 @@ export async function downloadModel(id: string, options: HubOptions = {}): Promi
     if (options.signal?.aborted) throw new CancelledError(`hub: download of "${id}" was cancelled`, { cause: options.signal.reason });
     if (error instanceof LorikeetError) throw error;
     if (error instanceof HubApiError) throw apiError(id, error);
+    if (typeof (error as NodeJS.ErrnoException).path === 'string') {
+      throw new HubError(`hub: the cache folder ${cacheDir} cannot be used; ${(error as Error).message}`, { cause: error });
+    }
     return fromCache(id, storage, options, error);
   }
 }
@@ -83,6 +86,7 @@ async function fetchSnapshot(id: string, cacheDir: string, storage: string, opti
   const hubUrl = options.hubUrl ?? process.env.HF_ENDPOINT;
   const common = { fetch: watchedFetch(options), ...(token ? { accessToken: token } : {}), ...(hubUrl ? { hubUrl } : {}) };
   const { sha } = await modelInfo({ ...common, name: id, revision, additionalFields: ['sha'] });
+  if (!isName(sha)) throw new HubError(`hub: the answer for "${id}" names no commit; got ${JSON.stringify(sha)}`);
   const files: ListFileEntry[] = [];
   for await (const entry of listFiles({ ...common, repo: id, recursive: true, revision: sha })) files.push(entry);
   const wanted = choose(id, files);
@@ -99,7 +103,9 @@ async function fetchSnapshot(id: string, cacheDir: string, storage: string, opti
     report(0);
     const target = join(snapshot, entry.path);
     if (!(await exists(target))) {
-      const blob = join(storage, 'blobs', entry.lfs?.oid ?? entry.xetHash ?? entry.oid ?? `${sha}-${entry.path.replaceAll('/', '-')}`);
+      const oid = entry.lfs?.oid ?? entry.xetHash ?? entry.oid;
+      if (!isName(oid)) throw new HubError(`hub: the answer for "${id}" names no content of ${entry.path}; got ${JSON.stringify(oid)}`);
+      const blob = join(storage, 'blobs', oid);
       if (!(await exists(blob))) {
         const content = await downloadFile({ ...common, repo: id, path: entry.path, revision: sha });
         if (content === null) throw new HubError(`hub: "${id}" has no file ${entry.path}`);
@@ -115,6 +121,9 @@ async function fetchSnapshot(id: string, cacheDir: string, storage: string, opti
   await writeFile(ref, sha);
   return snapshot;
 }
+
+/** Whether a name given by the hub may become the name of a file. */
+const isName = (name: unknown): name is string => typeof name === 'string' && /^[A-Za-z0-9]{8,128}$/.test(name);
 
 const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 
