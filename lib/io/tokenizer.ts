@@ -1,5 +1,5 @@
 import { Tokenizer as NativeTokenizer } from 'tokenizers';
-import { FormatError, InvalidArgumentError, didYouMean } from '../errors.js';
+import { FormatError, InvalidArgumentError, NativeError, didYouMean } from '../errors.js';
 import { withFile } from './byte-source.js';
 import { type ChatMessage, type ChatTemplateOptions, ChatTemplates } from './chat-template.js';
 import { type GgufHeader, parseGguf } from './gguf-parser.js';
@@ -7,6 +7,7 @@ import { ggufTokenizer } from './gguf-tokenizer.js';
 import { isJsonObject } from './json.js';
 import { SyncEncoder } from './sync-encoder.js';
 import { type TokenStream, tokenStream } from './token-stream.js';
+import { checkTokenizerJson } from './tokenizer-check.js';
 import { type TokenizerData, readTokenizerFolder } from './tokenizer-data.js';
 
 export interface EncodeOptions {
@@ -45,6 +46,7 @@ export class Tokenizer {
   readonly #templates: ChatTemplates;
 
   private constructor(data: TokenizerData) {
+    checkTokenizerJson(data.json, data.source);
     const json = JSON.stringify(data.json);
     try {
       this.#native = NativeTokenizer.fromString(json);
@@ -52,6 +54,7 @@ export class Tokenizer {
     } catch (cause) {
       throw new FormatError(`${data.source}: is no valid tokenizer; ${(cause as Error).message}`, { cause });
     }
+    checkAddedTokens(data, this.#native);
     this.#source = data.source;
     this.#sync = new SyncEncoder(json);
     this.vocabSize = this.#native.getVocabSize(true);
@@ -96,8 +99,12 @@ export class Tokenizer {
   async encodeBatch(texts: readonly string[], { addSpecialTokens = true }: EncodeOptions = {}): Promise<number[][]> {
     const wrong = texts.findIndex((text) => typeof text !== 'string');
     if (wrong >= 0) throw new InvalidArgumentError(`encodeBatch: text ${wrong} must be a string; got ${typeof texts[wrong]}`);
-    const encodings = await this.#native.encodeBatch([...texts], { addSpecialTokens });
-    return encodings.map((encoding) => encoding.getIds());
+    try {
+      const encodings = await this.#native.encodeBatch([...texts], { addSpecialTokens });
+      return encodings.map((encoding) => encoding.getIds());
+    } catch (cause) {
+      throw new NativeError(`tokenizer: cannot encode; ${(cause as Error).message}`, { cause });
+    }
   }
 
   /** Text of token ids. Throws `InvalidArgumentError` for an id that is no token. */
@@ -108,7 +115,12 @@ export class Tokenizer {
       if (!skipSpecialTokens || !this.#specialIds.has(id)) tokens.push(token);
     }
     if (tokens.length === 0) return '';
-    return this.#decoder === null ? tokens.join(' ') : this.#decoder.decode(tokens);
+    if (this.#decoder === null) return tokens.join(' ');
+    try {
+      return this.#decoder.decode(tokens);
+    } catch (cause) {
+      throw new NativeError(`tokenizer: cannot decode; ${(cause as Error).message}`, { cause });
+    }
   }
 
   /** Turns ids into text as they come, never showing a part of a character. */
@@ -147,6 +159,16 @@ export class Tokenizer {
   /** Token ids of a conversation. */
   encodeChat(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): number[] {
     return this.encode(this.applyChatTemplate(messages, options), { addSpecialTokens: false });
+  }
+}
+
+/** Refuses added tokens of which normalizing leaves nothing: the library would find them between all bytes of a text, and end the process. */
+function checkAddedTokens({ json, source }: TokenizerData, native: NativeTokenizer): void {
+  const normalizer = native.getNormalizer();
+  const added: readonly unknown[] = Array.isArray(json.added_tokens) ? json.added_tokens : [];
+  for (const token of added) {
+    if (normalizer === null || !isJsonObject(token) || token.normalized !== true || typeof token.content !== 'string' || token.content === '') continue;
+    if (normalizer.normalizeString(token.content) === '') throw new FormatError(`${source}: is no valid tokenizer; nothing is left of the added token "${token.content}" when it is normalized`);
   }
 }
 

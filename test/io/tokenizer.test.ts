@@ -126,6 +126,31 @@ test('a folder without a tokenizer, and broken ones', async (t) => {
   }
 });
 
+test('files on which the library would end the process are refused', (t) => {
+  const json = {
+    version: '1.0', added_tokens: [] as unknown[], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null,
+    model: { type: 'BPE', vocab: { a: 0, b: 1, ab: 2, '##b': 3 }, merges: [['a', 'b']] },
+  };
+  const from = (changed: object): Tokenizer => Tokenizer.fromData({ source: 'x', json: { ...json, ...changed }, special: {}, stops: [], templates: {} });
+  t.deepEqual(from({}).encode('ab'), [2]);
+  const template = { type: 'TemplateProcessing', single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }], pair: [], special_tokens: {} };
+  const added = { id: 4, content: ' ', single_word: false, lstrip: false, rstrip: false, normalized: true, special: false };
+  for (const [changed, message] of [
+    [{ model: { ...json.model, continuing_subword_prefix: '####' } }, /merge a list of 2 does not go on with the prefix "####"/],
+    [{ pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'FixedLength', length: 0 }] } }, /pieces of length 0/],
+    [{ decoder: { type: 'Sequence', decoders: [{ type: 'Strip', content: ' ', start: 0, stop: 2 }] } }, /stripping at the end is not supported; got stop 2/],
+    [{ post_processor: template }, /"single" uses an undescribed token "<s>"/],
+    [{ post_processor: { ...template, single: [{ Sequence: { id: 'B', type_id: 0 } }] } }, /"single" uses the text "B"/],
+    [{ post_processor: { ...template, special_tokens: { '<s>': { id: '<s>', ids: [0, 1], tokens: ['a'] } } } }, /"ids" and "tokens" of "<s>" differ in length/],
+    [{ normalizer: { type: 'Replace', pattern: { Regex: '(?=a)' }, content: 'x' } }, /replaces empty text/],
+    [{ normalizer: { type: 'Replace', pattern: { String: '' }, content: 'x' } }, /replaces empty text/],
+    [{ normalizer: { type: 'Prepend', prepend: '' } }, /puts nothing before the text/],
+    [{ normalizer: { type: 'Strip', strip_left: true, strip_right: true }, added_tokens: [added] }, /nothing is left of the added token " "/],
+  ] as const) {
+    t.throws(() => from(changed), { instanceOf: FormatError, message });
+  }
+});
+
 interface Reference {
   readonly cases: readonly { readonly text: string; readonly ids: readonly number[] }[];
   readonly chats?: readonly { readonly prompt: string; readonly prompt_text: string; readonly prompt_ids: readonly number[]; readonly new_ids: readonly number[]; readonly text: string }[];
