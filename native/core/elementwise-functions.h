@@ -1,5 +1,5 @@
 // The functions of the unary ops and their derivatives, one line per row of core/elementwise.h. No include guard: a kernel file includes it inside its own
-// namespace, where vexp, vtanh, vsigmoid, verf and fma name the fitting implementations (native/cpu/vector-math.h, native/cuda/device-math.cuh).
+// namespace, where vexp, vlog, vtanh, vsigmoid, verf and fma name the fitting implementations (native/cpu/vector-math.h, native/cuda/device-math.cuh).
 
 #define LORIKEET_UNARY(name, forward_expression, derivative_expression)                              \
   struct name##_functor {                                                                          \
@@ -45,7 +45,7 @@ LORIKEET_INLINE T silu_derivative(T x) {
 LORIKEET_UNARY(affine, fma(p, x, q), p)
 LORIKEET_UNARY(neg, -x, T(-1))
 LORIKEET_UNARY(exp, vexp(x), v)
-LORIKEET_UNARY(log, std::log(x), T(1) / v)
+LORIKEET_UNARY(log, vlog(x), T(1) / v)
 LORIKEET_UNARY(log1p, std::log1p(x), T(1) / (T(1) + v))
 LORIKEET_UNARY(sqrt, std::sqrt(x), T(0.5) / v)
 LORIKEET_UNARY(rsqrt, T(1) / std::sqrt(x), T(-0.5) * v * v * v)

@@ -11,6 +11,8 @@ namespace lorikeet::cuda {
 
 __device__ __forceinline__ float vexp(float x) { return expf(x); }
 __device__ __forceinline__ double vexp(double x) { return ::exp(x); }
+__device__ __forceinline__ float vlog(float x) { return logf(x); }
+__device__ __forceinline__ double vlog(double x) { return ::log(x); }
 __device__ __forceinline__ float vtanh(float x) { return tanhf(x); }
 __device__ __forceinline__ double vtanh(double x) { return ::tanh(x); }
 __device__ __forceinline__ float vsigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }

@@ -1,5 +1,4 @@
-import type { Tensor } from 'lorikeet';
-import { numbers } from './products.js';
+import type { Dense } from './op-case.js';
 
 export interface ReferenceOptions {
   readonly causal?: boolean;
@@ -8,15 +7,15 @@ export interface ReferenceOptions {
   readonly softcap?: number;
   readonly keyLengths?: readonly number[];
   readonly queryOffset?: readonly number[];
-  readonly keyMask?: readonly boolean[];
+  readonly keyMask?: readonly (boolean | number)[];
   readonly documents?: readonly number[];
 }
 
 /** Attention by its formula in double, one query after the other. */
-export function attentionReference(q: Tensor, k: Tensor, v: Tensor, options: ReferenceOptions = {}): Float64Array {
+export function attentionReference(q: Dense, k: Dense, v: Dense, options: ReferenceOptions = {}): Float64Array {
   const [B = 0, T = 0, H = 0, K = 0] = q.shape;
   const [, S = 0, G = 1] = k.shape;
-  const [queries, keys, values] = [numbers(q), numbers(k), numbers(v)];
+  const [queries, keys, values] = [q.data, k.data, v.data];
   const { causal, window, softcap, keyLengths, queryOffset, keyMask, documents, scale = 1 / Math.sqrt(K) } = options;
   const out = new Float64Array(B * T * H * K);
   for (let b = 0; b < B; b++) {

@@ -39,7 +39,7 @@ export function runCase(opCase: OpCase, inputs: readonly Tensor[], gradientRows?
     const wanted = inputs.map((x) => x.requiresGrad);
     const result = outputs.map((x) => x.dataSync());
     if (!wanted.some(Boolean)) return { outputs: result, gradients: inputs.map(() => undefined) };
-    for (const x of inputs) x.clearGrad();
+    for (const x of inputs) if (x.requiresGrad) x.clearGrad();
     const roots = outputs.map((x, i) => ({ x, i })).filter(({ x }) => isFloat(x) && x.requiresGrad);
     // One backward through all outputs at once: each is weighted and the walk starts from the last.
     for (const { x, i } of roots.slice(0, 1)) {
@@ -118,7 +118,8 @@ function gradientProblem(opCase: OpCase): string | undefined {
       if (dtype === 'f64') {
         expected = centralDifferences(opCase, inputs);
       } else {
-        const wide = inputs.map((x) => (x.requiresGrad ? cast(x.detach(), 'f64').setRequiresGrad(true) : isFloat(x) ? cast(x, 'f64') : x));
+        const own = (i: number): boolean => opCase.inputs[i]?.dtype !== undefined;
+        const wide = inputs.map((x, i) => (x.requiresGrad ? cast(x.detach(), 'f64').setRequiresGrad(true) : isFloat(x) && !own(i) ? cast(x, 'f64') : x));
         expected = runCase(opCase, wide).gradients as readonly (ArrayLike<number> | undefined)[];
       }
       for (const [i, gradient] of got.entries()) {

@@ -2,14 +2,19 @@ import test from 'ava';
 import { type DType, InvalidArgumentError, ShapeError, type Tensor } from 'lorikeet';
 import { attention, cacheWrite, narrow, permute, tensor, zeros } from 'lorikeet/ops';
 import { type ReferenceOptions, attentionReference } from '../helpers/attention-reference.js';
+import { battery } from '../helpers/battery.js';
+import { denseOf } from '../helpers/op-case.js';
 import { atEveryLevel, near, numbers, random, sameBits, withoutLeaks } from '../helpers/products.js';
+import { cases } from './attention.cases.js';
+
+battery(test, cases);
 
 // Results against the formula in double. f32 sums over up to 200 keys of unit-variance values stay within 2e-6 of the largest output; the 16-bit types
 // add the rounding of the output (2^-9 and 2^-12 relative), and their inputs are exact.
 const tolerance: Record<string, number> = { f64: 1e-14, f32: 2e-6, bf16: 2 ** -8, f16: 2 ** -11 };
 const dtypes: DType[] = ['f64', 'f32', 'bf16', 'f16'];
 
-const booleans = (values: readonly boolean[], shape: readonly number[]): Tensor => tensor(Uint8Array.from(values, Number), { shape, dtype: 'bool' });
+const booleans = (values: readonly (boolean | number)[], shape: readonly number[]): Tensor => tensor(Uint8Array.from(values, Number), { shape, dtype: 'bool' });
 
 /** The options as attention() takes them. */
 function native({ keyMask, documents, ...rest }: ReferenceOptions, batch: number) {
@@ -56,7 +61,7 @@ test('odd sizes and every mask, at every level and dtype', (t) => {
             const y = attention(q, k, v, native(options, B));
             t.deepEqual(y.shape, q.shape);
             t.is(y.dtype, dtype);
-            near(t, numbers(y), attentionReference(q, k, v, options), tolerance[dtype] ?? 0, `${level} ${dtype} ${[B, T, S, H, G, K]} ${JSON.stringify(options)}`);
+            near(t, numbers(y), attentionReference(denseOf(q), denseOf(k), denseOf(v), options), tolerance[dtype] ?? 0, `${level} ${dtype} ${[B, T, S, H, G, K]} ${JSON.stringify(options)}`);
           }
         }
       }

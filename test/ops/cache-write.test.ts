@@ -1,7 +1,11 @@
 import test from 'ava';
 import { type DType, InvalidArgumentError, ShapeError } from 'lorikeet';
 import { cacheWrite, narrow, permute, zeros } from 'lorikeet/ops';
+import { battery } from '../helpers/battery.js';
 import { numbers, random, sameBits, withoutLeaks } from '../helpers/products.js';
+import { cases } from './cache-write.cases.js';
+
+battery(test, cases);
 
 test('rows land at their positions, in every dtype, from and into views', (t) => {
   withoutLeaks(t, () => {

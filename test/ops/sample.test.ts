@@ -1,7 +1,11 @@
 import test from 'ava';
 import { InvalidArgumentError, NonFiniteError, ShapeError, type Tensor } from 'lorikeet';
 import { concat, narrow, repetitionPenalty, sample, type SampleOptions, tensor } from 'lorikeet/ops';
+import { battery } from '../helpers/battery.js';
 import { atEveryLevel, numbers, random, sameBits, withoutLeaks, withThreads } from '../helpers/products.js';
+import { cases } from './sample.cases.js';
+
+battery(test, cases);
 
 /** The final distribution by sorting: probability of each token. */
 function distribution(logits: ArrayLike<number>, { temperature = 1, topK = 0, topP = 1 }: SampleOptions): Float64Array {

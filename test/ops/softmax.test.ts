@@ -1,7 +1,11 @@
 import test from 'ava';
 import { type DType, InvalidArgumentError, ShapeError, type Tensor } from 'lorikeet';
 import { concat, logSoftmax, logSumExp, narrow, permute, softmax, tensor } from 'lorikeet/ops';
+import { battery } from '../helpers/battery.js';
 import { atEveryLevel, checkGradients, near, numbers, random, roundoff, sameBits, withoutLeaks, withThreads, worstOf } from '../helpers/products.js';
+import { cases } from './softmax.cases.js';
+
+battery(test, cases);
 
 const dtypes: DType[] = ['f64', 'f32', 'bf16', 'f16'];
 const make = (values: Float64Array, shape: readonly number[]): Tensor => tensor(values, { shape, dtype: 'f64' });
