@@ -140,33 +140,42 @@ void add_slices(const AttentionArgs& a, int64_t batch, int64_t group, int64_t sl
   }
 }
 
+/// Batch rows whose sums are held at a time: as many as stay near this many bytes, one at least.
+constexpr int64_t kSumBytes = 64 << 20;
+
 template <class T>
 void backward(const AttentionArgs& a) {
   using C = compute_t<T>;
   int64_t width = padded<C>(a.width), slices = slices_of(a), plane = a.keys * width;
   int64_t tiles = (a.queries * (a.heads / a.groups) + kTileRows - 1) / kTileRows;
   int64_t planes = (a.dk != nullptr) + (a.dv != nullptr);
-  Scratch scratch(a.batch * a.groups * slices * planes * plane * static_cast<int64_t>(sizeof(C)));
+  int64_t row_bytes = a.groups * slices * planes * plane * static_cast<int64_t>(sizeof(C));
+  int64_t together = row_bytes > 0 && kSumBytes / row_bytes < a.batch ? kSumBytes / row_bytes : a.batch;
+  together = together > 0 ? together : 1;
+  Scratch scratch(together * row_bytes);
   C* memory = scratch.as<C>();
-  parallel_for(a.batch * a.groups * slices, [&](int64_t task) {
-    int64_t slice = task % slices, group = task / slices % a.groups, batch = task / slices / a.groups;
-    C* sums = memory + task * planes * plane;
-    for (int64_t i = 0; i < planes * plane; ++i) sums[i] = C(0);
-    KeySums<C> key_sums{a.dk != nullptr ? sums : nullptr, a.dv != nullptr ? sums + (planes - 1) * plane : nullptr};
-    Scratch room_scratch(Room<C>::size(a.width, width));
-    Room<C> room(room_scratch.as<C>(), a.width, width);
-    Tile tile;
-    for (int64_t index = slice; index < tiles; index += slices) {
-      describe_tile(a, batch, group, index, tile);
-      backward_tile<T, C>(a, tile, room, key_sums);
-    }
-  });
-  parallel_for(a.batch * a.groups, [&](int64_t task) {
-    const C* sums = memory + task * slices * planes * plane;
-    int64_t batch = task / a.groups, group = task % a.groups;
-    if (a.dk != nullptr) add_slices<T, C>(a, batch, group, slices, planes * plane, sums, a.dk);
-    if (a.dv != nullptr) add_slices<T, C>(a, batch, group, slices, planes * plane, sums + (planes - 1) * plane, a.dv);
-  });
+  for (int64_t first = 0; first < a.batch; first += together) {
+    int64_t rows = a.batch - first < together ? a.batch - first : together;
+    parallel_for(rows * a.groups * slices, [&](int64_t task) {
+      int64_t slice = task % slices, group = task / slices % a.groups, batch = first + task / slices / a.groups;
+      C* sums = memory + task * planes * plane;
+      for (int64_t i = 0; i < planes * plane; ++i) sums[i] = C(0);
+      KeySums<C> key_sums{a.dk != nullptr ? sums : nullptr, a.dv != nullptr ? sums + (planes - 1) * plane : nullptr};
+      Scratch room_scratch(Room<C>::size(a.width, width));
+      Room<C> room(room_scratch.as<C>(), a.width, width);
+      Tile tile;
+      for (int64_t index = slice; index < tiles; index += slices) {
+        describe_tile(a, batch, group, index, tile);
+        backward_tile<T, C>(a, tile, room, key_sums);
+      }
+    });
+    parallel_for(rows * a.groups, [&](int64_t task) {
+      const C* sums = memory + task * slices * planes * plane;
+      int64_t batch = first + task / a.groups, group = task % a.groups;
+      if (a.dk != nullptr) add_slices<T, C>(a, batch, group, slices, planes * plane, sums, a.dk);
+      if (a.dv != nullptr) add_slices<T, C>(a, batch, group, slices, planes * plane, sums + (planes - 1) * plane, a.dv);
+    });
+  }
 }
 
 void attention_bwd(const AttentionArgs& a) { LORIKEET_FLOAT_SWITCH(a.dtype, T, (backward<T>(a))) }

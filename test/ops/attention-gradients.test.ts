@@ -1,6 +1,6 @@
 import test from 'ava';
 import type { Tensor } from 'lorikeet';
-import { type AttentionOptions, attention, concat, narrow, tensor } from 'lorikeet/ops';
+import { type AttentionOptions, attention, concat, expand, narrow, ones, tensor } from 'lorikeet/ops';
 import { atEveryLevel, checkGradients, near, numbers, random, sameBits, withoutLeaks, withThreads } from '../helpers/products.js';
 
 const make = (values: Float64Array, shape: readonly number[]): Tensor => tensor(values, { shape, dtype: 'f64' });
@@ -95,4 +95,20 @@ test('gradients have the same bits in any batch and with any number of threads',
       }
     }),
   );
+});
+
+test('large batches are taken in parts', (t) => {
+  withoutLeaks(t, () => {
+    // Two sums of 2500 x 64 f64 for each of 3 heads are 7.7 MB a row (4 queries are one tile, so one slice): 18 rows exceed the 64 MiB held at a time.
+    const single = [random([1, 4, 3, 64], 'f64'), random([1, 2500, 3, 64], 'f64'), random([1, 2500, 3, 64], 'f64')] as const;
+    const run = (rows: number): Tensor[] => {
+      const leaves = single.map((x) => expand(x, [rows, ...x.shape.slice(1)]).detach().setRequiresGrad(true)) as [Tensor, Tensor, Tensor];
+      attention(...leaves).backward(ones([rows, 4, 3, 64], { dtype: 'f64' }));
+      return leaves.map((x) => x.grad as Tensor);
+    };
+    const alone = run(1);
+    for (const [i, many] of run(18).entries()) {
+      for (const row of [0, 8, 17]) t.true(sameBits(narrow(many, 0, row, 1), alone[i] as Tensor), `${'qkv'[i]} row ${row}`);
+    }
+  });
 });
