@@ -8,27 +8,28 @@ export type GgufValue = number | bigint | boolean | string | readonly GgufValue[
 const maxStringBytes = 1 << 24;
 const maxElements = 1 << 24;
 const maxNesting = 4;
+const pageBytes = 1 << 18;
 
 interface Scalar {
   readonly bytes: number;
-  readonly read: (view: DataView) => number | bigint | boolean;
+  readonly read: (bytes: Buffer, at: number) => number | bigint | boolean;
 }
 
 const smallest = (value: bigint): number | bigint =>
   value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
 
 const scalars: { readonly [id: number]: Scalar } = {
-  0: { bytes: 1, read: (view) => view.getUint8(0) },
-  1: { bytes: 1, read: (view) => view.getInt8(0) },
-  2: { bytes: 2, read: (view) => view.getUint16(0, true) },
-  3: { bytes: 2, read: (view) => view.getInt16(0, true) },
-  4: { bytes: 4, read: (view) => view.getUint32(0, true) },
-  5: { bytes: 4, read: (view) => view.getInt32(0, true) },
-  6: { bytes: 4, read: (view) => view.getFloat32(0, true) },
-  7: { bytes: 1, read: (view) => view.getUint8(0) !== 0 },
-  10: { bytes: 8, read: (view) => smallest(view.getBigUint64(0, true)) },
-  11: { bytes: 8, read: (view) => smallest(view.getBigInt64(0, true)) },
-  12: { bytes: 8, read: (view) => view.getFloat64(0, true) },
+  0: { bytes: 1, read: (bytes, at) => bytes.readUInt8(at) },
+  1: { bytes: 1, read: (bytes, at) => bytes.readInt8(at) },
+  2: { bytes: 2, read: (bytes, at) => bytes.readUInt16LE(at) },
+  3: { bytes: 2, read: (bytes, at) => bytes.readInt16LE(at) },
+  4: { bytes: 4, read: (bytes, at) => bytes.readUInt32LE(at) },
+  5: { bytes: 4, read: (bytes, at) => bytes.readInt32LE(at) },
+  6: { bytes: 4, read: (bytes, at) => bytes.readFloatLE(at) },
+  7: { bytes: 1, read: (bytes, at) => bytes.readUInt8(at) !== 0 },
+  10: { bytes: 8, read: (bytes, at) => smallest(bytes.readBigUInt64LE(at)) },
+  11: { bytes: 8, read: (bytes, at) => smallest(bytes.readBigInt64LE(at)) },
+  12: { bytes: 8, read: (bytes, at) => bytes.readDoubleLE(at) },
 };
 const stringType = 8;
 const arrayType = 9;
@@ -38,7 +39,8 @@ export class GgufCursor {
   position = 0;
   readonly #source: ByteSource;
   readonly #strict = new TextDecoder('utf-8', { fatal: true });
-  readonly #lenient = new TextDecoder();
+  #page: Buffer = Buffer.alloc(0);
+  #pageStart = 0;
 
   constructor(source: ByteSource) {
     this.#source = source;
@@ -52,48 +54,56 @@ export class GgufCursor {
     return new FormatError(`${this.#source.name}: ${what} (at byte ${this.position})`);
   }
 
-  #take(bytes: number, what: string): Uint8Array {
+  /** Moves over the next bytes, and returns where in the page they begin. */
+  #take(bytes: number, what: string): number {
     if (bytes > this.remaining) throw this.fail(`${what} does not fit the file; got ${bytes} bytes, expected at most ${this.remaining}`);
-    const taken = this.#source.read(this.position, bytes);
+    if (this.position + bytes > this.#pageStart + this.#page.length) {
+      const page = this.#source.read(this.position, Math.min(Math.max(bytes, pageBytes), this.remaining));
+      this.#page = Buffer.from(page.buffer, page.byteOffset, page.length);
+      this.#pageStart = this.position;
+    }
+    const at = this.position - this.#pageStart;
     this.position += bytes;
-    return taken;
-  }
-
-  #view(bytes: number, what: string): DataView {
-    const taken = this.#take(bytes, what);
-    return new DataView(taken.buffer, taken.byteOffset, bytes);
+    return at;
   }
 
   u32(what: string): number {
-    return this.#view(4, what).getUint32(0, true);
+    const at = this.#take(4, what);
+    return this.#page.readUInt32LE(at);
   }
 
   /** A 64-bit count, length or offset of at most `limit`. */
   count(what: string, limit: number): number {
-    const value = this.#view(8, what).getBigUint64(0, true);
-    if (value > BigInt(limit)) throw this.fail(`${what} is too large; got ${value}, expected at most ${limit}`);
-    return Number(value);
+    const at = this.#take(8, what);
+    const value = this.#page.readUInt32LE(at + 4) * 2 ** 32 + this.#page.readUInt32LE(at);
+    if (value > limit) throw this.fail(`${what} is too large; got ${value}, expected at most ${limit}`);
+    return value;
   }
 
   /** A text that is part of the structure and must be valid UTF-8. */
   name(what: string, limit: number): string {
     const length = this.count(`length of ${what}`, limit);
+    const at = this.#take(length, what);
     try {
-      return this.#strict.decode(this.#take(length, what));
-    } catch (error) {
-      if (error instanceof FormatError) throw error;
+      return this.#strict.decode(this.#page.subarray(at, at + length));
+    } catch {
       throw this.fail(`${what} is not valid UTF-8`);
     }
   }
 
   #text(what: string): string {
-    return this.#lenient.decode(this.#take(this.count(`length of ${what}`, maxStringBytes), what));
+    const length = this.count(what, maxStringBytes);
+    const at = this.#take(length, what);
+    return this.#page.toString('utf8', at, at + length);
   }
 
   /** A metadata value of the given type number; `what` names it in messages. */
   value(type: number, what: string, depth = 0): GgufValue {
     const scalar = scalars[type];
-    if (scalar !== undefined) return scalar.read(this.#view(scalar.bytes, what));
+    if (scalar !== undefined) {
+      const at = this.#take(scalar.bytes, what);
+      return scalar.read(this.#page, at);
+    }
     if (type === stringType) return this.#text(what);
     if (type === arrayType && depth < maxNesting) return this.#array(what, depth);
     throw this.fail(type === arrayType ? `${what} nests too deep` : `${what} has an unknown type; got ${type}, expected 0 to 12`);
