@@ -1,9 +1,9 @@
 import type { Device, DType } from './native-ops.js';
 
-/** @internal The typed arrays that reading a tensor gives. */
+/** The typed arrays that reading a tensor gives. */
 export type TensorData = Float64Array | Float32Array | BigInt64Array | Int32Array | Uint8Array;
 
-/** @internal A native tensor handle, see native/binding/handle.h. */
+/** A native tensor handle, see native/binding/handle.h. */
 export interface TensorHandle {
   readonly shape: number[];
   readonly dtype: DType;
@@ -21,7 +21,7 @@ export interface TensorHandle {
   dispose(): void;
 }
 
-/** @internal A frozen weight in the layout of its kernels, see native/ops/packed-weight.h. */
+/** A frozen weight in the layout of its kernels, see native/ops/packed-weight.h. */
 export interface PackedWeightHandle {
   readonly shape: number[];
   readonly dtype: DType;
