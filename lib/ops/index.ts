@@ -6,6 +6,7 @@ export * from './elementwise.js';
 export * from './index-ops.js';
 export * from './join.js';
 export * from './linalg.js';
+export * from './loss.js';
 export * from './lowrank.js';
 export * from './norm.js';
 export * from './reduce.js';

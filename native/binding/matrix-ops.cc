@@ -1,11 +1,12 @@
 #include "binding/bind.h"
 #include "binding/packed-weight-handle.h"
+#include "ops/cross-entropy.h"
 #include "ops/linear.h"
 #include "ops/low-rank-linear.h"
 #include "ops/matmul.h"
 #include "ops/sgmv.h"
 
-// Matrix products and what crosses the boundary for them: packed weights, lists of low-rank adapters, row segments.
+// Matrix products, the loss on top of one, and what crosses the boundary for them: packed weights, lists of low-rank adapters, row segments.
 
 namespace lorikeet {
 
@@ -84,6 +85,8 @@ static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(linear_op, "linear")
   OP(low_rank_linear_op, "lowRankLinear")
   OP(sgmv, "sgmv")
+  OP(cross_entropy, "crossEntropy")
+  OP(logits_cross_entropy, "logitsCrossEntropy")
 }
 
 static BindingPart part(bind);

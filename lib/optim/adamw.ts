@@ -1,0 +1,61 @@
+import { op } from '../native.js';
+import type { Tensor } from '../tensor.js';
+import { type Batch, Optimizer, type StepOptions } from './optimizer.js';
+import { checkRange, type ParameterGroup } from './parameter-groups.js';
+
+const adamwStepOp = op('adamwStep');
+
+export interface AdamWSettings {
+  /** Default 1e-3. */
+  learningRate: number;
+  /** Decay of the running means of gradient and squared gradient. Default [0.9, 0.999]. */
+  betas: readonly [number, number];
+  /** Default 1e-8. */
+  eps: number;
+  /** Decoupled from the gradient. Default 0.01. */
+  weightDecay: number;
+}
+
+export type AdamWOptions = Partial<AdamWSettings>;
+
+/**
+ * AdamW ("Decoupled Weight Decay Regularization"), with PyTorch's order of operations, all parameters of a group in one pass. Settings can be given for
+ * each group: learning rates for LoRA+, no decay for norms.
+ */
+export class AdamW extends Optimizer<AdamWSettings> {
+  readonly kind = 'adamw';
+
+  constructor(parameters: Iterable<Tensor> | Iterable<ParameterGroup<AdamWSettings>>, options: AdamWOptions = {}) {
+    const { learningRate = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
+    super('AdamW', parameters, { learningRate, betas, eps, weightDecay }, checkSettings);
+  }
+
+  protected stateNames(): readonly string[] {
+    return ['firstMoment', 'secondMoment'];
+  }
+
+  protected update({ slots, gradients }: Batch, settings: AdamWSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
+    adamwStepOp(
+      slots.map((slot) => slot.parameter.handle),
+      gradients.map((gradient) => gradient.handle),
+      slots.map((slot) => (slot.states[0] as Tensor).handle),
+      slots.map((slot) => (slot.states[1] as Tensor).handle),
+      slots.map((slot) => slot.step),
+      settings.learningRate * rateFactor,
+      settings.betas[0],
+      settings.betas[1],
+      settings.eps,
+      settings.weightDecay,
+      clipScale?.handle,
+    );
+  }
+}
+
+function checkSettings(settings: AdamWSettings, group: string): void {
+  const above = Number.POSITIVE_INFINITY;
+  checkRange('AdamW', group, 'learningRate', settings.learningRate, 0, above);
+  checkRange('AdamW', group, 'betas[0]', settings.betas[0], 0, 1);
+  checkRange('AdamW', group, 'betas[1]', settings.betas[1], 0, 1);
+  checkRange('AdamW', group, 'eps', settings.eps, 0, above);
+  checkRange('AdamW', group, 'weightDecay', settings.weightDecay, 0, above);
+}

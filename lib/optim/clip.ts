@@ -1,0 +1,68 @@
+import { InvalidArgumentError } from '../errors.js';
+import { op } from '../native.js';
+import { add, clamp, mul, reciprocal } from '../ops/elementwise.js';
+import { noGrad, scope } from '../scope.js';
+import { Tensor } from '../tensor.js';
+
+const globalNormOp = op('globalNorm');
+const nonFiniteCountOp = op('nonFiniteCount');
+const scaleInPlaceOp = op('scaleInPlace');
+
+/** Calls `fn` with the gradients of the parameters that have one. */
+function withGradients<T>(parameters: Iterable<Tensor>, fn: (gradients: readonly Tensor[]) => T): T {
+  const gradients: Tensor[] = [];
+  for (const parameter of parameters) {
+    const gradient = parameter.grad;
+    if (gradient) gradients.push(gradient);
+  }
+  try {
+    return fn(gradients);
+  } finally {
+    for (const gradient of gradients) gradient.dispose();
+  }
+}
+
+const handles = (tensors: readonly Tensor[]) => tensors.map((x) => x.handle);
+
+/** The Euclidean norm of all elements of all tensors: a scalar, f32 (f64 when all are f64). Summed in f64 in the order of the list. */
+export function globalNorm(tensors: Iterable<Tensor>): Tensor {
+  return new Tensor(globalNormOp(handles([...tensors])));
+}
+
+/** The norm of the gradients of `parameters` taken together, as a scalar tensor; parameters without a gradient are passed over. */
+export function gradientNorm(parameters: Iterable<Tensor>): Tensor {
+  return withGradients(parameters, (gradients) => new Tensor(globalNormOp(handles(gradients))));
+}
+
+/** How many elements of the gradients of `parameters` are NaN or infinite: an i64 scalar. */
+export function nonFiniteGradients(parameters: Iterable<Tensor>): Tensor {
+  return withGradients(parameters, (gradients) => new Tensor(nonFiniteCountOp(handles(gradients))));
+}
+
+/** How many elements of all tensors are NaN or infinite: an i64 scalar. */
+export function nonFiniteCount(tensors: Iterable<Tensor>): Tensor {
+  return new Tensor(nonFiniteCountOp(handles([...tensors])));
+}
+
+/**
+ * The factor min(1, maxNorm / (norm + 1e-6)) that brings gradients of this norm down to `maxNorm`, as a scalar tensor for `optimizer.step({ clipScale })`.
+ * Computed where the norm is; nothing is read back. A norm that is NaN gives NaN.
+ */
+export function clipScale(norm: Tensor, maxNorm: number): Tensor {
+  if (!(maxNorm > 0)) throw new InvalidArgumentError(`clipScale: the limit must be above 0; got ${maxNorm}`);
+  return noGrad(() => scope(() => clamp(mul(reciprocal(add(norm, 1e-6)), maxNorm), 0, 1)));
+}
+
+/**
+ * Scales the gradients of `parameters` in place so that their common norm is at most `maxNorm`, and returns the norm before (a scalar tensor).
+ * `optimizer.step({ clipScale: clipScale(gradientNorm(parameters), max) })` does the same in one pass over the gradients less.
+ */
+export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): Tensor {
+  return withGradients(parameters, (gradients) => {
+    const norm = new Tensor(globalNormOp(handles(gradients)));
+    const factor = clipScale(norm, maxNorm);
+    scaleInPlaceOp(handles(gradients), factor.handle);
+    factor.dispose();
+    return norm;
+  });
+}

@@ -1,0 +1,171 @@
+import { InvalidArgumentError } from '../errors.js';
+import { clone } from '../ops/elementwise.js';
+import { zeros } from '../ops/create.js';
+import { copyInto } from '../ops/shape.js';
+import { keep, noGrad, unscoped } from '../scope.js';
+import type { Tensor } from '../tensor.js';
+import { type Group, type ParameterGroup, readGroups } from './parameter-groups.js';
+
+export interface StepOptions {
+  /** One number as a tensor (f32 or f64): factor of every gradient, applied as it is read. See `clipScale`. */
+  readonly clipScale?: Tensor;
+  /** Factor of every group's learning rate in this step: what a schedule returns. Default 1. */
+  readonly rateFactor?: number;
+}
+
+/** All that an optimizer remembers, as tensors (ready for a safetensors file) and plain numbers (ready for JSON). */
+export interface OptimizerState {
+  readonly kind: string;
+  /** Named `<parameter index>.<state name>`, parameters counted over all groups in order. */
+  readonly tensors: Readonly<Record<string, Tensor>>;
+  /** Steps made by each parameter. */
+  readonly steps: readonly number[];
+  readonly groups: readonly { readonly name: string; readonly settings: object }[];
+}
+
+/** What belongs to one parameter. States appear with its first gradient. */
+export interface Slot {
+  readonly parameter: Tensor;
+  step: number;
+  states: Tensor[];
+}
+
+/** The parameters of one group that have a gradient in this step. */
+export interface Batch {
+  readonly slots: readonly Slot[];
+  readonly gradients: readonly Tensor[];
+}
+
+/**
+ * Base of the optimizers: groups, states, saving. Parameters without a gradient are left alone in a step. States are f32 (f64 for f64 parameters), made with
+ * a parameter's first gradient, and owned by the optimizer until `dispose()`.
+ */
+export abstract class Optimizer<Settings extends object> {
+  abstract readonly kind: string;
+  /** Names of the states of a parameter under the settings of its group. */
+  protected abstract stateNames(settings: Settings): readonly string[];
+  /** Changes the parameters of one group. */
+  protected abstract update(batch: Batch, settings: Settings, options: StepOptions): void;
+
+  /** The groups in order; their settings may be changed between steps. */
+  readonly groups: readonly Group<Settings>[];
+  readonly #slots: readonly (readonly Slot[])[];
+
+  protected constructor(
+    op: string,
+    parameters: Iterable<Tensor> | Iterable<ParameterGroup<Settings>>,
+    defaults: Settings,
+    check: (settings: Settings, name: string) => void,
+  ) {
+    this.groups = readGroups(op, parameters, defaults, check);
+    this.#slots = this.groups.map((group) => group.parameters.map((parameter) => ({ parameter, step: 0, states: [] })));
+  }
+
+  /** One update from the gradients collected in `grad`. Queued like any op; nothing is read back. */
+  step(options: StepOptions = {}): void {
+    this.groups.forEach((group, i) => {
+      const gradients: Tensor[] = [];
+      try {
+        const slots = (this.#slots[i] as readonly Slot[]).filter(({ parameter }) => {
+          const gradient = parameter.grad;
+          if (gradient) gradients.push(gradient);
+          return gradient !== undefined;
+        });
+        if (slots.length === 0) return;
+        for (const slot of slots) {
+          slot.step++;
+          if (slot.states.length === 0) slot.states = this.stateNames(group.settings).map(() => newState(slot.parameter));
+        }
+        this.update({ slots, gradients }, group.settings, options);
+      } finally {
+        for (const gradient of gradients) gradient.dispose();
+      }
+    });
+  }
+
+  /** Drops the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const group of this.groups) for (const parameter of group.parameters) parameter.clearGrad();
+  }
+
+  /** A copy of everything remembered, as of the steps queued so far; its tensors belong to the caller. */
+  state(): OptimizerState {
+    const tensors: Record<string, Tensor> = {};
+    const slots = this.#slots.flat();
+    this.#eachState((name, state) => {
+      tensors[name] = noGrad(() => clone(state));
+    });
+    return {
+      kind: this.kind,
+      tensors,
+      steps: slots.map((slot) => slot.step),
+      groups: this.groups.map(({ name, settings }) => ({ name, settings: { ...settings } })),
+    };
+  }
+
+  /** Goes back to a state of {@link state}: same groups of the same parameters. The given tensors are copied. */
+  loadState(state: OptimizerState): void {
+    const slots = this.#slots.flat();
+    if (state.kind !== this.kind) throw new InvalidArgumentError(`${this.kind}: this state belongs to another optimizer; got "${state.kind}"`);
+    if (state.steps.length !== slots.length || state.groups.length !== this.groups.length) {
+      throw new InvalidArgumentError(
+        `${this.kind}: the state does not fit; got ${state.steps.length} parameters in ${state.groups.length} groups, expected ${slots.length} in ${this.groups.length}`,
+      );
+    }
+    const wanted = new Map<string, Tensor>();
+    this.groups.forEach((group, i) => {
+      const saved = state.groups[i] as OptimizerState['groups'][number];
+      Object.assign(group.settings, saved.settings);
+    });
+    slots.forEach((slot, i) => {
+      slot.step = state.steps[i] as number;
+      for (const old of slot.states) old.dispose();
+      const names = slot.step > 0 ? this.stateNames(this.#groupOf(i).settings) : [];
+      slot.states = names.map((name) => {
+        const own = newState(slot.parameter);
+        wanted.set(`${i}.${name}`, own);
+        return own;
+      });
+    });
+    for (const [name, own] of wanted) {
+      const given = state.tensors[name];
+      if (!given) throw new InvalidArgumentError(`${this.kind}: the state lacks the tensor "${name}"`);
+      if (given.shape.join() !== own.shape.join()) {
+        throw new InvalidArgumentError(`${this.kind}: "${name}" has another shape; got [${given.shape.join(', ')}], expected [${own.shape.join(', ')}]`);
+      }
+      copyInto(own, given);
+    }
+  }
+
+  /** Releases the states. The parameters are the caller's. */
+  dispose(): void {
+    for (const slot of this.#slots.flat()) {
+      for (const state of slot.states) state.dispose();
+      slot.states = [];
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #groupOf(parameter: number): Group<Settings> {
+    let first = 0;
+    for (const group of this.groups) {
+      first += group.parameters.length;
+      if (parameter < first) return group;
+    }
+    throw new InvalidArgumentError(`${this.kind}: no parameter ${parameter}`);
+  }
+
+  #eachState(visit: (name: string, state: Tensor) => void): void {
+    this.#slots.flat().forEach((slot, i) => {
+      const names = this.stateNames(this.#groupOf(i).settings);
+      slot.states.forEach((state, j) => visit(`${i}.${names[j]}`, state));
+    });
+  }
+}
+
+function newState(parameter: Tensor): Tensor {
+  return unscoped(() => keep(zeros(parameter.shape, { dtype: parameter.dtype === 'f64' ? 'f64' : 'f32', device: parameter.device })));
+}
