@@ -1,7 +1,7 @@
 import { native } from './native.js';
 import { zeros } from './ops/create.js';
 import { loggingDraws, replayingDraws } from './random.js';
-import { keep, noGrad, scope, withGrad } from './scope.js';
+import { disposeTensors, keep, noGrad, scope, withGrad } from './scope.js';
 import { Tensor } from './tensor.js';
 
 /**
@@ -61,5 +61,6 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly
       }),
   );
   anchor.dispose();
+  if (output?.requiresGrad !== true) disposeTensors(kept);
   return output as Tensor;
 }
