@@ -32,9 +32,19 @@ export abstract class DecoderStack extends Module {
   }
 }
 
-/** A block that keeps nothing but its input for backward. Its trainable parameters are inputs too: where x itself needs no gradient, they still do. */
+/** A block that keeps nothing but its input for backward. What the context holds goes in as inputs too, since backward may come when its scope has ended. */
 function recomputed(layer: Layer, x: Tensor, context: ForwardContext): Tensor {
-  return checkpoint((input) => layer.forward(input, context), [x, ...layer.trainableParameters()]);
+  const { rotary, positions, keyLengths, documents } = context;
+  const held = Object.entries({ cos: rotary?.cos, sin: rotary?.sin, places: rotary?.positions, positions, keyLengths, documents });
+  const named = held.filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
+  return checkpoint(
+    (input, ...tensors) => {
+      const { cos, sin, places, ...own } = Object.fromEntries(named.map(([name], i) => [name, tensors[i]])) as Record<string, Tensor>;
+      const tables = cos && sin && places && { rotary: { cos, sin, positions: places } };
+      return layer.forward(input as Tensor, { ...context, ...own, ...tables });
+    },
+    [x, ...named.map(([, tensor]) => tensor)],
+  );
 }
 
 /** Base of the decoder-only language models; one file an architecture says what is inside. */

@@ -1,0 +1,90 @@
+import { ConfigError, DeviceError, didYouMean, FormatError, throwIfAborted } from './errors.js';
+import type { HubProgress } from './io/hub.js';
+import type { JsonObject } from './io/json.js';
+import { type GgufFiles, type HuggingFaceFiles, resolveModel } from './io/model-files.js';
+import { Tokenizer } from './io/tokenizer.js';
+import { ggufWeights, safetensorsWeights, type Weights } from './io/weights.js';
+import { Model } from './model.js';
+import { type LoadProgress, loadWeights } from './models/load-weights.js';
+import { createNetwork } from './models/registry.js';
+import type { Device, DType } from './tensor.js';
+
+const computed = ['f32', 'bf16', 'f16', 'f64'] as const satisfies readonly DType[];
+const notYet = ['nf4', 'int8', 'stored'] as const;
+
+/** What a model can be computed in; `nf4`, `int8` and `stored` (GGUF blocks kept as they are) are known, but refused by this version. */
+export type ModelDType = (typeof computed)[number] | (typeof notYet)[number];
+
+export type LoadModelProgress = ({ readonly stage: 'download' } & HubProgress) | ({ readonly stage: 'load' } & LoadProgress);
+
+export interface LoadOptions {
+  /** Dtype of weights and activations; default: as stored, GGUF blocks as f32. */
+  readonly dtype?: ModelDType;
+  /** Default cpu. */
+  readonly device?: Device;
+  /** Called as files are downloaded and as weights are loaded. */
+  readonly onProgress?: (progress: LoadModelProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Loads a causal language model: a Hugging Face folder (`config.json` with one or sharded safetensors files), a `.gguf` file or a folder with one, or the id of
+ * a model on the hub, which is downloaded into the shared cache.
+ *
+ * @example
+ * const model = await loadModel('./smollm2', { dtype: 'bf16' });
+ *
+ * Throws `ConfigError` for a config that is incomplete or of an unknown architecture, `FormatError` for broken files and for weights that do not fit the config,
+ * `NonFiniteError` for NaN in a weight, `HubError` when the hub has no such model or cannot be reached, `CancelledError` when `signal` fires.
+ */
+export async function loadModel(pathOrId: string, options: LoadOptions = {}): Promise<Model> {
+  const { signal, onProgress, device = 'cpu' } = options;
+  const dtype = computedDtype(options.dtype);
+  if (device !== 'cpu') throw new DeviceError(`loadModel: models are computed on the cpu in this version; got device "${device}", expected "cpu"`);
+  throwIfAborted(signal, 'loadModel');
+  const files = await resolveModel(pathOrId, {
+    ...(signal && { signal }),
+    ...(onProgress && { onProgress: (progress) => onProgress({ stage: 'download', ...progress }) }),
+  });
+  if (files.kind === 'adapter') throw new FormatError(`loadModel: ${pathOrId} is an adapter; load its base model, then loadAdapter(model, path)`);
+  if (files.kind === 'safetensors') throw new FormatError(`loadModel: ${pathOrId} has weights but no config; expected a folder with config.json beside them`);
+  const network = createNetwork(files.config);
+  try {
+    await loadWeights(network, weightsOf(files), { dtype, signal, onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })) });
+    const tokenizer = await tokenizerOf(files);
+    const endTokens = endTokensOf(files, tokenizer);
+    return new Model({ network, config: files.config, device, tokenizer, endTokens, source: pathOrId });
+  } catch (error) {
+    network.dispose();
+    throw error;
+  }
+}
+
+function computedDtype(dtype: string | undefined): DType | undefined {
+  if (dtype === undefined) return undefined;
+  const found = computed.find((name) => name === dtype);
+  if (found !== undefined) return found;
+  if (notYet.some((name) => name === dtype)) throw new ConfigError(`loadModel: dtype "${dtype}" is not available in this version; expected one of ${computed.join(', ')}`);
+  throw new ConfigError(`loadModel: unknown dtype "${dtype}"; expected one of ${computed.join(', ')}${didYouMean(dtype, computed)}`);
+}
+
+function weightsOf(files: HuggingFaceFiles | GgufFiles): Weights {
+  if (files.kind === 'gguf') return ggufWeights(files.gguf.header, files.gguf.tensors);
+  const { unexpected } = files.weights;
+  if (unexpected.length > 0) {
+    throw new FormatError(`${files.folder}: ${unexpected.length} tensors of the shards are not in the index: ${unexpected.slice(0, 10).join(', ')}`);
+  }
+  return safetensorsWeights(files.weights, files.folder);
+}
+
+async function tokenizerOf(files: HuggingFaceFiles | GgufFiles): Promise<Tokenizer | undefined> {
+  if (files.kind === 'gguf') return files.gguf.header.metadata.has('tokenizer.ggml.model') ? Tokenizer.fromGguf(files.gguf.header) : undefined;
+  return files.hasTokenizer ? Tokenizer.fromFolder(files.folder) : undefined;
+}
+
+/** Ids that end a text: those of the generation config, else of the config, and the end-of-turn tokens that the tokenizer knows. */
+function endTokensOf(files: HuggingFaceFiles | GgufFiles, tokenizer: Tokenizer | undefined): number[] {
+  const idsIn = (config: JsonObject | undefined): number[] => [config?.eos_token_id].flat().filter((id): id is number => typeof id === 'number');
+  const generation = files.kind === 'huggingface' ? idsIn(files.generationConfig) : [];
+  return [...new Set([...(generation.length > 0 ? generation : idsIn(files.config)), ...(tokenizer?.stopIds ?? [])])];
+}

@@ -1,0 +1,122 @@
+import { InvalidArgumentError, ShapeError } from '../errors.js';
+import type { KeyValueCache } from '../nn/cache.js';
+import type { ForwardContext, RowAdapters } from '../nn/context.js';
+import type { TokenPlaces } from '../nn/rope.js';
+import { tensor } from '../ops/create.js';
+import type { Tensor } from '../tensor.js';
+import type { CausalLanguageModel } from './causal-language-model.js';
+
+/** Token ids by row; rows may differ in length and are padded on the right. */
+export type TokenRows = readonly (readonly number[])[];
+
+/** What a forward pass can be told beside the ids. */
+export interface ForwardOptions {
+  /** Whether dropout and the like are on; default: whether the network is in training mode. */
+  readonly training?: boolean;
+  /** Which adapters each row uses, by name; default: the active ones. */
+  readonly rows?: RowAdapters;
+  /** Document of each token, for packed rows: attention stays inside a document, and positions start again with each. */
+  readonly documents?: TokenRows;
+  /** Recompute each block in backward instead of keeping what it saved; default false. */
+  readonly checkpointing?: boolean;
+  /** Earlier tokens of the rows; this pass appends to it and counts its own tokens in. */
+  readonly cache?: KeyValueCache;
+}
+
+/** Rows as one padded tensor, with all that layers need to know about them. */
+export interface Batch {
+  /** i64 [B, T]. */
+  readonly ids: Tensor;
+  readonly context: ForwardContext;
+  /** Number of real tokens in each row. */
+  readonly lengths: readonly number[];
+}
+
+/** Rows padded with zeros. */
+const i64 = (rows: TokenRows, width: number): Tensor => {
+  const values = new BigInt64Array(rows.length * width);
+  for (const [b, row] of rows.entries()) for (const [t, value] of row.entries()) values[b * width + t] = BigInt(value);
+  return tensor(values, { shape: [rows.length, width] });
+};
+
+/** Checks the ids against the model and makes the tensors of a pass. Throws for empty rows, ids outside the vocabulary and rows beyond the context. */
+export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options: ForwardOptions = {}): Batch {
+  const { cache, documents } = options;
+  checkRows(network, rows, cache);
+  if (options.rows !== undefined && options.rows.length !== rows.length) {
+    throw new ShapeError(`forward: "rows" must name the adapters of every row; got ${options.rows.length} entries, expected ${rows.length}`);
+  }
+  const lengths = rows.map((row) => row.length);
+  const width = Math.max(...lengths);
+  const starts = cache?.lengths ?? rows.map(() => 0);
+  const ends = starts.map((start, b) => start + (lengths[b] ?? 0));
+  const places =
+    documents === undefined
+      ? {
+          positions: rows.map((row, b) => row.map((_, t) => (starts[b] ?? 0) + t)),
+          spans: rows.map((row, b) => row.map(() => ends[b] ?? 0)),
+        }
+      : placesIn(rows, documents, cache);
+  const ragged = cache !== undefined || lengths.some((length) => length !== width);
+  const positions = i64(places.positions, width);
+  return {
+    ids: i64(rows, width),
+    lengths,
+    context: {
+      training: options.training ?? network.training,
+      checkpointing: options.checkpointing ?? false,
+      positions,
+      rotary: network.rotary.tables(positions, places),
+      ...(options.rows === undefined ? {} : { rows: options.rows }),
+      ...(cache === undefined ? {} : { cache }),
+      ...(ragged ? { keyLengths: tensor(BigInt64Array.from(ends, BigInt), { shape: [rows.length] }) } : {}),
+      ...(documents === undefined ? {} : { documents: documentIds(documents, width) }),
+    },
+  };
+}
+
+function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValueCache | undefined): void {
+  const { vocabularySize, contextLength } = network.shape;
+  if (rows.length === 0) throw new InvalidArgumentError('forward: the batch is empty; expected at least one row of token ids');
+  if (cache !== undefined && cache.lengths.length !== rows.length) {
+    throw new ShapeError(`forward: the cache is for another batch; got ${rows.length} rows, expected ${cache.lengths.length}`);
+  }
+  const last = Math.max(...(cache?.lengths ?? [])) + Math.max(...rows.map((row) => row.length));
+  if (cache !== undefined && last > cache.shape.capacity) {
+    throw new ShapeError(`forward: the cache has no room for the rows, padding included; got ${last} places, expected at most ${cache.shape.capacity}`);
+  }
+  for (const [b, row] of rows.entries()) {
+    if (row.length === 0) throw new InvalidArgumentError(`forward: row ${b} has no tokens; expected at least one`);
+    const length = (cache?.lengths[b] ?? 0) + row.length;
+    if (length > contextLength) throw new InvalidArgumentError(`forward: row ${b} is longer than the context; got ${length} tokens, expected at most ${contextLength}`);
+    for (const [t, id] of row.entries()) {
+      if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
+        throw new InvalidArgumentError(`forward: token ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}`);
+      }
+    }
+  }
+}
+
+/** Positions that start at 0 with each document of a packed row. */
+function placesIn(rows: TokenRows, documents: TokenRows, cache: KeyValueCache | undefined): TokenPlaces {
+  if (cache !== undefined) throw new InvalidArgumentError('forward: packed documents and a cache do not go together; give one of them');
+  if (documents.length !== rows.length) throw new ShapeError(`forward: "documents" must have a row for each row of ids; got ${documents.length}, expected ${rows.length}`);
+  const positions: number[][] = [];
+  const spans: number[][] = [];
+  for (const [b, row] of rows.entries()) {
+    const own = documents[b] ?? [];
+    if (own.length !== row.length) throw new ShapeError(`forward: row ${b} of "documents" must be as long as the row of ids; got ${own.length}, expected ${row.length}`);
+    const starts = row.flatMap((_, t) => (own[t] === own[t - 1] ? [] : [t]));
+    const lengths = starts.map((start, i) => (starts[i + 1] ?? row.length) - start);
+    positions.push(lengths.flatMap((length) => Array.from({ length }, (_, t) => t)));
+    spans.push(lengths.flatMap((length) => new Array<number>(length).fill(length)));
+  }
+  return { positions, spans };
+}
+
+/** i32 [B, T]; padding belongs to no document. */
+function documentIds(documents: TokenRows, width: number): Tensor {
+  const values = new Int32Array(documents.length * width).fill(-1);
+  for (const [b, row] of documents.entries()) values.set(row, b * width);
+  return tensor(values, { shape: [documents.length, width] });
+}

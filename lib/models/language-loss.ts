@@ -1,0 +1,55 @@
+import { InvalidArgumentError, ShapeError } from '../errors.js';
+import type { ForwardContext } from '../nn/context.js';
+import { Linear } from '../nn/linear.js';
+import { tensor } from '../ops/create.js';
+import { crossEntropy, logitsCrossEntropy, type Reduction } from '../ops/loss.js';
+import type { Tensor } from '../tensor.js';
+import type { TokenRows } from './batch.js';
+import type { CausalLanguageModel } from './causal-language-model.js';
+
+/** A target that is not to be learnt. */
+export const ignoredTarget = -100;
+
+/** The token after each token of a row, none after the last and none across documents. */
+export function nextTokens(rows: TokenRows, documents?: TokenRows): number[][] {
+  return rows.map((row, b) =>
+    row.map((_, t) => {
+      const next = row[t + 1];
+      const own = documents?.[b];
+      return next === undefined || (own !== undefined && own[t] !== own[t + 1]) ? ignoredTarget : next;
+    }),
+  );
+}
+
+/** Targets as i64 [B, T], padded like the rows they belong to. Throws for other shapes, for ids outside the vocabulary, and for a mean over nothing. */
+export function targetTensor(targets: TokenRows, batch: number, width: number, vocabularySize: number, reduction: Reduction): Tensor {
+  if (targets.length !== batch) throw new ShapeError(`loss: "targets" must have a row for each row of ids; got ${targets.length}, expected ${batch}`);
+  const values = new BigInt64Array(batch * width).fill(BigInt(ignoredTarget));
+  let learnt = 0;
+  for (const [b, row] of targets.entries()) {
+    if (row.length > width) throw new ShapeError(`loss: row ${b} of "targets" is longer than its ids; got ${row.length}, expected at most ${width}`);
+    for (const [t, id] of row.entries()) {
+      if (id === ignoredTarget) continue;
+      if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
+        throw new InvalidArgumentError(`loss: target ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}, or ${ignoredTarget}`);
+      }
+      values[b * width + t] = BigInt(id);
+      learnt++;
+    }
+  }
+  if (learnt === 0 && reduction === 'mean') throw new InvalidArgumentError('loss: there is no target to learn; expected at least one that is not -100');
+  return tensor(values, { shape: [batch, width] });
+}
+
+/** Cross-entropy of hidden states [B, T, D] against targets [B, T]: straight from the hidden states where the head is a plain linear layer, without storing logits. */
+export function languageLoss(
+  network: CausalLanguageModel,
+  hidden: Tensor,
+  targets: Tensor,
+  context: ForwardContext,
+  reduction: Reduction,
+): Tensor {
+  const head = network.lm_head;
+  if (head instanceof Linear) return crossEntropy(hidden, head.weight, targets, { reduction, ...(head.bias && { bias: head.bias }) });
+  return logitsCrossEntropy(network.head(hidden, context), targets, { reduction });
+}

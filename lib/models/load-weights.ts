@@ -1,0 +1,89 @@
+import { FormatError, NonFiniteError, throwIfAborted } from '../errors.js';
+import type { Weights } from '../io/weights.js';
+import { Linear } from '../nn/linear.js';
+import { cast, clone } from '../ops/elementwise.js';
+import { op } from '../native.js';
+import { scope } from '../scope.js';
+import { type DType, Tensor } from '../tensor.js';
+import type { CausalLanguageModel } from './causal-language-model.js';
+
+/** How far loading has come, counted in parameters. */
+export interface LoadProgress {
+  readonly loaded: number;
+  readonly total: number;
+  /** The weight that was just loaded. */
+  readonly name: string;
+}
+
+export interface LoadWeightsOptions {
+  /** Floating dtype to compute in; default: as stored. */
+  readonly dtype?: DType | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const nonFiniteCount = op('nonFiniteCount');
+
+interface Slot {
+  readonly shape: readonly number[];
+  assign(value: Tensor): void;
+}
+
+/** The tensors that a network reads from a checkpoint, by name. */
+function slotsOf(network: CausalLanguageModel): Map<string, Slot> {
+  const slots = new Map<string, Slot>();
+  for (const [path, module] of network.namedModules()) {
+    for (const [name, shape] of Object.entries(module.parameterShapes())) {
+      // A linear layer makes its own copy when it packs; what stays dense must not lie in a file that others may change.
+      const packs = module instanceof Linear && name === 'weight';
+      slots.set(`${path}.${name}`, { shape, assign: (value) => module.assign(name, packs ? value : clone(value)) });
+    }
+  }
+  return slots;
+}
+
+/**
+ * Fills a network from stored weights. Nothing is read unless names and shapes fit exactly: a `FormatError` lists what is missing, unexpected or of another
+ * shape. A weight with NaN or infinite values is a `NonFiniteError` that names it.
+ */
+export async function loadWeights(network: CausalLanguageModel, weights: Weights, options: LoadWeightsOptions = {}): Promise<void> {
+  const slots = slotsOf(network);
+  checkNames(slots, network.sanitize(weights.entries), weights.source);
+  const total = [...slots.values()].reduce((sum, slot) => sum + sizeOf(slot), 0);
+  let loaded = 0;
+  for (const [name, slot] of slots) {
+    throwIfAborted(options.signal, 'loadModel');
+    await scope(async () => {
+      const stored = weights.load(name);
+      if (!isFloat(stored.dtype)) throw new FormatError(`${weights.source}: weight "${name}" must be of a floating dtype; got ${stored.dtype}`);
+      const broken = new Tensor(nonFiniteCount([stored.handle]));
+      slot.assign(options.dtype === undefined || stored.dtype === options.dtype ? stored : cast(stored, options.dtype));
+      // The engine packs this weight while the loop goes on to the next.
+      if ((await broken.item()) > 0) throw new NonFiniteError(`${weights.source}: weight "${name}" has NaN or infinite values`);
+    });
+    loaded += sizeOf(slot);
+    options.onProgress?.({ loaded, total, name });
+  }
+  network.retie();
+}
+
+const isFloat = (dtype: DType): boolean => dtype === 'f64' || dtype === 'f32' || dtype === 'bf16' || dtype === 'f16';
+const sizeOf = ({ shape }: Slot): number => shape.reduce((product, size) => product * size, 1);
+
+function checkNames(slots: ReadonlyMap<string, Slot>, entries: ReadonlyMap<string, { readonly shape: readonly number[] }>, source: string): void {
+  const missing = [...slots.keys()].filter((name) => !entries.has(name));
+  const unexpected = [...entries.keys()].filter((name) => !slots.has(name));
+  const misshapen: string[] = [];
+  for (const [name, { shape }] of slots) {
+    const found = entries.get(name)?.shape;
+    if (found !== undefined && found.join() !== shape.join()) misshapen.push(`"${name}" got [${found.join(', ')}], expected [${shape.join(', ')}]`);
+  }
+  const problems = [listed('missing', missing), listed('unexpected', unexpected), listed('of another shape', misshapen)].filter((text) => text !== '');
+  if (problems.length > 0) throw new FormatError(`${source}: the weights do not fit the config; ${problems.join('; ')}`);
+}
+
+function listed(what: string, names: readonly string[]): string {
+  if (names.length === 0) return '';
+  const more = names.length > 10 ? `, and ${names.length - 10} more` : '';
+  return `${names.length} ${what}: ${names.slice(0, 10).join(', ')}${more}`;
+}
