@@ -1,4 +1,5 @@
 export * from './errors.js';
+export * from './generate/index.js';
 export type { DeviceStatus } from './device.js';
 export { devices, isaLevel, setThreads, threads } from './device.js';
 export { checkpoint, customGrad } from './gradient.js';
