@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '../errors.js';
 import { op } from '../native.js';
 import type { BinaryName, CompareName, UnaryName } from '../native-ops.js';
+import type { TensorHandle } from '../native-types.js';
 import { type DType, Tensor } from '../tensor.js';
 
 const unaryOp = op('unary');
@@ -20,22 +21,22 @@ function affine(x: Tensor, factor: number, offset: number): Tensor {
   return new Tensor(unaryOp('affine', x.handle, factor, offset));
 }
 
-/** A number as a one-element operand with the dtype of the other one. */
-function scalarLike(value: number, other: Tensor): Tensor {
-  return new Tensor(fullOp([], other.dtype, value));
-}
-
-function operands(name: string, a: Tensor | number, b: Tensor | number): [Tensor, Tensor] {
-  if (typeof a === 'number') {
-    if (typeof b === 'number') throw new InvalidArgumentError(`${name}: at least one operand must be a tensor; got two numbers`);
-    return [scalarLike(a, b), b];
+/** Calls `fn` with both operands as handles; a number becomes a one-element tensor with the dtype of the other one, for the length of the call. */
+function withOperands(name: string, a: Tensor | number, b: Tensor | number, fn: (a: TensorHandle, b: TensorHandle) => TensorHandle): Tensor {
+  if (typeof a !== 'number' && typeof b !== 'number') return new Tensor(fn(a.handle, b.handle));
+  if (typeof a === 'number' && typeof b === 'number') {
+    throw new InvalidArgumentError(`${name}: at least one operand must be a tensor; got two numbers`);
   }
-  return [a, typeof b === 'number' ? scalarLike(b, a) : b];
+  const scalar = typeof a === 'number' ? fullOp([], (b as Tensor).dtype, a) : fullOp([], a.dtype, b as number);
+  try {
+    return new Tensor(typeof a === 'number' ? fn(scalar, (b as Tensor).handle) : fn(a.handle, scalar));
+  } finally {
+    scalar.dispose();
+  }
 }
 
 function binary(name: BinaryName, a: Tensor | number, b: Tensor | number): Tensor {
-  const [left, right] = operands(name, a, b);
-  return new Tensor(binaryOp(name, left.handle, right.handle));
+  return withOperands(name, a, b, (left, right) => binaryOp(name, left, right));
 }
 
 const isFloat = (x: Tensor): boolean => x.dtype === 'f32' || x.dtype === 'f64' || x.dtype === 'bf16' || x.dtype === 'f16';
@@ -130,8 +131,7 @@ export function clamp(x: Tensor, low: number, high: number): Tensor {
 }
 
 function compare(name: CompareName, a: Tensor | number, b: Tensor | number): Tensor {
-  const [left, right] = operands(name, a, b);
-  return new Tensor(compareOp(name, left.handle, right.handle));
+  return withOperands(name, a, b, (left, right) => compareOp(name, left, right));
 }
 
 /** a = b, as bool, with broadcasting. Not differentiable, as all comparisons. */
@@ -150,8 +150,7 @@ export const logicalNot = (a: Tensor): Tensor => compare('equal', a, 0);
 
 /** condition ? a : b with broadcasting; condition bool, a and b of one dtype. */
 export function where(condition: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
-  const [left, right] = operands('where', a, b);
-  return new Tensor(whereOp(condition.handle, left.handle, right.handle));
+  return withOperands('where', a, b, (left, right) => whereOp(condition.handle, left, right));
 }
 
 /** x in another dtype (a new handle on x itself when it has it already). Floats to integers truncate. */

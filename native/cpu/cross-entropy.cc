@@ -12,20 +12,21 @@ namespace {
 
 constexpr int64_t kBlock = 256;
 
-/// Σ e^(scale · l - most): exponentials by blocks, so that they become vector code, added in lanes.
+/// Σ e^(scale · l - most): exponentials by blocks, so that they become vector code, added in lanes block by block.
 template <class C, class T>
 LORIKEET_INLINE C sum_of_exponentials(const T* logits, int64_t n, C scale, C most) {
-  C lanes[kLanes] = {};
+  C totals[kLanes] = {};
   for (int64_t first = 0; first < n; first += kBlock) {
     int64_t count = first + kBlock < n ? kBlock : n - first;
-    C powers[kBlock];
+    C powers[kBlock], lanes[kLanes] = {};
     for (int64_t i = 0; i < count; ++i) powers[i] = vexp(load(logits + first + i) * scale - most);
     for (int64_t i = count; i % kLanes != 0; ++i) powers[i] = 0;
     for (int64_t i = 0; i < count; i += kLanes) {
       for (int l = 0; l < kLanes; ++l) lanes[l] += powers[i + l];
     }
+    for (int l = 0; l < kLanes; ++l) totals[l] += lanes[l];
   }
-  return add_lanes(lanes);
+  return add_lanes(totals);
 }
 
 template <class T, class G>

@@ -19,16 +19,21 @@ LORIKEET_INLINE C add_lanes(C* lanes) {
   return lanes[0];
 }
 
-/// Σ term(i) over i in [0, n).
+/// Σ term(i) over i in [0, n). Lanes are emptied into a second set every kLaneRun elements, so that long sums keep their small terms.
+inline constexpr int64_t kLaneRun = 256 * kLanes;
 template <class C, class Term>
 LORIKEET_INLINE C lane_sum(int64_t n, const Term& term) {
-  C lanes[kLanes] = {};
-  int64_t whole = n / kLanes * kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    for (int l = 0; l < kLanes; ++l) lanes[l] += term(i + l);
+  C totals[kLanes] = {};
+  for (int64_t first = 0; first < n; first += kLaneRun) {
+    int64_t last = first + kLaneRun < n ? first + kLaneRun : n, whole = first + (last - first) / kLanes * kLanes;
+    C lanes[kLanes] = {};
+    for (int64_t i = first; i < whole; i += kLanes) {
+      for (int l = 0; l < kLanes; ++l) lanes[l] += term(i + l);
+    }
+    for (int64_t i = whole; i < last; ++i) lanes[i - whole] += term(i);
+    for (int l = 0; l < kLanes; ++l) totals[l] += lanes[l];
   }
-  for (int64_t i = whole; i < n; ++i) lanes[i - whole] += term(i);
-  return add_lanes(lanes);
+  return add_lanes(totals);
 }
 
 /// The largest term(i), or `least` when n is 0; terms that are not a number are passed over.

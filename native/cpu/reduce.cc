@@ -1,7 +1,7 @@
 #include "cpu/level.h"
 #include "ops/reduce.h"
 
-// [outer, reduced, inner] -> [outer, inner]. Sums over a contiguous run (inner = 1) use 16 lanes combined in a fixed tree; sums over rows (inner > 1) add
+// [outer, reduced, inner] -> [outer, inner]. Sums over a contiguous run (inner = 1) use 16 lanes joined in a fixed tree; sums over rows (inner > 1) add
 // slices of kSlice rows in order, then the slices in order. So the result depends on the reduced extent alone, not on threads or neighbours.
 
 namespace lorikeet::LORIKEET_LEVEL {
@@ -40,18 +40,25 @@ struct Accumulator<Float16> {
   using type = float;
 };
 
+/// Lanes are emptied into a second set every kRun elements, so that long sums keep their small terms.
 template <class T, class C>
 C sum_run(const T* x, int64_t n) {
-  C lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int k = 0; k < kLanes; ++k) lanes[k] += load(x + i + k);
+  constexpr int64_t kRun = 256 * kLanes;
+  C totals[kLanes] = {};
+  for (int64_t first = 0; first < n; first += kRun) {
+    int64_t last = first + kRun < n ? first + kRun : n;
+    C lanes[kLanes] = {};
+    int64_t i = first;
+    for (; i + kLanes <= last; i += kLanes) {
+      for (int k = 0; k < kLanes; ++k) lanes[k] += load(x + i + k);
+    }
+    for (int k = 0; i + k < last; ++k) lanes[k] += load(x + i + k);
+    for (int k = 0; k < kLanes; ++k) totals[k] += lanes[k];
   }
-  for (int k = 0; i + k < n; ++k) lanes[k] += load(x + i + k);
   for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int k = 0; k < width; ++k) lanes[k] += lanes[k + width];
+    for (int k = 0; k < width; ++k) totals[k] += totals[k + width];
   }
-  return lanes[0];
+  return totals[0];
 }
 
 /// Sums rows [first, last) of x [.., inner] for columns [from, to) into total.
