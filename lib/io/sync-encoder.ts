@@ -30,7 +30,9 @@ class EncoderWorker {
   #failed = false;
 
   constructor() {
-    this.#worker = new Worker(new URL('./sync-encoder-worker.js', import.meta.url), { workerData: { signal: this.#signal } satisfies EncoderSetup });
+    const workerData: EncoderSetup = { signal: this.#signal };
+    // No flags of this process: some, such as --input-type, would keep the worker from starting.
+    this.#worker = new Worker(new URL('./sync-encoder-worker.js', import.meta.url), { workerData, execArgv: [] });
     this.#worker.unref();
     this.#worker.on('error', () => {
       this.#failed = true;

@@ -1,4 +1,4 @@
-/** Turns ids into text as they come: what `push` and `end` return, joined, is the text of all ids. */
+/** Turns ids into text as they come: what `push` and `end` return, joined, is the text of all ids (where these spell whole characters). */
 export interface TokenStream {
   /** The text that this id completes: nothing while a character is incomplete. */
   push(id: number): string;

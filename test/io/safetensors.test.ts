@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { FormatError, InvalidArgumentError, type Tensor, disposeTensors, memory } from 'lorikeet';
 import { loadSafetensors, readSafetensorsFiles, readSafetensorsHeader, saveSafetensors, writeSafetensors } from 'lorikeet/io';
-import { add, cast, permute, tensor } from 'lorikeet/ops';
+import { add, cast, copyInto, permute, tensor } from 'lorikeet/ops';
 import { dataFolder } from '../helpers/folders.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lorikeet-safetensors-'));
@@ -52,6 +52,7 @@ test.serial('tensors lie in the mapped file and cannot be changed in place', asy
   t.is(memory().bytes, before);
   const sum = add(w, 1);
   t.is((await sum.data())[1023], 1);
+  t.throws(() => copyInto(w, sum), { instanceOf: InvalidArgumentError, message: /view of a file and cannot be changed in place; clone it/ });
   // The mapping outlives the name of the file.
   rmSync(path);
   t.is((await w.data())[0], 0);
