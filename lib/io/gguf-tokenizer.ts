@@ -1,7 +1,7 @@
 import { FormatError } from '../errors.js';
-import { GgufMetadata } from './gguf-metadata.js';
-import type { GgufHeader } from './gguf-parser.js';
-import { type PreTokenizer, preTokenizerOf } from './gguf-pre-tokenizers.js';
+import { GgufMetadata } from './gguf/metadata.js';
+import type { GgufHeader } from './gguf/parser.js';
+import { type PreTokenizer, preTokenizerOf } from './gguf/pre-tokenizers.js';
 import type { JsonObject } from './json.js';
 import { type TokenizerData, addedToken } from './tokenizer-data.js';
 

@@ -1,8 +1,8 @@
 import { FormatError } from '../errors.js';
 import { type ByteSource, withFile } from './byte-source.js';
-import { type GgufConfig, ggufConfig } from './gguf-config.js';
-import { type NamedGgufTensor, namedTensors, ropeFactorsName } from './gguf-names.js';
-import { type GgufHeader, parseGguf } from './gguf-parser.js';
+import { type GgufConfig, ggufConfig } from './gguf/config.js';
+import { type NamedGgufTensor, namedTensors, ropeFactorsName } from './gguf/names.js';
+import { type GgufHeader, parseGguf } from './gguf/parser.js';
 
 /** A GGUF model: what the file says, its config in the keys of `config.json`, and its tensors by checkpoint name. No tensor data is read. */
 export interface GgufModel extends GgufConfig {

@@ -2,9 +2,9 @@ export { AtomicFile, writeFileAtomically } from './atomic-file.js';
 export type { ByteSource } from './byte-source.js';
 export type { ChatMessage, ChatTemplateOptions } from './chat-template.js';
 export { type GgufModel, readGguf, readGgufModel } from './gguf.js';
-export type { GgufValue } from './gguf-cursor.js';
-export { type GgufHeader, type GgufTensor, parseGguf } from './gguf-parser.js';
-export type { GgufType } from './gguf-types.js';
+export type { GgufValue } from './gguf/cursor.js';
+export { type GgufHeader, type GgufTensor, parseGguf } from './gguf/parser.js';
+export type { GgufType } from './gguf/types.js';
 export { type HubOptions, type HubProgress, downloadModel, isHubId } from './hub.js';
 export {
   type AdapterFiles,

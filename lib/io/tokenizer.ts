@@ -2,7 +2,7 @@ import { Tokenizer as NativeTokenizer } from 'tokenizers';
 import { FormatError, InvalidArgumentError, NativeError, didYouMean } from '../errors.js';
 import { withFile } from './byte-source.js';
 import { type ChatMessage, type ChatTemplateOptions, ChatTemplates } from './chat-template.js';
-import { type GgufHeader, parseGguf } from './gguf-parser.js';
+import { type GgufHeader, parseGguf } from './gguf/parser.js';
 import { ggufTokenizer } from './gguf-tokenizer.js';
 import { isJsonObject } from './json.js';
 import { SyncEncoder } from './sync-encoder.js';

@@ -1,9 +1,9 @@
 import { FormatError, didYouMean } from '../errors.js';
 import { op } from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
-import type { GgufHeader } from './gguf-parser.js';
-import type { NamedGgufTensor } from './gguf-names.js';
-import { readableGgufTypes } from './gguf-types.js';
+import type { GgufHeader } from './gguf/parser.js';
+import type { NamedGgufTensor } from './gguf/names.js';
+import { readableGgufTypes } from './gguf/types.js';
 import type { SafetensorsDtype } from './safetensors-header.js';
 import type { SafetensorsFiles, StoredTensor } from './safetensors-files.js';
 

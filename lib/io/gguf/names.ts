@@ -1,5 +1,5 @@
-import { FormatError } from '../errors.js';
-import type { GgufHeader, GgufTensor } from './gguf-parser.js';
+import { FormatError } from '../../errors.js';
+import type { GgufHeader, GgufTensor } from './parser.js';
 
 /** A tensor of a GGUF file under its name in Hugging Face checkpoints. */
 export interface NamedGgufTensor extends GgufTensor {

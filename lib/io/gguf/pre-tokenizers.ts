@@ -1,4 +1,4 @@
-import { FormatError, didYouMean } from '../errors.js';
+import { FormatError, didYouMean } from '../../errors.js';
 
 /** How a byte-level BPE cuts a text before it merges: each pattern in turn isolates its matches. */
 export interface PreTokenizer {

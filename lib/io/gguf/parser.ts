@@ -1,7 +1,7 @@
-import { FormatError } from '../errors.js';
-import type { ByteSource } from './byte-source.js';
-import { GgufCursor, type GgufValue } from './gguf-cursor.js';
-import { type GgufType, ggufType } from './gguf-types.js';
+import { FormatError } from '../../errors.js';
+import type { ByteSource } from '../byte-source.js';
+import { GgufCursor, type GgufValue } from './cursor.js';
+import { type GgufType, ggufType } from './types.js';
 
 /** One tensor of a GGUF file. `shape` is in row order (the last size runs fastest); `start` counts bytes from the beginning of the file. */
 export interface GgufTensor {

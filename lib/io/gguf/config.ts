@@ -1,8 +1,8 @@
-import { ConfigError, FormatError, didYouMean } from '../errors.js';
-import { GgufMetadata } from './gguf-metadata.js';
-import { ropeFactorsName } from './gguf-names.js';
-import type { GgufHeader } from './gguf-parser.js';
-import type { JsonObject } from './json.js';
+import { ConfigError, FormatError, didYouMean } from '../../errors.js';
+import { GgufMetadata } from './metadata.js';
+import { ropeFactorsName } from './names.js';
+import type { GgufHeader } from './parser.js';
+import type { JsonObject } from '../json.js';
 
 /** How an architecture of GGUF is called in `config.json`, and whether its q and k rows are stored in interleaved rotary order. */
 interface Family {

@@ -1,5 +1,5 @@
-import { FormatError } from '../errors.js';
-import type { ByteSource } from './byte-source.js';
+import { FormatError } from '../../errors.js';
+import type { ByteSource } from '../byte-source.js';
 
 /** A metadata value; whole numbers beyond 2^53 are bigints. */
 export type GgufValue = number | bigint | boolean | string | readonly GgufValue[];

@@ -1,6 +1,6 @@
-import { FormatError } from '../errors.js';
-import type { GgufValue } from './gguf-cursor.js';
-import type { GgufHeader } from './gguf-parser.js';
+import { FormatError } from '../../errors.js';
+import type { GgufValue } from './cursor.js';
+import type { GgufHeader } from './parser.js';
 
 const describe = (value: GgufValue): string => (Array.isArray(value) ? `a list of ${value.length}` : `${typeof value} ${String(value).slice(0, 60)}`);
 
