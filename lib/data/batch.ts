@@ -4,36 +4,31 @@ import type { Sequence } from './encode.js';
 export const kIgnored = -100;
 
 /**
- * B sequences side by side, padded on the right. `ids` and `targets` are [B, T] row by row, where T is the longest sequence less one:
- * position t holds token t and its target, token t + 1, or `kIgnored` where that token is not learnt or is padding.
+ * Sequences as a model takes them: row b of `ids` holds the tokens that it reads (all but the last), row b of `targets` the token after each, or `kIgnored`
+ * where that is not learnt. Rows differ in length; the model pads them on the right, and padding has no target.
  */
 export interface Batch {
-  readonly ids: BigInt64Array;
-  readonly targets: BigInt64Array;
-  readonly shape: readonly [batch: number, time: number];
-  /** Tokens of each row that the model reads; positions beyond are padding. */
-  readonly lengths: readonly number[];
+  readonly ids: readonly (readonly number[])[];
+  readonly targets: readonly (readonly number[])[];
+  /** Tokens of the sequences. */
+  readonly tokens: number;
   /** Targets that count in the loss. */
   readonly targetCount: number;
 }
 
-/** Lays sequences side by side; padding repeats token 0 and is never learnt nor, as attention is causal, seen. */
+/** The batch of sequences of at least two tokens each. */
 export function collate(sequences: readonly Sequence[]): Batch {
-  const time = Math.max(1, ...sequences.map(({ ids }) => ids.length - 1));
-  const ids = new BigInt64Array(sequences.length * time);
-  const targets = new BigInt64Array(sequences.length * time).fill(BigInt(kIgnored));
-  let targetCount = 0;
-  for (const [row, sequence] of sequences.entries()) {
-    const length = Math.min(time, sequence.ids.length);
-    for (let t = 0; t < length; t++) {
-      ids[row * time + t] = BigInt(sequence.ids[t] as number);
-      if (sequence.learnt[t + 1] !== 1) continue;
-      targets[row * time + t] = BigInt(sequence.ids[t + 1] as number);
-      targetCount++;
-    }
+  const ids: number[][] = [];
+  const targets: number[][] = [];
+  let tokens = 0;
+  let count = 0;
+  for (const sequence of sequences) {
+    ids.push(Array.from(sequence.ids.subarray(0, -1)));
+    targets.push(Array.from(sequence.ids.subarray(1), (id, t) => (sequence.learnt[t + 1] === 1 ? id : kIgnored)));
+    tokens += sequence.ids.length;
+    count += targetCount(sequence);
   }
-  const lengths = sequences.map((sequence) => Math.max(1, Math.min(time, sequence.ids.length)));
-  return { ids, targets, shape: [sequences.length, time], lengths, targetCount };
+  return { ids, targets, tokens, targetCount: count };
 }
 
 /** How many tokens of a sequence are learnt. */

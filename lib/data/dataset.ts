@@ -48,6 +48,9 @@ async function* sourceRows(source: DataSource): AsyncGenerator<Row> {
   }
 }
 
+/** Rows tokenised at the same time. */
+const kEncodedTogether = 64;
+
 /** Encoded rows in file order. */
 export interface Dataset {
   readonly length: number;
@@ -66,16 +69,23 @@ export async function loadDataset(source: DataSource, tokenizer: TextTokenizer, 
   const { sequence, emptyRows = 'error', signal, onProgress } = options;
   const name = source.path ?? 'rows';
   const sequences: Sequence[] = [];
-  for await (const example of readExamples(source)) {
+  const add = async (examples: readonly Example[]): Promise<void> => {
     throwIfAborted(signal, 'data');
-    const encoded = await encodeExample(example, tokenizer, sequence);
-    if (emptyRows !== 'keep' && targetCount(encoded) === 0) {
-      if (emptyRows === 'skip') continue;
-      throw new FormatError(`${example.where}: nothing to learn; ${emptyReason(example, encoded, sequence)}; use \`emptyRows: skip\` to leave such rows out`);
+    const encoded = await Promise.all(examples.map((example) => encodeExample(example, tokenizer, sequence)));
+    for (const [index, row] of encoded.entries()) {
+      const example = examples[index] as Example;
+      if (emptyRows === 'keep' || targetCount(row) > 0) sequences.push(row);
+      else if (emptyRows === 'error') throw new FormatError(`${row.where}: nothing to learn; ${emptyReason(example, row, sequence)}; use \`emptyRows: skip\` to leave such rows out`);
     }
-    sequences.push(encoded);
-    if (sequences.length % 256 === 0) onProgress?.({ rows: sequences.length });
+    onProgress?.({ rows: sequences.length });
+  };
+  let waiting: Example[] = [];
+  for await (const example of readExamples(source)) {
+    if (waiting.push(example) < kEncodedTogether) continue;
+    await add(waiting);
+    waiting = [];
   }
+  await add(waiting);
   if (sequences.length === 0) throw new ConfigError(`data: "${name}" has no rows`);
   return { length: sequences.length, at: (index) => rowAt(sequences, index, name), name };
 }

@@ -1,14 +1,14 @@
 import { ConfigError, FormatError } from '../errors.js';
 import type { ChatMessage, Example } from './example.js';
 
-/** What encoding needs of a tokenizer. */
+/** What encoding needs of a tokenizer; `Tokenizer` has it. */
 export interface TextTokenizer {
-  /** Ids of a text; with the tokenizer's own special tokens unless `addSpecialTokens` is false. */
-  encode(text: string, options?: { addSpecialTokens?: boolean }): readonly number[] | Promise<readonly number[]>;
+  /** Ids of texts; with the tokenizer's own special tokens unless `addSpecialTokens` is false. */
+  encodeBatch(texts: readonly string[], options?: { addSpecialTokens?: boolean }): Promise<number[][]>;
   /** The id that ends a text, where the model has one. */
-  readonly endTokenId: number | undefined;
+  readonly eosId: number | undefined;
   /** The text of a conversation by the model's chat template; throws where the model has none. */
-  applyChatTemplate(messages: readonly ChatMessage[], options: { addGenerationPrompt: boolean }): string;
+  applyChatTemplate(messages: readonly ChatMessage[], options?: { addGenerationPrompt?: boolean }): string;
 }
 
 /** The tokens of one row. `learnt[t]` is 1 where token t is a target (predicted from the tokens before it); `learnt[0]` is 0. */
@@ -38,12 +38,12 @@ interface Whole {
 async function encodeWhole(example: Example, tokenizer: TextTokenizer): Promise<Whole> {
   switch (example.kind) {
     case 'text': {
-      const ids = await tokenizer.encode(example.text);
+      const [ids = []] = await tokenizer.encodeBatch([example.text]);
       return { ids, learnt: new Uint8Array(ids.length).fill(1) };
     }
     case 'completion': {
       const { ids, promptLength } = await encodeCompletion(tokenizer, example.prompt, example.completion);
-      const end = tokenizer.endTokenId;
+      const end = tokenizer.eosId;
       const ended = end === undefined || ids.at(-1) === end ? ids : [...ids, end];
       return { ids: ended, learnt: new Uint8Array(ended.length).fill(1, promptLength) };
     }
@@ -59,25 +59,27 @@ async function encodeWhole(example: Example, tokenizer: TextTokenizer): Promise<
  * shares with the prompt tokenised alone (a token that spans the border belongs to the completion).
  */
 export async function encodeCompletion(tokenizer: TextTokenizer, prompt: string, completion: string): Promise<{ ids: readonly number[]; promptLength: number }> {
-  const ids = await tokenizer.encode(prompt + completion);
-  return { ids, promptLength: sharedPrefix(await tokenizer.encode(prompt), ids) };
+  const [ids = [], alone = []] = await tokenizer.encodeBatch([prompt + completion, prompt]);
+  return { ids, promptLength: sharedPrefix(alone, ids) };
 }
 
 async function encodeChat(messages: readonly ChatMessage[], tokenizer: TextTokenizer, where: string): Promise<Whole> {
-  const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
-  const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: false });
-  const ids = await encode(text);
-  const learnt = new Uint8Array(ids.length);
+  const text = tokenizer.applyChatTemplate(messages);
+  // The whole conversation, then for each assistant turn the text that comes before it and the text that ends with it.
+  const texts = [text];
   for (const [index, message] of messages.entries()) {
     if (message.role !== 'assistant') continue;
     const before = tokenizer.applyChatTemplate(messages.slice(0, index), { addGenerationPrompt: true });
-    const after = tokenizer.applyChatTemplate(messages.slice(0, index + 1), { addGenerationPrompt: false });
+    const after = tokenizer.applyChatTemplate(messages.slice(0, index + 1));
     if (!text.startsWith(after) || !after.startsWith(before)) {
       throw new FormatError(`${where}: the chat template rewrites earlier turns, so the tokens of message ${index + 1} cannot be told apart`);
     }
-    const start = sharedPrefix(await encode(before), ids);
-    const end = index === messages.length - 1 ? ids.length : sharedPrefix(await encode(after), ids);
-    learnt.fill(1, start, end);
+    texts.push(before, after);
+  }
+  const [ids = [], ...borders] = await tokenizer.encodeBatch(texts, { addSpecialTokens: false });
+  const learnt = new Uint8Array(ids.length);
+  for (let turn = 0; turn < borders.length; turn += 2) {
+    learnt.fill(1, sharedPrefix(borders[turn] ?? [], ids), sharedPrefix(borders[turn + 1] ?? [], ids));
   }
   return { ids, learnt };
 }

@@ -1,14 +1,15 @@
 import test from 'ava';
 import { collate, encodeExample, loadDataset, type TextTokenizer } from 'lorikeet/data';
 
+const code = (text: string) => Array.from(text, (c) => c.charCodeAt(0));
+
 /** One token a character, `<s>` = 1 in front, end token 2. */
 const tokenizer: TextTokenizer = {
-  encode: (text, { addSpecialTokens = true } = {}) => [...(addSpecialTokens ? [1] : []), ...Array.from(text, (c) => c.codePointAt(0) ?? 0)],
-  endTokenId: 2,
-  applyChatTemplate: (messages, { addGenerationPrompt }) =>
+  encodeBatch: async (texts, { addSpecialTokens = true } = {}) => texts.map((text) => [...(addSpecialTokens ? [1] : []), ...code(text)]),
+  eosId: 2,
+  applyChatTemplate: (messages, { addGenerationPrompt = false } = {}) =>
     messages.map(({ role, content }) => `[${role[0]}]${content};`).join('') + (addGenerationPrompt ? '[a]' : ''),
 };
-const code = (text: string) => Array.from(text, (c) => c.charCodeAt(0));
 const where = 'f:1';
 
 test('a text gets the special tokens of the tokenizer and nothing after it', async (t) => {
@@ -41,14 +42,11 @@ test('sequences are cut', async (t) => {
   t.is(learnt.length, 4);
 });
 
-test('a batch is padded on the right and padding has no target', async (t) => {
+test('a batch holds what the model reads and the token after each', async (t) => {
   const rows = await Promise.all(['abc', 'a'].map((text) => encodeExample({ kind: 'text', text, where }, tokenizer, 10)));
-  const batch = collate(rows);
-  t.deepEqual(batch.shape, [2, 3]);
-  t.deepEqual([...batch.ids].map(Number), [1, 97, 98, 1, 97, 0]);
-  t.deepEqual([...batch.targets].map(Number), [97, 98, 99, 97, -100, -100]);
-  t.deepEqual(batch.lengths, [3, 2]);
-  t.is(batch.targetCount, 4);
+  t.deepEqual(collate(rows), { ids: [[1, 97, 98], [1]], targets: [[97, 98, 99], [97]], tokens: 6, targetCount: 4 });
+  const completion = await encodeExample({ kind: 'completion', prompt: 'ab', completion: 'c', where }, tokenizer, 10);
+  t.deepEqual(collate([completion]).targets, [[-100, -100, 99, 2]]);
 });
 
 test('rows with nothing to learn are errors that say so, or left out', async (t) => {
