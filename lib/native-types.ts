@@ -10,6 +10,7 @@ export interface TensorHandle {
   readonly device: Device;
   readonly disposed: boolean;
   readonly requiresGrad: boolean;
+  readonly version: number;
   setRequiresGrad(on: boolean): void;
   grad(): TensorHandle | undefined;
   setGrad(gradient: TensorHandle | undefined): void;

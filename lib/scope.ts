@@ -90,6 +90,13 @@ function ownersIn(value: unknown, found = new Set<Owner>(), seen = new Set<unkno
 
 const setRecording = op('setRecording');
 
+/** @internal Whether ops are recorded for backward at the moment. */
+export function isRecording(): boolean {
+  const on = setRecording(false);
+  setRecording(on);
+  return on;
+}
+
 /** Runs `fn` (synchronous) without recording ops for backward. */
 export function noGrad<T>(fn: () => T): T {
   const before = setRecording(false);

@@ -57,6 +57,11 @@ export class Tensor {
     return this.handle.requiresGrad;
   }
 
+  /** @internal Rises with every in-place change of the memory, so that values derived from it can be kept. */
+  get version(): number {
+    return this.handle.version;
+  }
+
   /** Makes this leaf collect a gradient, or stops it. Throws for results of recorded ops and for integer dtypes. */
   setRequiresGrad(on: boolean): this {
     this.handle.setRequiresGrad(on);

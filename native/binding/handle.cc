@@ -41,7 +41,8 @@ void TensorHandle::define(Napi::Env env, Napi::Object exports) {
       env, "TensorHandle",
       {InstanceAccessor<&TensorHandle::shape>("shape"), InstanceAccessor<&TensorHandle::dtype>("dtype"),
        InstanceAccessor<&TensorHandle::device>("device"), InstanceAccessor<&TensorHandle::disposed>("disposed"),
-       InstanceAccessor<&TensorHandle::requires_grad>("requiresGrad"), InstanceMethod<&TensorHandle::set_requires_grad>("setRequiresGrad"),
+       InstanceAccessor<&TensorHandle::requires_grad>("requiresGrad"),
+       InstanceAccessor<&TensorHandle::version>("version"), InstanceMethod<&TensorHandle::set_requires_grad>("setRequiresGrad"),
        InstanceMethod<&TensorHandle::grad>("grad"), InstanceMethod<&TensorHandle::set_grad>("setGrad"),
        InstanceMethod<&TensorHandle::set_hook>("setHook"), InstanceMethod<&TensorHandle::backward>("backward"),
        InstanceMethod<&TensorHandle::detach>("detach"), InstanceMethod<&TensorHandle::read>("read"),
@@ -106,6 +107,10 @@ Napi::Value TensorHandle::disposed(const Napi::CallbackInfo& info) { return Napi
 
 Napi::Value TensorHandle::requires_grad(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value { return Napi::Boolean::New(info.Env(), lorikeet::requires_grad(get("requiresGrad"))); });
+}
+
+Napi::Value TensorHandle::version(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(get("version").storage()->version)); });
 }
 
 void TensorHandle::set_requires_grad(const Napi::CallbackInfo& info) {

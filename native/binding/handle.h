@@ -29,6 +29,7 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
   Napi::Value device(const Napi::CallbackInfo& info);
   Napi::Value disposed(const Napi::CallbackInfo& info);
   Napi::Value requires_grad(const Napi::CallbackInfo& info);
+  Napi::Value version(const Napi::CallbackInfo& info);
   void set_requires_grad(const Napi::CallbackInfo& info);
   Napi::Value grad(const Napi::CallbackInfo& info);
   void set_grad(const Napi::CallbackInfo& info);
