@@ -1,3 +1,4 @@
+export * from './adapters/index.js';
 export * from './errors.js';
 export * from './generate/index.js';
 export type { DeviceStatus } from './device.js';

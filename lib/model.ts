@@ -33,7 +33,7 @@ export interface LanguageModel {
   readonly dtype: DType;
   /** Ids whose appearance ends a generated text. */
   readonly endTokens: readonly number[];
-  logits(ids: TokenRows): Tensor;
+  logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows'>): Tensor;
   forward(ids: TokenRows, options?: ForwardOptions): Tensor;
   head(hidden: Tensor, options?: ForwardOptions): Tensor;
   loss(input: LossInput): Tensor;
@@ -94,13 +94,13 @@ export class Model implements LanguageModel {
   }
 
   /** Logits [B, T, V] in f32 (f64 for an f64 model) for rows of equal length, without gradient. */
-  logits(ids: TokenRows): Tensor {
+  logits(ids: TokenRows, options: Pick<ForwardOptions, 'rows'> = {}): Tensor {
     const lengths = new Set(ids.map((row) => row.length));
     if (lengths.size > 1) throw new ShapeError(`logits: rows must have equal lengths; got ${[...lengths].join(', ')}`);
     this.#check('logits');
     return noGrad(() =>
       scope(() => {
-        const { ids: padded, context } = makeBatch(this.network, ids, { training: false });
+        const { ids: padded, context } = makeBatch(this.network, ids, { ...options, training: false });
         return this.network.head(wide(this.network.forward(padded, context)), context);
       }),
     );

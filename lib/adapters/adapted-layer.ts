@@ -1,0 +1,187 @@
+import { AdapterError } from '../errors.js';
+import type { ForwardContext, RowAdapters } from '../nn/context.js';
+import { Linear } from '../nn/linear.js';
+import { Layer, type Module, type Parameter } from '../nn/module.js';
+import { cast } from '../ops/elementwise.js';
+import { lowRankLinear } from '../ops/lowrank.js';
+import type { Tensor } from '../tensor.js';
+import type { AdapterModule } from './adapter.js';
+import { type Run, routeRows, segmentsOf } from './row-routing.js';
+
+/** Which adapters run: shared by all adapted layers of a model. */
+export class Activation {
+  readonly known = new Set<string>();
+  readonly merged = new Set<string>();
+  active: readonly string[] = [];
+  enabled = true;
+
+  /** The adapters of a forward pass without routing. */
+  get running(): readonly string[] {
+    return this.enabled ? this.active.filter((name) => !this.merged.has(name)) : [];
+  }
+
+  /** The adapters of each row; checked. */
+  routed(rows: RowAdapters): RowAdapters {
+    if (this.merged.size > 0) throw new AdapterError(`adapters by row: unmerge first; got merged adapters ${[...this.merged].join(', ')}`);
+    for (const row of rows) {
+      for (const name of row) {
+        if (!this.known.has(name))
+          throw new AdapterError(`adapters by row: no adapter "${name}"; there are ${[...this.known].join(', ') || 'none'}`);
+      }
+    }
+    return this.enabled ? rows : rows.map(() => []);
+  }
+}
+
+/**
+ * Stands for a layer of the model and applies the adapters that are on it. For everything that walks the module tree it is the bare layer: same children,
+ * same parameters, same names. It owns its adapter modules.
+ */
+export class AdaptedLayer extends Layer {
+  readonly #base: Layer;
+  readonly #activation: Activation;
+  readonly #adapters = new Map<string, AdapterModule[]>();
+
+  constructor(base: Layer, activation: Activation) {
+    super(base.role);
+    this.#base = base;
+    this.#activation = activation;
+  }
+
+  get base(): Layer {
+    return this.#base;
+  }
+
+  get names(): readonly string[] {
+    return [...this.#adapters.keys()];
+  }
+
+  adaptersOf(name: string): readonly AdapterModule[] {
+    return this.#adapters.get(name) ?? [];
+  }
+
+  add(name: string, module: AdapterModule): void {
+    this.#adapters.set(name, [...this.adaptersOf(name), module]);
+  }
+
+  remove(name: string): void {
+    for (const module of this.adaptersOf(name)) module.dispose();
+    this.#adapters.delete(name);
+  }
+
+  override forward(x: Tensor, context?: ForwardContext): Tensor {
+    const rows = context?.rows;
+    if (rows === undefined) return this.run(x, context, this.#modulesOf(this.#activation.running));
+    return this.#runRows(x, context, this.#activation.routed(rows));
+  }
+
+  /** The output with exactly these adapter modules, whatever is active. */
+  run(x: Tensor, context: ForwardContext | undefined, modules: readonly AdapterModule[]): Tensor {
+    if (modules.length === 0) return this.#base.forward(x, context);
+    const restore = replaceParameters(this.#base, modules);
+    try {
+      return this.#runChain(x, context, modules);
+    } finally {
+      restore();
+    }
+  }
+
+  #modulesOf(names: readonly string[]): AdapterModule[] {
+    return names.flatMap((name) => this.adaptersOf(name));
+  }
+
+  /** Low-rank branches first, in one product with the base; the others around it in their order. */
+  #runChain(x: Tensor, context: ForwardContext | undefined, modules: readonly AdapterModule[]): Tensor {
+    const training = context?.training ?? false;
+    const base = this.#base;
+    const factors = base instanceof Linear ? modules.flatMap((module) => module.lowRank?.(training) ?? []) : [];
+    let first = factors.length === 0;
+    let next =
+      base instanceof Linear && factors.length > 0
+        ? (input: Tensor): Tensor => lowRankLinear(input, base.weight, { ...biasOf(base), adapters: factors })
+        : (input: Tensor): Tensor => base.forward(input, context);
+    for (const module of modules) {
+      if (module.forward === undefined) continue;
+      const below = next;
+      const isFirst = first;
+      next = (input: Tensor): Tensor => module.forward?.({ x: input, context, base, next: below, first: isFirst }) ?? below(input);
+      first = false;
+    }
+    return next(x);
+  }
+
+  /** Each batch row with its own adapters. The leading axis of x is the batch, or the batch with positions folded into it. */
+  #runRows(x: Tensor, context: ForwardContext | undefined, rows: RowAdapters): Tensor {
+    const leading = x.shape[0] ?? 0;
+    if (rows.length === 0 || leading % rows.length !== 0) {
+      throw new AdapterError(`adapters by row: got ${rows.length} entries for a batch of ${leading}; expected one entry a row`);
+    }
+    const perRow = leading / rows.length;
+    const runs = rows.map((names, row) => ({ start: row * perRow, length: perRow, adapters: this.#modulesOf(names) }));
+    const base = this.#base;
+    const alone = (part: Tensor, modules: readonly AdapterModule[]): Tensor => this.run(part, context, modules);
+    if (!(base instanceof Linear)) {
+      return routeRows(x, runs, { isPlain: (modules) => modules.length === 0, together: (part) => base.forward(part, context), alone });
+    }
+    const together = (part: Tensor, parts: readonly Run[]): Tensor => {
+      const rowsPerEntry = part.size / (part.shape.at(-1) ?? 1) / (part.shape[0] ?? 1);
+      return lowRankLinear(part, base.weight, { ...biasOf(base), ...segmentsOf(parts, rowsPerEntry, context?.training ?? false) });
+    };
+    return routeRows(x, runs, { isPlain: (modules) => modules.every(isLowRankOnly), together, alone });
+  }
+
+  override namedChildren(): Iterable<[string, Module]> {
+    return this.#base.namedChildren();
+  }
+
+  override namedModules(prefix = ''): Iterable<[string, Module]> {
+    return this.#base.namedModules(prefix);
+  }
+
+  override ownParameters(): Iterable<[string, Parameter]> {
+    return this.#base.ownParameters();
+  }
+
+  override parameterShapes(): Record<string, readonly number[]> {
+    return this.#base.parameterShapes();
+  }
+
+  override assign(name: string, value: Tensor): void {
+    this.#base.assign(name, value);
+  }
+
+  override setChild(name: string, replacement: Module): void {
+    this.#base.setChild(name, replacement);
+  }
+
+  override setTrainable(on: boolean): void {
+    this.#base.setTrainable(on);
+  }
+
+  override dispose(): void {
+    this.#base.dispose();
+  }
+}
+
+const isLowRankOnly = (module: AdapterModule): boolean =>
+  module.lowRank !== undefined && module.forward === undefined && module.replaces === undefined;
+const biasOf = (base: Linear): { bias?: Tensor } => (base.bias === undefined ? {} : { bias: base.bias });
+
+/** Puts the tensors that adapters replace into the layer, in its own dtype; the returned function puts the old ones back. */
+function replaceParameters(base: Layer, modules: readonly AdapterModule[]): () => void {
+  const holder = base as unknown as Record<string, Parameter | undefined>;
+  const before: [string, Parameter | undefined][] = [];
+  for (const module of modules) {
+    for (const [name, value] of Object.entries(module.replaces?.() ?? {})) {
+      const old = holder[name];
+      before.push([name, old]);
+      holder[name] = old === undefined || old.dtype === value.dtype ? value : cast(value, old.dtype);
+    }
+  }
+  return () => {
+    for (const [name, value] of before.reverse()) {
+      if (value === undefined) delete holder[name];
+      else holder[name] = value;
+    }
+  };
+}

@@ -1,0 +1,314 @@
+import { AdapterError, ConfigError, didYouMean, throwIfAborted } from '../errors.js';
+import type { JsonObject } from '../io/json.js';
+import type { Module, Parameter } from '../nn/module.js';
+import { hashName } from '../random.js';
+import { unscoped } from '../scope.js';
+import { type DType, Tensor } from '../tensor.js';
+import { Activation } from './adapted-layer.js';
+import type { AdapterModule, AnyMethod, CalibrationData, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import { adaptedLayers, eject, inject, layersOf, modulesOn } from './inject.js';
+import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, unmergeLayers } from './merge.js';
+import { type ResolvedConfig, targetOptions } from './resolve-config.js';
+import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
+import { parametersOf, TrainedCopy } from './trained-copy.js';
+
+/** Options of `attach` beside the config. */
+export interface AttachOptions {
+  /** Name of the adapter on this model: no dots, not the name of a module. Default `default`. */
+  readonly name?: string;
+  /** Seed of the starting values and of dropout. Default 0. */
+  readonly seed?: number;
+  /** Whether the new adapter becomes the active one, alone. Default true. */
+  readonly activate?: boolean;
+  /** Batches of token ids, for methods that look at data before they start. */
+  readonly data?: CalibrationData;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly path: string }) => void;
+}
+
+/** One adapter on a model. */
+export interface Attached {
+  readonly name: string;
+  readonly method: AnyMethod;
+  readonly config: CommonConfig;
+  readonly placements: readonly Placement[];
+  /** The targets as a file would hold them. */
+  readonly targets: string | readonly string[];
+  /** The PEFT config it was loaded from, if it was. */
+  readonly file: JsonObject | undefined;
+}
+
+/** One row of `table()`: what an adapter puts on a layer. */
+export interface AdapterRow {
+  readonly adapter: string;
+  readonly path: string;
+  /** Shapes of the adapter's tensors by the end of their checkpoint name. */
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly parameters: number;
+}
+
+const kDefaultName = 'default';
+
+/** The tensors of an adapter module by the end of their name in a checkpoint. */
+export function tensorsOf(module: AdapterModule): [string, Tensor][] {
+  return [...module.namedParameters()].filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor);
+}
+
+/**
+ * The adapters on a network: adds and removes them, says which are active, merges them. Shared by models and by any network of one's own
+ * (`attach(network, …)`). Owns the adapters; `dispose()` takes them off and leaves the network as it was.
+ */
+export class AdapterSet {
+  readonly network: Module;
+  readonly #activation = new Activation();
+  readonly #adapters = new Map<string, Attached>();
+  #merged: MergedState[] = [];
+
+  constructor(network: Module) {
+    this.network = network;
+  }
+
+  get names(): readonly string[] {
+    return [...this.#adapters.keys()];
+  }
+
+  /** The adapters that run when rows do not say otherwise, in the order in which they are applied. */
+  get active(): readonly string[] {
+    return this.#activation.active;
+  }
+
+  get enabled(): boolean {
+    return this.#activation.enabled;
+  }
+
+  /** The adapters folded into the weights at the moment. */
+  get merged(): readonly string[] {
+    return [...this.#activation.merged];
+  }
+
+  /** Dtype of adapter parameters: f64 in a network of f64, else f32. */
+  get dtype(): DType {
+    const values = [...this.network.namedParameters()].map(([, value]: [string, Parameter]) => value.dtype);
+    return values.includes('f64') && !values.some((dtype) => dtype === 'f32' || dtype === 'bf16' || dtype === 'f16') ? 'f64' : 'f32';
+  }
+
+  /** The adapter of that name. Throws `AdapterError` when there is none. */
+  get(name: string): Attached {
+    const found = this.#adapters.get(name);
+    if (found === undefined) {
+      throw new AdapterError(
+        `adapter: there is none called "${name}"; there are ${this.names.join(', ') || 'none'}${didYouMean(name, this.names)}`,
+      );
+    }
+    return found;
+  }
+
+  /** Adds an adapter. All or nothing: when it fails the network is as before. */
+  async add(resolved: ResolvedConfig, options: AttachOptions = {}, file?: JsonObject): Promise<Attached> {
+    const name = options.name ?? kDefaultName;
+    this.#checkName(name);
+    this.#requireUnmerged('attach');
+    if (options.data !== undefined && resolved.method.usesData !== true) {
+      throw new ConfigError(`attach: the method "${resolved.method.name}" reads no data; expected no "data" option`);
+    }
+    for (const other of this.#adapters.values()) {
+      const reason = other.method === resolved.method ? resolved.method.conflict?.(resolved.config, other.config) : undefined;
+      if (reason !== undefined) throw new AdapterError(`attach: "${name}" cannot be beside "${other.name}": ${reason}`);
+    }
+    if (this.network.trainableParameters().length > 0) this.network.freeze();
+    const { placements, targets } = await unscoped(() => this.#create(resolved.method, resolved.config, options));
+    const attached: Attached = { name, ...resolved, placements, targets, file };
+    inject(this.network, name, placements, this.#activation);
+    this.#adapters.set(name, attached);
+    this.#activation.known.add(name);
+    if (options.activate ?? true) this.activate([name]);
+    return attached;
+  }
+
+  async #create(
+    method: AnyMethod,
+    config: CommonConfig,
+    options: AttachOptions,
+  ): Promise<{ placements: Placement[]; targets: string | readonly string[] }> {
+    const layers = layersOf(this.network);
+    const wanted = targetOptions(method, config);
+    const targets = selectTargets(method.name, layers, wanted);
+    const context: CreateContext = {
+      dtype: this.dtype,
+      seed: options.seed ?? 0,
+      stream: (path, name) => hashName(`${path}.${name}`),
+      signal: options.signal,
+      data: options.data,
+    };
+    const placements: Placement[] = [];
+    try {
+      for (const target of targets) {
+        throwIfAborted(options.signal, 'attach');
+        placements.push({ path: target.path, module: await method.create(target, config, context) });
+        options.onProgress?.({ done: placements.length, total: targets.length, path: target.path });
+      }
+      for (const placement of (await method.extras?.(layers, targets, config, context)) ?? []) placements.push(placement);
+      for (const { path, layer } of this.#savedWhole(method, config, layers))
+        placements.push({ path, module: new TrainedCopy(layer, context.dtype) });
+      throwIfAborted(options.signal, 'attach');
+    } catch (error) {
+      for (const { module } of placements) module.dispose();
+      throw error;
+    }
+    return { placements, targets: portableTargets(wanted, layers) };
+  }
+
+  /** The layers with parameters in the modules that `modulesToSave` means. */
+  #savedWhole(method: AnyMethod, config: CommonConfig, layers: readonly Target[]): Target[] {
+    if (config.modulesToSave === null) return [];
+    const modules = [...this.network.namedModules()].flatMap(([path, module]) =>
+      path === '' ? [] : [{ path, kind: 'other' as const, module }],
+    );
+    const roots = selectModulesToSave(method.name, modules, config.modulesToSave).map(({ path }) => path);
+    return layers.filter(
+      ({ path, layer }) => parametersOf(layer).size > 0 && roots.some((root) => path === root || path.startsWith(`${root}.`)),
+    );
+  }
+
+  #checkName(name: string): void {
+    if (name === '' || /[./\\\s]/.test(name))
+      throw new AdapterError(`attach: an adapter name has no dots, slashes or spaces; got "${name}"`);
+    if (this.#adapters.has(name)) throw new AdapterError(`attach: there is an adapter "${name}" already; give this one another name`);
+    const segments = new Set([...this.network.namedModules()].flatMap(([path]) => path.split('.')));
+    if (segments.has(name)) throw new AdapterError(`attach: an adapter cannot be called like a module of the network; got "${name}"`);
+  }
+
+  #requireUnmerged(what: string): void {
+    if (this.#activation.merged.size > 0)
+      throw new AdapterError(
+        `${what}: unmerge first; ${this.merged.join(', ')} ${this.merged.length > 1 ? 'are' : 'is'} merged into the weights`,
+      );
+  }
+
+  /** Makes exactly these adapters run, their changes added up in this order. */
+  activate(names: string | readonly string[]): void {
+    const list = typeof names === 'string' ? [names] : [...names];
+    for (const name of list) this.get(name);
+    if (new Set(list).size !== list.length) throw new AdapterError(`activate: a name is repeated; got ${list.join(', ')}`);
+    this.#requireUnmerged('activate');
+    this.#activation.active = list;
+  }
+
+  /** Takes these adapters out of the active ones; all of them by default. */
+  deactivate(names: string | readonly string[] = this.active): void {
+    const list = typeof names === 'string' ? [names] : names;
+    for (const name of list) this.get(name);
+    this.#requireUnmerged('deactivate');
+    this.#activation.active = this.active.filter((name) => !list.includes(name));
+  }
+
+  /** Lets the active adapters run again. */
+  enable(): void {
+    this.#activation.enabled = true;
+  }
+
+  /** The network computes as if it had no adapters, until `enable()`. */
+  disable(): void {
+    this.#requireUnmerged('disable');
+    this.#activation.enabled = false;
+  }
+
+  /** Multiplies the configured strength of an adapter on all its layers. */
+  setScale(name: string, factor: number): void {
+    const { placements } = this.get(name);
+    if (!Number.isFinite(factor)) throw new AdapterError(`setScale: the factor must be a finite number; got ${factor}`);
+    for (const { module } of placements) module.setScale?.(factor);
+  }
+
+  /** Checkpoint names and tensors of the given adapters (default: the active ones), such as `model.layers.0.self_attn.q_proj.lora_A.weight`. */
+  *namedParameters(names: readonly string[] = this.active): Iterable<[string, Tensor]> {
+    for (const name of names) {
+      for (const { path, module } of this.get(name).placements)
+        for (const [end, value] of tensorsOf(module)) yield [`${path}.${end}`, value];
+    }
+  }
+
+  /** The tensors to train: those of the given adapters (default: the active ones) that collect a gradient. */
+  parameters(names: readonly string[] = this.active): Tensor[] {
+    return [...this.namedParameters(names)].map(([, value]) => value).filter((value) => value.requiresGrad);
+  }
+
+  /** What each adapter put where. */
+  table(names: readonly string[] = this.names): AdapterRow[] {
+    return names.flatMap((adapter) =>
+      this.get(adapter).placements.flatMap(({ path, module }) => {
+        const tensors = tensorsOf(module);
+        if (tensors.length === 0) return [];
+        const shapes = Object.fromEntries(tensors.map(([end, value]) => [end, value.shape]));
+        return [{ adapter, path, shapes, parameters: tensors.reduce((total, [, value]) => total + value.size, 0) }];
+      }),
+    );
+  }
+
+  /** The places of the random sources of an adapter (dropout), for a training checkpoint. */
+  randomState(name: string): Record<string, number> {
+    const sources = this.get(name).placements.flatMap(({ path, module }) =>
+      module.random === undefined ? [] : [[path, module.random.draws] as const],
+    );
+    return Object.fromEntries(sources);
+  }
+
+  /** Puts the random sources of an adapter back to where `randomState` saw them. */
+  restoreRandomState(name: string, state: Readonly<Record<string, number>>): void {
+    for (const { path, module } of this.get(name).placements) {
+      const draws = state[path];
+      if (module.random !== undefined && draws !== undefined) module.random.draws = draws;
+    }
+  }
+
+  /**
+   * Folds the active adapters into the weights and measures the result: random inputs through the adapted and the merged layers. Deltas are formed and added in
+   * f32 and rounded once to the dtype of the weights. Throws `NonFiniteError` for a result that is not finite, and leaves everything as it was.
+   */
+  async merge(options: MergeOptions = {}): Promise<MergeReport> {
+    this.#requireUnmerged('merge');
+    const names = this.active;
+    if (names.length === 0) throw new AdapterError('merge: no adapter is active');
+    if (!this.enabled) throw new AdapterError('merge: the adapters are disabled; enable() first');
+    const paths = names.flatMap((name) => this.get(name).placements.map(({ path }) => path));
+    const layers = adaptedLayers(this.network, paths).map(([path, layer]) => [path, layer, modulesOn(layer, names)] as const);
+    const { states, report } = await mergeLayers(layers, this.dtype, options);
+    this.#merged = states;
+    for (const name of names) this.#activation.merged.add(name);
+    return report;
+  }
+
+  /** Takes merged adapters out of the weights again: they run beside them as before. */
+  unmerge(): void {
+    if (this.#merged.length === 0) throw new AdapterError('unmerge: nothing is merged');
+    unmergeLayers(this.#merged, this.dtype);
+    this.#merged = [];
+    this.#activation.merged.clear();
+  }
+
+  /** Takes an adapter off the network and releases it. */
+  remove(name: string): void {
+    const { placements } = this.get(name);
+    this.#requireUnmerged('remove');
+    eject(
+      this.network,
+      name,
+      placements.map(({ path }) => path),
+    );
+    this.#adapters.delete(name);
+    this.#activation.known.delete(name);
+    this.#activation.active = this.active.filter((other) => other !== name);
+  }
+
+  /** Takes all adapters off; the network is as it was before the first one. Merged adapters stay in the weights. Idempotent. */
+  dispose(): void {
+    for (const state of this.#merged) for (const value of state.before.values()) value?.dispose();
+    this.#merged = [];
+    this.#activation.merged.clear();
+    for (const name of this.names) this.remove(name);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

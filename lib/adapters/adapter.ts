@@ -1,0 +1,145 @@
+import type { JsonObject } from '../io/json.js';
+import type { ForwardContext } from '../nn/context.js';
+import { type Layer, Module } from '../nn/module.js';
+import type { Role } from '../nn/role.js';
+import type { LowRankFactors } from '../ops/lowrank.js';
+import type { RandomSource } from '../random.js';
+import type { DType, Tensor } from '../tensor.js';
+import type { Candidate, Targets } from './targets.js';
+
+/** Options every method has: which modules it adapts. `null` means the method's own roles. */
+export interface CommonConfig {
+  targets: Targets | null;
+  /** Modules left out although targeted: a list of names, or an expression for the whole path. */
+  exclude: string | RegExp | readonly string[] | null;
+  /** Modules trained and saved whole, by the end of their path. */
+  modulesToSave: readonly string[] | null;
+  /** Numbers of the layers to adapt; needs `targets` as a list or roles. */
+  layersToTransform: number | readonly number[] | null;
+  /** Name of the list of layers in a path, where it is not the first one with a number. */
+  layersPattern: string | readonly string[] | null;
+  /** Accept entries of `targets` that match no module. */
+  allowUnmatched: boolean;
+}
+
+export const commonDefaults: CommonConfig = {
+  targets: null,
+  exclude: null,
+  modulesToSave: null,
+  layersToTransform: null,
+  layersPattern: null,
+  allowUnmatched: false,
+};
+
+/** A module chosen to be adapted. */
+export interface Target extends Candidate {
+  readonly layer: Layer;
+}
+
+/** Parameters of a layer by property name, dense and in the dtype of adapters. */
+export type LayerParameters = Readonly<Record<string, Tensor>>;
+
+/** One pass through an adapted layer. */
+export interface LayerCall {
+  readonly x: Tensor;
+  readonly context: ForwardContext | undefined;
+  /** The bare layer. */
+  readonly base: Layer;
+  /** The layer below this adapter: the bare one with the adapters that come before. */
+  readonly next: (x: Tensor) => Tensor;
+  /** True when `next` is the bare layer. */
+  readonly first: boolean;
+}
+
+/**
+ * What a method puts on one layer. Its own tensors and those of its children are its parameters; their path is the end of their name in a checkpoint
+ * (`lora_A.weight`). Other tensors are kept in private fields and released by an override of `dispose`.
+ *
+ * A subclass answers any of three questions: `lowRank` (a low-rank branch, which is fused into the base product and batched by rows), `replaces` (tensors
+ * that stand for parameters of the bare layer while it runs), `forward` (anything else, around the layer).
+ */
+export abstract class AdapterModule extends Module {
+  /** The branch y += scale * (drop(x) Aᵀ) Bᵀ + scale * bias, for methods that are just that on a linear layer. */
+  lowRank?(training: boolean): LowRankFactors;
+  /** Tensors of the adapter's dtype, by property name of the bare layer. */
+  replaces?(): LayerParameters;
+  /** The adapted output; calls `call.next` for what lies below. */
+  forward?(call: LayerCall): Tensor;
+  /**
+   * The layer's parameters with this adapter folded in. `pristine` are those of the bare layer, `merged` the same with the adapters before this one.
+   * Absent where the method cannot be folded into weights. Called without recording, inside a scope.
+   */
+  merge?(pristine: LayerParameters, merged: LayerParameters): LayerParameters;
+  /** The parameters without this adapter, where they can be had from the merged ones alone. */
+  unmerge?(merged: LayerParameters): LayerParameters;
+  /** Multiplies the adapter's configured strength; a later call replaces an earlier one. */
+  setScale?(factor: number): void;
+  /** Random sources of this module, whose state belongs to a training checkpoint. */
+  readonly random?: RandomSource;
+}
+
+/** What a method gets to know beside its config when it creates its modules. */
+export interface CreateContext {
+  /** dtype of adapter parameters: f32, and f64 in a model of f64. */
+  readonly dtype: DType;
+  readonly seed: number;
+  /** A number of its own for each (path, name), to be given to the random generator: starting values do not depend on the order of creation. */
+  stream(path: string, name: string): number;
+  readonly signal: AbortSignal | undefined;
+  /** Batches of token ids for methods that look at data before they start. */
+  readonly data: CalibrationData | undefined;
+}
+
+/** Batches of rows of token ids. */
+export type CalibrationData = Iterable<readonly (readonly number[])[]> | AsyncIterable<readonly (readonly number[])[]>;
+
+/** A module of a method and where it goes. */
+export interface Placement {
+  readonly path: string;
+  readonly module: AdapterModule;
+}
+
+/** What a method reads from and writes to `adapter_config.json` of a PEFT folder. */
+export interface PeftFormat<Config> {
+  /** Every key of the method's table, common keys left aside, with its neutral value. */
+  readonly keys: Readonly<Record<string, unknown>>;
+  /** Throws `ConfigError` naming a key whose value would change the result and is not supported. */
+  read(file: JsonObject): Partial<Config>;
+  write(config: Config): Record<string, unknown>;
+}
+
+/**
+ * An adapter method: one file that answers these questions, and one line in the registry. Everything else (matching, injection, activation, merging,
+ * saving, routing by row) is shared and knows no method by name.
+ */
+export interface AdapterMethod<Name extends string, Config extends CommonConfig> {
+  readonly name: Name;
+  /** How the parameters of the method begin in a checkpoint. */
+  readonly prefix: string;
+  /** `peft_type` in published files; absent where PEFT has no such method. */
+  readonly peftType?: string;
+  readonly peft?: PeftFormat<Config>;
+  /** Every option with its default. */
+  readonly defaults: Config;
+  /** Throws `ConfigError` for a value or combination that cannot work, whatever the model. */
+  check(config: Config): void;
+  /** Whether the method reads `data` when it is attached. */
+  readonly usesData?: boolean;
+  /** What is adapted when `targets` is null. */
+  readonly roles: readonly Role[];
+  /** The module for one target; throws `ConfigError` for a kind of layer that the method cannot adapt. */
+  create(target: Target, config: Config, context: CreateContext): AdapterModule | Promise<AdapterModule>;
+  /** Modules beside the targets, among all layers of the model. */
+  extras?(
+    layers: readonly Target[],
+    targets: readonly Target[],
+    config: Config,
+    context: CreateContext,
+  ): Iterable<Placement> | Promise<Iterable<Placement>>;
+  /** Whether two adapters with these configs may be on one model; returns what speaks against it. */
+  conflict?(config: Config, other: Config): string | undefined;
+}
+
+// The registry holds methods of different configs; each is used only with its own.
+// biome-ignore lint/suspicious/noExplicitAny: erased config type of a registry entry
+export type AnyMethod = AdapterMethod<string, any>;

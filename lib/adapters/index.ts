@@ -1,0 +1,22 @@
+export {
+  type AdapterMethod,
+  AdapterModule,
+  type CalibrationData,
+  type CommonConfig,
+  type CreateContext,
+  commonDefaults,
+  type LayerCall,
+  type LayerParameters,
+  type PeftFormat,
+  type Placement,
+  type Target,
+} from './adapter.js';
+export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from './adapter-set.js';
+export { attach, attachMethod } from './attach.js';
+export { AdapterMismatchError, type LoadAdapterOptions, type LoadReport, loadAdapter } from './load.js';
+export type { LoraConfig, LoraInit } from './lora-config.js';
+export { type LoraPlusGroup, type LoraPlusOptions, loraPlusGroups } from './lora-plus.js';
+export type { MergedLayer, MergeOptions, MergeReport } from './merge.js';
+export { type AdapterConfig, type AdapterName, adapterNames, adapters, type ConfigOf } from './registry.js';
+export type { Targets } from './targets.js';
+export { type SaveAdapterOptions, TunedModel } from './tuned-model.js';

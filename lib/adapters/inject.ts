@@ -1,0 +1,63 @@
+import { AdapterError } from '../errors.js';
+import { Embedding } from '../nn/embedding.js';
+import { Linear } from '../nn/linear.js';
+import { Layer, type Module } from '../nn/module.js';
+import { type Activation, AdaptedLayer } from './adapted-layer.js';
+import type { AdapterModule, Placement, Target } from './adapter.js';
+
+/** Every layer of a network that can be adapted, in the model's order; layers that carry adapters count as the bare ones. */
+export function layersOf(network: Module): Target[] {
+  const found: Target[] = [];
+  for (const [path, module] of network.namedModules()) {
+    if (!(module instanceof Layer) || path === '') continue;
+    const layer = module;
+    if (layer instanceof Linear) {
+      found.push({ path, layer, kind: 'linear', role: layer.role, shape: [layer.outFeatures, layer.inFeatures] });
+    } else if (layer instanceof Embedding) {
+      found.push({ path, layer, kind: 'embedding', role: layer.role, shape: [layer.size, layer.width] });
+    } else {
+      found.push({ path, layer, kind: 'other', role: layer.role });
+    }
+  }
+  return found;
+}
+
+/** The adapted layer at `path`: the one that is there, or a new one around the bare layer. */
+function adaptedAt(network: Module, path: string, activation: Activation): AdaptedLayer {
+  const present = network.module(path);
+  if (present instanceof AdaptedLayer) return present;
+  if (!(present instanceof Layer)) throw new AdapterError(`adapter: the module at "${path}" is not a layer that can be adapted`);
+  const adapted = new AdaptedLayer(present, activation);
+  network.setModule(path, adapted);
+  return adapted;
+}
+
+/** Puts the modules of an adapter onto the layers of a network. */
+export function inject(network: Module, name: string, placements: readonly Placement[], activation: Activation): void {
+  for (const { path, module } of placements) adaptedAt(network, path, activation).add(name, module);
+}
+
+/** Takes an adapter off again and disposes its modules; layers without adapters become the bare ones they were. */
+export function eject(network: Module, name: string, paths: Iterable<string>): void {
+  for (const path of new Set(paths)) {
+    const layer = network.module(path);
+    if (!(layer instanceof AdaptedLayer)) continue;
+    layer.remove(name);
+    if (layer.names.length === 0) network.setModule(path, layer.base);
+  }
+}
+
+/** The adapted layers that carry any of these adapters, by path. */
+export function adaptedLayers(network: Module, paths: Iterable<string>): [string, AdaptedLayer][] {
+  const found: [string, AdaptedLayer][] = [];
+  for (const path of new Set(paths)) {
+    const layer = network.module(path);
+    if (layer instanceof AdaptedLayer) found.push([path, layer]);
+  }
+  return found;
+}
+
+/** The modules of the given adapters on one layer, in that order. */
+export function modulesOn(layer: AdaptedLayer, names: readonly string[]): AdapterModule[] {
+  return names.flatMap((name) => layer.adaptersOf(name));
+}

@@ -1,0 +1,170 @@
+import { AdapterError, didYouMean } from '../errors.js';
+import { type PeftFolder, readPeftFolder } from '../io/peft.js';
+import type { Model } from '../model.js';
+import { cast } from '../ops/elementwise.js';
+import { copyInto } from '../ops/shape.js';
+import { noGrad, scope } from '../scope.js';
+import type { Tensor } from '../tensor.js';
+import { type Attached, type AttachOptions, tensorsOf } from './adapter-set.js';
+import { differingBases } from './base-weights.js';
+import { layersOf } from './inject.js';
+import { resolveOptions, targetOptions } from './resolve-config.js';
+import { unmatchedEntries } from './targets.js';
+import { TunedModel } from './tuned-model.js';
+
+/** What an adapter folder and the model did not agree on. All lists empty: a perfect fit. */
+export interface LoadReport {
+  /** Tensors the adapter needs and the file does not have: they keep their starting values. */
+  readonly missing: readonly string[];
+  /** Tensors of the file that belong nowhere: they are left out. */
+  readonly unexpected: readonly string[];
+  /** Tensors of another shape: they are left out. */
+  readonly mismatched: readonly { readonly key: string; readonly got: readonly number[]; readonly expected: readonly number[] }[];
+  /** Copies of base weights in the file that differ from this model's: the adapter was made for another base. */
+  readonly otherBase: readonly string[];
+  /** Keys of the config that are not known; kept for saving. */
+  readonly unknownKeys: readonly string[];
+  /** Target entries of the config that match no module of this model. */
+  readonly unmatchedTargets: readonly string[];
+}
+
+/** An adapter folder does not fit the model; `report` holds the whole list. */
+export class AdapterMismatchError extends AdapterError {
+  readonly report: LoadReport;
+
+  constructor(message: string, report: LoadReport) {
+    super(message);
+    this.report = report;
+  }
+}
+
+export interface LoadAdapterOptions extends Pick<AttachOptions, 'name' | 'seed' | 'activate' | 'signal' | 'onProgress'> {
+  /** False: load what fits and return a report. Default true: anything that does not fit is an error. */
+  readonly strict?: boolean;
+  /** Called for what is odd but harmless (unknown config keys, targets without a module). Default: a process warning. */
+  readonly onWarning?: (message: string) => void;
+}
+
+/**
+ * Puts a published adapter (a PEFT folder) onto a model. Every tensor of the file must belong somewhere and every tensor of the adapter must be in the file, with
+ * the right shape, else an `AdapterMismatchError` lists all that is wrong and the model is as before. With `strict: false` what fits is loaded, and a
+ * report says what did not.
+ *
+ * ```ts
+ * const tuned = await loadAdapter(model, './my-adapter', { name: 'notes' });
+ * ```
+ *
+ * Throws `FormatError` for broken files and `ConfigError` for a config whose meaning is not supported.
+ */
+export function loadAdapter(
+  model: Model | TunedModel,
+  folder: string,
+  options?: LoadAdapterOptions & { readonly strict?: true },
+): Promise<TunedModel>;
+export function loadAdapter(
+  model: Model | TunedModel,
+  folder: string,
+  options: LoadAdapterOptions & { readonly strict: false },
+): Promise<{ readonly tuned: TunedModel; readonly report: LoadReport }>;
+export async function loadAdapter(
+  model: Model | TunedModel,
+  folder: string,
+  options: LoadAdapterOptions = {},
+): Promise<TunedModel | { readonly tuned: TunedModel; readonly report: LoadReport }> {
+  const { strict = true, onWarning = (message: string) => process.emitWarning(message, 'LorikeetWarning'), ...rest } = options;
+  const tuned = TunedModel.of(model);
+  const before = tuned.active;
+  const source = await readPeftFolder(folder);
+  try {
+    const { method, config, file } = source.config;
+    const attached = await tuned.adapters.add(resolveOptions(method, { ...config, allowUnmatched: true }), rest, file);
+    let report: LoadReport;
+    try {
+      report = await fill(tuned, attached, source);
+      if (strict) requireFit(folder, report, attached, source);
+    } catch (error) {
+      tuned.adapters.remove(attached.name);
+      tuned.adapters.activate(before);
+      throw error;
+    }
+    if (report.unknownKeys.length > 0)
+      onWarning(`${folder}: unknown keys in adapter_config.json are kept but not understood: ${report.unknownKeys.join(', ')}`);
+    if (report.unmatchedTargets.length > 0)
+      onWarning(`${folder}: targets without a module in this model: ${report.unmatchedTargets.join(', ')}`);
+    return strict ? tuned : { tuned, report };
+  } finally {
+    for (const tensor of source.tensors.values()) tensor.dispose();
+  }
+}
+
+const same = (a: readonly number[], b: readonly number[]): boolean => a.length === b.length && a.every((size, i) => size === b[i]);
+
+/** Every parameter of an adapter by the name it has in a file. */
+function slotsOf(attached: Attached): Map<string, Tensor> {
+  return new Map(
+    attached.placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const)),
+  );
+}
+
+/** Copies the values of the file into the adapter, those that fit, and says what did not. */
+async function fill(tuned: TunedModel, attached: Attached, source: PeftFolder): Promise<LoadReport> {
+  const slots = slotsOf(attached);
+  const missing = [...slots.keys()].filter((key) => !source.tensors.has(key));
+  const unexpected: string[] = [];
+  const mismatched: { key: string; got: readonly number[]; expected: readonly number[] }[] = [];
+  const bases = new Map<string, Tensor>();
+  for (const [key, value] of source.tensors) {
+    const slot = slots.get(key);
+    if (slot === undefined) {
+      if (key.endsWith('.base_layer.weight')) bases.set(key, value);
+      else unexpected.push(key);
+    } else if (!same(slot.shape, value.shape)) {
+      mismatched.push({ key, got: value.shape, expected: slot.shape });
+    } else {
+      scope(() => noGrad(() => copyInto(slot, cast(value, slot.dtype))));
+    }
+  }
+  const compared = await differingBases(tuned.network, attached, bases);
+  const targets = targetOptions(attached.method, attached.config);
+  return {
+    missing,
+    unexpected: [...unexpected, ...compared.unexpected],
+    mismatched,
+    otherBase: compared.differing,
+    unknownKeys: source.config.unknownKeys,
+    unmatchedTargets: unmatchedEntries(targets.targets, layersOf(tuned.network)),
+  };
+}
+
+const kListed = 8;
+
+function listed(title: string, entries: readonly string[]): string[] {
+  if (entries.length === 0) return [];
+  const more = entries.length > kListed ? [`  … and ${entries.length - kListed} more`] : [];
+  return [`${title} (${entries.length}):`, ...entries.slice(0, kListed).map((entry) => `  ${entry}`), ...more];
+}
+
+function requireFit(folder: string, report: LoadReport, attached: Attached, source: PeftFolder): void {
+  const { missing, unexpected, mismatched, otherBase } = report;
+  if (missing.length + unexpected.length + mismatched.length + otherBase.length === 0) return;
+  const expected = [...slotsOf(attached).keys()];
+  const lines = [
+    ...listed(
+      'missing in the file',
+      missing.map((key) => `${key}${didYouMean(key, source.tensors.keys())}`),
+    ),
+    ...listed(
+      'unexpected in the file',
+      unexpected.map((key) => `${key}${didYouMean(key, expected)}`),
+    ),
+    ...listed(
+      'of another shape',
+      mismatched.map(({ key, got, expected: wanted }) => `${key}: got [${got.join(', ')}], expected [${wanted.join(', ')}]`),
+    ),
+    ...listed('with another base weight than this model', otherBase),
+  ];
+  throw new AdapterMismatchError(
+    `loadAdapter: ${folder} does not fit the model; strict: false loads what fits\n${lines.join('\n')}`,
+    report,
+  );
+}

@@ -1,0 +1,111 @@
+import { ConfigError, didYouMean } from '../errors.js';
+import { peftLora } from '../io/peft-lora.js';
+import { Embedding } from '../nn/embedding.js';
+import { Linear } from '../nn/linear.js';
+import type { AdapterMethod, AdapterModule, CreateContext, Placement, Target } from './adapter.js';
+import { DoraEmbedding } from './dora-embedding.js';
+import { DoraLinear } from './dora-linear.js';
+import { checkLora, type LoraConfig, loraConflict, loraDefaults } from './lora-config.js';
+import { LoraEmbedding } from './lora-embedding.js';
+import { startEmbedding, startLinear } from './lora-init.js';
+import { LoraLinear } from './lora-linear.js';
+import { fromPattern } from './patterns.js';
+import { TokenHead, TokenRows } from './token-rows.js';
+import { parametersOf, TrainedBias, TrainedCopy } from './trained-copy.js';
+
+/** Rank and scale of the branch on one layer. */
+export function rankAndScale(
+  config: Pick<LoraConfig, 'rank' | 'alpha' | 'rankPattern' | 'alphaPattern' | 'rsLora'>,
+  path: string,
+): { rank: number; scale: number } {
+  const rank = fromPattern(config.rankPattern, path, config.rank, 'rankPattern');
+  const alpha = fromPattern(config.alphaPattern, path, config.alpha, 'alphaPattern');
+  return { rank, scale: config.rsLora ? alpha / Math.sqrt(rank) : alpha / rank };
+}
+
+function create(target: Target, config: LoraConfig, context: CreateContext): AdapterModule {
+  const { path, layer } = target;
+  const { rank, scale } = rankAndScale(config, path);
+  if (layer instanceof Linear) {
+    const { a, b, bias } = startLinear(path, layer.inFeatures, layer.outFeatures, rank, config.init, config.loraBias, context);
+    const options = { scale, dropout: config.dropout, seed: context.seed, path };
+    return config.dora ? new DoraLinear(a, b, options, layer) : new LoraLinear(a, b, bias, options);
+  }
+  if (layer instanceof Embedding) {
+    if (config.loraBias) throw new ConfigError(`lora: loraBias is not available for embeddings; got target "${path}"`);
+    const { a, b } = startEmbedding(path, layer.size, layer.width, rank, config.init, context);
+    return config.dora ? new DoraEmbedding(a, b, scale, layer) : new LoraEmbedding(a, b, scale);
+  }
+  throw new ConfigError(`lora: cannot adapt "${path}" (${layer.constructor.name}); it adapts linear layers and embeddings`);
+}
+
+function* extras(layers: readonly Target[], targets: readonly Target[], config: LoraConfig, context: CreateContext): Iterable<Placement> {
+  if (config.bias !== 'none') yield* biases(layers, targets, config, context);
+  if (config.trainableTokenIndices !== null) yield* tokens(layers, targets, config.trainableTokenIndices, context);
+}
+
+/** Trained biases: `base_layer.bias` under adapted layers, the layer's own name elsewhere. */
+function* biases(layers: readonly Target[], targets: readonly Target[], config: LoraConfig, { dtype }: CreateContext): Iterable<Placement> {
+  const adapted = new Set(targets.map(({ path }) => path));
+  const saved = config.modulesToSave ?? [];
+  let count = 0;
+  for (const { path, layer } of layers) {
+    if (!parametersOf(layer).has('bias') || saved.some((entry) => path.endsWith(entry))) continue;
+    if (!adapted.has(path) && config.bias === 'lora_only') continue;
+    count++;
+    yield { path, module: adapted.has(path) ? new TrainedBias(layer, dtype) : new TrainedCopy(layer, dtype, ['bias']) };
+  }
+  if (count === 0 && config.bias === 'all') throw new ConfigError('lora: bias "all" finds no bias in this model');
+}
+
+/** Trained rows of embeddings, and of the heads tied to them. */
+function* tokens(
+  layers: readonly Target[],
+  targets: readonly Target[],
+  given: NonNullable<LoraConfig['trainableTokenIndices']>,
+  { dtype }: CreateContext,
+): Iterable<Placement> {
+  const wishes = Array.isArray(given) ? { '': given as readonly number[] } : (given as Readonly<Record<string, readonly number[]>>);
+  for (const [name, ids] of Object.entries(wishes)) {
+    const chosen = layers.filter(
+      ({ path, layer, role }) =>
+        layer instanceof Embedding && (name === '' ? role === 'embedding' : path === name || path.endsWith(`.${name}`)),
+    );
+    if (chosen.length === 0) {
+      const hint = didYouMean(
+        name,
+        layers.filter(({ layer }) => layer instanceof Embedding).map(({ path }) => path.slice(path.lastIndexOf('.') + 1)),
+      );
+      throw new ConfigError(`lora: trainableTokenIndices names no embedding; got "${name}"${hint}`);
+    }
+    for (const { path, layer } of chosen) {
+      if (targets.some((target) => target.path === path))
+        throw new ConfigError(`lora: "${path}" is a target and has trainableTokenIndices; expected one of the two`);
+      const rows = new TokenRows((layer as Embedding).weight, ids, dtype);
+      yield { path, module: rows };
+      const tied = layers.filter((other) => other.layer instanceof Linear && other.layer.tiedTo === layer);
+      for (const head of tied) yield { path: head.path, module: new TokenHead(rows) };
+    }
+  }
+}
+
+/**
+ * LoRA: a trainable low-rank branch beside frozen linear layers and embeddings, y += (alpha / rank) * (x Aᵀ) Bᵀ.
+ * "LoRA: Low-Rank Adaptation of Large Language Models".
+ *
+ * ```ts
+ * const tuned = await attach(model, { type: 'lora', rank: 16, alpha: 32, targets: 'all-linear' });
+ * ```
+ */
+export const lora = {
+  name: 'lora',
+  prefix: 'lora_',
+  peftType: 'LORA',
+  peft: peftLora,
+  defaults: loraDefaults,
+  check: checkLora,
+  roles: ['attention.query', 'attention.value'],
+  create,
+  extras,
+  conflict: loraConflict,
+} as const satisfies AdapterMethod<'lora', LoraConfig>;

@@ -1,0 +1,202 @@
+import { AdapterError, DisposedError } from '../errors.js';
+import type { JsonObject } from '../io/json.js';
+import { type PeftSaveOptions, savePeftFolder } from '../io/peft.js';
+import type { Tokenizer } from '../io/tokenizer.js';
+import type { LanguageModel, LossInput, Model } from '../model.js';
+import type { ForwardOptions, TokenRows } from '../models/batch.js';
+import type { CausalLanguageModel } from '../models/causal-language-model.js';
+import type { KeyValueCache } from '../nn/cache.js';
+import type { Device, DType, Tensor } from '../tensor.js';
+import { type AdapterRow, AdapterSet } from './adapter-set.js';
+import type { MergeOptions, MergeReport } from './merge.js';
+
+/** Options of `save`. */
+export interface SaveAdapterOptions extends PeftSaveOptions {
+  /** Which adapter to save. Default: the active one; with several active ones, each goes to a folder of its name. */
+  readonly name?: string;
+}
+
+const tunedModels = new WeakMap<Model, TunedModel>();
+
+/**
+ * A model with adapters: what `attach` and `loadAdapter` return. Computes like a model, and saves, merges and switches its adapters. There is one for each
+ * model, and it changes the model itself: both compute the same. Owns the adapters, not the model: `dispose()` takes the adapters off, and the model is as
+ * it was.
+ */
+export class TunedModel implements LanguageModel {
+  readonly model: Model;
+  readonly adapters: AdapterSet;
+  #disposed = false;
+
+  private constructor(model: Model) {
+    this.model = model;
+    this.adapters = new AdapterSet(model.network);
+  }
+
+  /** The tuned form of a model: the one it has, or a new one without adapters. */
+  static of(model: Model | TunedModel): TunedModel {
+    if (model instanceof TunedModel) {
+      if (model.#disposed) throw new DisposedError('attach: this tuned model was disposed; attach to the model itself');
+      return model;
+    }
+    const present = tunedModels.get(model);
+    if (present !== undefined) return present;
+    const tuned = new TunedModel(model);
+    tunedModels.set(model, tuned);
+    return tuned;
+  }
+
+  get network(): CausalLanguageModel {
+    return this.model.network;
+  }
+
+  get tokenizer(): Tokenizer {
+    return this.model.tokenizer;
+  }
+
+  get hasTokenizer(): boolean {
+    return this.model.hasTokenizer;
+  }
+
+  get config(): JsonObject {
+    return this.model.config;
+  }
+
+  get device(): Device {
+    return this.model.device;
+  }
+
+  get dtype(): DType {
+    return this.model.dtype;
+  }
+
+  get endTokens(): readonly number[] {
+    return this.model.endTokens;
+  }
+
+  get source(): string {
+    return this.model.source;
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** Logits [B, T, V] in f32 for rows of equal length, without gradient, by the active adapters or those that `rows` names for each row. */
+  logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows'>): Tensor {
+    return this.model.logits(ids, options);
+  }
+
+  /** Hidden states [B, T, D] after the final norm, on the tape. */
+  forward(ids: TokenRows, options?: ForwardOptions): Tensor {
+    return this.model.forward(ids, options);
+  }
+
+  /** Hidden states [..., D] to logits [..., V], on the tape. */
+  head(hidden: Tensor, options?: ForwardOptions): Tensor {
+    return this.model.head(hidden, options);
+  }
+
+  /** Cross-entropy of the targets, a number on the tape. */
+  loss(input: LossInput): Tensor {
+    return this.model.loss(input);
+  }
+
+  cache(rows: number, capacity: number): KeyValueCache {
+    return this.model.cache(rows, capacity);
+  }
+
+  /** Names of the adapters, in the order in which they were attached. */
+  get names(): readonly string[] {
+    return this.adapters.names;
+  }
+
+  /** The adapters that run when rows do not say otherwise. */
+  get active(): readonly string[] {
+    return this.adapters.active;
+  }
+
+  /** Makes exactly these adapters run, their changes added up. Throws `AdapterError` for an unknown name. */
+  activate(names: string | readonly string[]): void {
+    this.adapters.activate(names);
+  }
+
+  /** Takes these adapters (all by default) out of the active ones. */
+  deactivate(names?: string | readonly string[]): void {
+    this.adapters.deactivate(names);
+  }
+
+  /** Lets the active adapters run again after `disable()`. */
+  enable(): void {
+    this.adapters.enable();
+  }
+
+  /** The model computes as if it had no adapters, until `enable()`. */
+  disable(): void {
+    this.adapters.disable();
+  }
+
+  /** Multiplies the configured strength of an adapter; 1 is what was trained. */
+  setScale(name: string, factor: number): void {
+    this.adapters.setScale(name, factor);
+  }
+
+  /** The tensors to train of the active adapters (or of those given). */
+  parameters(names?: readonly string[]): Tensor[] {
+    return this.adapters.parameters(names);
+  }
+
+  /** Name and tensor of every parameter of the active adapters (or of those given). */
+  namedParameters(names?: readonly string[]): Iterable<[string, Tensor]> {
+    return this.adapters.namedParameters(names);
+  }
+
+  /** Which layers carry which adapter, and how many parameters. */
+  table(names?: readonly string[]): AdapterRow[] {
+    return this.adapters.table(names);
+  }
+
+  /** Folds the active adapters into the weights; returns the measured error. See `AdapterSet.merge`. */
+  merge(options?: MergeOptions): Promise<MergeReport> {
+    return this.adapters.merge(options);
+  }
+
+  /** Takes merged adapters out of the weights again, by default to the exact bits from before. */
+  async unmerge(): Promise<void> {
+    this.adapters.unmerge();
+  }
+
+  /** Takes one adapter off the model and releases it. */
+  remove(name: string): void {
+    this.adapters.remove(name);
+  }
+
+  /**
+   * Writes an adapter as a PEFT folder (`adapter_config.json`, `adapter_model.safetensors`), which appears complete or not at all. With several active
+   * adapters and no `name`, each goes into a subfolder of its name, as in PEFT. Returns the folders written.
+   */
+  async save(folder: string, options: SaveAdapterOptions = {}): Promise<string[]> {
+    const { name, ...rest } = options;
+    const names = name === undefined ? this.active : [name];
+    if (names.length === 0) throw new AdapterError('save: no adapter is active; give the name of one');
+    const baseModel = this.model.source;
+    const written: string[] = [];
+    for (const each of names) {
+      const target = names.length > 1 ? `${folder}/${each}` : folder;
+      await savePeftFolder(target, this.adapters.get(each), this.network, { baseModel, ...rest });
+      written.push(target);
+    }
+    return written;
+  }
+
+  /** Takes all adapters off and releases them; the model itself stays usable. Adapters that are merged stay in its weights. Idempotent. */
+  dispose(): void {
+    this.#disposed = true;
+    this.adapters.dispose();
+    if (tunedModels.get(this.model) === this) tunedModels.delete(this.model);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,142 @@
+import { randomBytes } from 'node:crypto';
+import { access, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import type { Attached } from '../adapters/adapter-set.js';
+import { tensorsOf } from '../adapters/adapter-set.js';
+import { embeddingBases } from '../adapters/base-weights.js';
+import { FormatError } from '../errors.js';
+import type { Module } from '../nn/module.js';
+import { cast } from '../ops/elementwise.js';
+import { noGrad, scope } from '../scope.js';
+import type { Tensor } from '../tensor.js';
+import { writeFileAtomically } from './atomic-file.js';
+import { readJsonObjectIfAny } from './json.js';
+import { type PeftConfig, readPeftConfig, writePeftConfig } from './peft-config.js';
+import { loadSafetensors, saveSafetensors } from './safetensors.js';
+
+const kConfig = 'adapter_config.json';
+const kWeights = 'adapter_model.safetensors';
+const kPickled = 'adapter_model.bin';
+const kPrefix = 'base_model.model.';
+
+/** An adapter folder as read: its config, and its tensors by module path and end (`model.layers.0.self_attn.q_proj.lora_A.weight`). */
+export interface PeftFolder {
+  readonly config: PeftConfig;
+  readonly tensors: ReadonlyMap<string, Tensor>;
+}
+
+export interface PeftSaveOptions {
+  /** Dtype of the tensors in the file. Default: as trained, f32. */
+  readonly dtype?: 'f32' | 'bf16' | 'f16';
+  /** Also write the bare weights of adapted embeddings and heads, as PEFT does; loaders do not need them. Default false. */
+  readonly saveEmbeddings?: boolean;
+  /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
+  readonly baseModel?: string;
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+/** The name a tensor has inside the model: without the wrappers of PEFT and of compiled modules. */
+export function bareName(key: string): string {
+  const name = key.replaceAll('_orig_mod.', '');
+  return (name.startsWith(kPrefix) ? name.slice(kPrefix.length) : name).replace(
+    /\.lora_magnitude_vector\.weight$/,
+    '.lora_magnitude_vector',
+  );
+}
+
+/** Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `FormatError` for what is missing or broken. */
+export async function readPeftFolder(folder: string): Promise<PeftFolder> {
+  const file = await readJsonObjectIfAny(join(folder, kConfig));
+  if (file === undefined) throw new FormatError(`${folder}: no ${kConfig} here${await hintFor(folder)}`);
+  const weights = join(folder, kWeights);
+  if (!(await exists(weights))) {
+    if (await exists(join(folder, kPickled))) {
+      throw new FormatError(
+        `${join(folder, kPickled)}: pickled weights run code when they are read and are not opened; save the adapter as ${kWeights}`,
+      );
+    }
+    throw new FormatError(`${folder}: no ${kWeights} here`);
+  }
+  const config = readPeftConfig(file);
+  const stored = await loadSafetensors(weights);
+  const tensors = new Map<string, Tensor>();
+  for (const [key, value] of stored) {
+    const name = bareName(key);
+    if (tensors.has(name)) {
+      for (const each of stored.values()) each.dispose();
+      throw new FormatError(`${weights}: two tensors mean "${name}"`);
+    }
+    tensors.set(name, value);
+  }
+  return { config, tensors };
+}
+
+async function hintFor(folder: string): Promise<string> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => undefined);
+  if (entries === undefined) return '; there is no such folder';
+  const inside: string[] = [];
+  for (const entry of entries)
+    if (entry.isDirectory() && (await exists(join(folder, entry.name, kConfig)))) inside.push(join(folder, entry.name));
+  return inside.length === 0 ? '' : `; there are adapters in ${inside.join(', ')}`;
+}
+
+/** Writes an adapter as a PEFT folder: the folder appears whole, and one that was there is replaced whole. */
+export async function savePeftFolder(folder: string, attached: Attached, network: Module, options: PeftSaveOptions = {}): Promise<void> {
+  const config = writePeftConfig({ ...attached, baseModel: options.baseModel });
+  await scope(async () => {
+    const tensors: Record<string, Tensor> = {};
+    noGrad(() => {
+      const own = attached.placements.flatMap(({ path, module }) =>
+        tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const),
+      );
+      const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
+      for (const [name, value] of [...own, ...bases]) {
+        tensors[`${kPrefix}${name}`] = options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
+      }
+    });
+    await replaceFolder(folder, async (target) => {
+      await saveSafetensors(join(target, kWeights), tensors, { format: 'pt' });
+      await writeFileAtomically(join(target, kConfig), config);
+    });
+  });
+}
+
+const ours = new Set([kConfig, kWeights, 'README.md']);
+
+/**
+ * Runs `write` on a temporary folder beside `folder`, then renames it into place. A folder with files of somebody else stays, and gets the new files one by one,
+ * each replaced whole.
+ */
+async function replaceFolder(folder: string, write: (target: string) => Promise<void>): Promise<void> {
+  const final = resolve(folder);
+  const present = await readdir(final).catch(() => undefined);
+  if (present?.some((name) => !ours.has(name))) {
+    await write(final);
+    return;
+  }
+  const mark = `${process.pid}-${randomBytes(4).toString('hex')}`;
+  const temporary = join(dirname(final), `.${basename(final)}.${mark}.tmp`);
+  await mkdir(temporary, { recursive: true });
+  try {
+    await write(temporary);
+    if (present === undefined) {
+      await rename(temporary, final);
+      return;
+    }
+    const old = join(dirname(final), `.${basename(final)}.${mark}.old`);
+    await rename(final, old);
+    await rename(temporary, final).catch(async (error: unknown) => {
+      await rename(old, final);
+      throw error;
+    });
+    await rm(old, { recursive: true, force: true });
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
