@@ -42,8 +42,7 @@ test('bf16: loss within 2e-2, logits within 2 % of their range', async (t) => {
   if (folder === undefined) return;
   using model = await loadModel(folder, { dtype: 'bf16' });
   const { cases } = readJson<Reference>(folder, 'reference.json');
-  for (const { text, ids, logits_last } of cases)
-    near(t, await lastLogits(model, ids), logits_last, 0.02 * rangeOf(logits_last), `logits of "${text}"`);
+  for (const { text, ids, logits_last } of cases) near(t, await lastLogits(model, ids), logits_last, 0.02 * rangeOf(logits_last), `logits of "${text}"`);
   const expected = cases.flatMap(({ nll_per_token }) => nll_per_token);
   const mean = expected.reduce((sum, value) => sum + value, 0) / expected.length;
   const rows = cases.map(({ ids }) => ids);
