@@ -1,0 +1,70 @@
+import { readdirSync } from 'node:fs';
+import test from 'ava';
+import { signatures, unions } from '../helpers/engine.js';
+import type { OpCase } from '../helpers/op-case.js';
+
+// Every function that the addon exports is in the battery, or stands here with the reason why not. A new op without a case fails.
+
+const engineControl = 'engine control, not an op on tensors';
+const inPlace = 'changes tensors in place';
+const noInputs = 'makes tensors from numbers';
+
+const outside: Readonly<Record<string, string>> = {
+  setIsaLevel: engineControl,
+  isaLevel: engineControl,
+  machineIsaLevel: engineControl,
+  threads: engineControl,
+  setThreads: engineControl,
+  setRecording: engineControl,
+  recording: engineControl,
+  setMemoryLimit: engineControl,
+  resetPeakMemory: engineControl,
+  trimMemory: engineControl,
+  cudaUnavailableReason: engineControl,
+  cudaDescription: engineControl,
+  waitForStream: engineControl,
+  full: `${noInputs}, tested in create.test.ts`,
+  arange: `${noInputs}, tested in create.test.ts`,
+  uniform: `${noInputs}, tested in create.test.ts`,
+  normal: `${noInputs}, tested in create.test.ts`,
+  copyInto: `${inPlace}, tested in shape.test.ts`,
+  fill: `${inPlace}, tested in shape.test.ts`,
+  adamwStep: `${inPlace}, tested in optim/optimizers.test.ts`,
+  sgdStep: `${inPlace}, tested in optim/optimizers.test.ts`,
+  scaleInPlace: `${inPlace}, tested in optim/clip.test.ts`,
+  globalNorm: 'takes a list of any tensors and is never recorded, tested in optim/clip.test.ts',
+  nonFiniteCount: 'takes a list of any tensors and is never recorded, tested in optim/clip.test.ts',
+  toDevice: 'the other device may be absent, tested in device.test.ts',
+  qr: 'a host decomposition of f64 and f32 without gradient, tested in linalg/',
+  mappedTensor: 'reads a file, tested in io/',
+  ggufTensor: 'reads a file, tested in io/',
+  asBytes: 'a view for writing files, tested in io/',
+};
+
+/** Families whose members count one by one. */
+const families = { unary: 'UnaryName', binary: 'BinaryName', compare: 'CompareName', reduce: 'ReduceName' } as const;
+
+async function coveredNames(): Promise<Set<string>> {
+  const files = readdirSync(new URL('.', import.meta.url)).filter((name) => name.endsWith('.cases.js'));
+  const modules = await Promise.all(files.map((name) => import(new URL(name, import.meta.url).href) as Promise<{ cases: OpCase[] }>));
+  return new Set(modules.flatMap(({ cases }) => cases.flatMap((opCase) => opCase.covers)));
+}
+
+test('every native op has a case, or a reason', async (t) => {
+  const covered = await coveredNames();
+  const missing = Object.keys(signatures).filter((name) => !covered.has(name) && !(name in outside));
+  t.deepEqual(missing, []);
+});
+
+test('every member of a family has a case', async (t) => {
+  const covered = await coveredNames();
+  const members = Object.entries(families).flatMap(([family, union]) => (unions[union] ?? []).map((name) => `${family}:${name}`));
+  t.true(members.length > 30);
+  t.deepEqual(members.filter((name) => !covered.has(name)), []);
+});
+
+test('nothing is listed that does not exist, or twice', async (t) => {
+  const covered = await coveredNames();
+  t.deepEqual(Object.keys(outside).filter((name) => !(name in signatures) || covered.has(name)), []);
+  t.deepEqual([...covered].filter((name) => !name.includes(':') && !(name in signatures)), []);
+});
