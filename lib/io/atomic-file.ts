@@ -56,7 +56,10 @@ async function syncFolder(folder: string): Promise<void> {
 }
 
 /** Writes a whole file as `AtomicFile` does. `content` may be given in pieces, which are asked for one after the other. */
-export async function writeFileAtomically(path: string, content: string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  content: string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Promise<void> {
   const file = await AtomicFile.create(path);
   try {
     if (typeof content === 'string') await file.write(Buffer.from(content));

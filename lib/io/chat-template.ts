@@ -112,7 +112,8 @@ export class ChatTemplates {
         add_generation_prompt: options.addGenerationPrompt ?? false,
       });
     } catch (cause) {
-      if (cause instanceof RaisedByTemplate) throw new InvalidArgumentError(`applyChatTemplate: the template refuses these messages: ${cause.message}`, { cause });
+      if (cause instanceof RaisedByTemplate)
+        throw new InvalidArgumentError(`applyChatTemplate: the template refuses these messages: ${cause.message}`, { cause });
       throw new ConfigError(`applyChatTemplate: template "${name}" of ${this.#source} fails; ${(cause as Error).message}`, { cause });
     }
   }
@@ -130,7 +131,9 @@ export class ChatTemplates {
       try {
         template = parse(tokenize(text, { lstrip_blocks: true, trim_blocks: true }));
       } catch (cause) {
-        throw new ConfigError(`applyChatTemplate: template "${name}" of ${this.#source} cannot be parsed; ${(cause as Error).message}`, { cause });
+        throw new ConfigError(`applyChatTemplate: template "${name}" of ${this.#source} cannot be parsed; ${(cause as Error).message}`, {
+          cause,
+        });
       }
       this.#parsed.set(name, template);
     }

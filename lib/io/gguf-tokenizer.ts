@@ -3,7 +3,7 @@ import { GgufMetadata } from './gguf/metadata.js';
 import type { GgufHeader } from './gguf/parser.js';
 import { type PreTokenizer, preTokenizerOf } from './gguf/pre-tokenizers.js';
 import type { JsonObject } from './json.js';
-import { type TokenizerData, addedToken } from './tokenizer-data.js';
+import { addedToken, type TokenizerData } from './tokenizer-data.js';
 
 // Kinds of entries in tokenizer.ggml.token_type.
 const normal = 1;
@@ -28,7 +28,12 @@ export function ggufTokenizer(header: GgufHeader): TokenizerData {
   const kind = metadata.required('tokenizer.ggml.model', metadata.text);
   const vocabulary = readVocabulary(header, metadata);
   const special: Record<string, string> = {};
-  for (const [role, name] of [['bos', 'bos'], ['eos', 'eos'], ['pad', 'padding'], ['unk', 'unknown']] as const) {
+  for (const [role, name] of [
+    ['bos', 'bos'],
+    ['eos', 'eos'],
+    ['pad', 'padding'],
+    ['unk', 'unknown'],
+  ] as const) {
     const token = tokenOf(header, metadata, vocabulary, name);
     if (token !== undefined) special[role] = token;
   }
@@ -41,7 +46,10 @@ export function ggufTokenizer(header: GgufHeader): TokenizerData {
 function readVocabulary(header: GgufHeader, metadata: GgufMetadata): Vocabulary {
   const tokens = metadata.required('tokenizer.ggml.tokens', metadata.texts);
   const kinds = metadata.numbers('tokenizer.ggml.token_type') ?? tokens.map(() => normal);
-  if (kinds.length !== tokens.length) throw new FormatError(`${header.file}: "tokenizer.ggml.token_type" has the wrong length; got ${kinds.length}, expected ${tokens.length}`);
+  if (kinds.length !== tokens.length)
+    throw new FormatError(
+      `${header.file}: "tokenizer.ggml.token_type" has the wrong length; got ${kinds.length}, expected ${tokens.length}`,
+    );
   const ids = new Map(tokens.map((token, id) => [token, id]));
   if (ids.size !== tokens.length) throw new FormatError(`${header.file}: "tokenizer.ggml.tokens" repeats a token`);
   return { tokens, ids, kinds };
@@ -122,13 +130,23 @@ function addedTokens({ tokens, kinds }: Vocabulary): JsonObject[] {
 }
 
 /** Puts the begin and end tokens around a text where the metadata say so. */
-function templateProcessor(metadata: GgufMetadata, { ids }: Vocabulary, special: Readonly<Record<string, string>>, addBosByDefault: boolean): JsonObject | null {
+function templateProcessor(
+  metadata: GgufMetadata,
+  { ids }: Vocabulary,
+  special: Readonly<Record<string, string>>,
+  addBosByDefault: boolean,
+): JsonObject | null {
   const before = (metadata.flag('tokenizer.ggml.add_bos_token') ?? addBosByDefault) ? special.bos : undefined;
   const after = (metadata.flag('tokenizer.ggml.add_eos_token') ?? false) ? special.eos : undefined;
   const around = [before, after].filter((token) => token !== undefined);
   if (around.length === 0) return null;
-  const piece = (token: string | undefined, type: number): JsonObject[] => (token === undefined ? [] : [{ SpecialToken: { id: token, type_id: type } }]);
-  const sequence = (id: string, type: number): JsonObject[] => [...piece(before, type), { Sequence: { id, type_id: type } }, ...piece(after, type)];
+  const piece = (token: string | undefined, type: number): JsonObject[] =>
+    token === undefined ? [] : [{ SpecialToken: { id: token, type_id: type } }];
+  const sequence = (id: string, type: number): JsonObject[] => [
+    ...piece(before, type),
+    { Sequence: { id, type_id: type } },
+    ...piece(after, type),
+  ];
   return {
     type: 'TemplateProcessing',
     single: sequence('A', 0),
@@ -143,7 +161,8 @@ function templateProcessor(metadata: GgufMetadata, { ids }: Vocabulary, special:
  */
 function mergesFromScores(header: GgufHeader, metadata: GgufMetadata, { tokens, ids, kinds }: Vocabulary): string[][] {
   const scores = metadata.required('tokenizer.ggml.scores', metadata.numbers);
-  if (scores.length !== tokens.length) throw new FormatError(`${header.file}: "tokenizer.ggml.scores" has the wrong length; got ${scores.length}, expected ${tokens.length}`);
+  if (scores.length !== tokens.length)
+    throw new FormatError(`${header.file}: "tokenizer.ggml.scores" has the wrong length; got ${scores.length}, expected ${tokens.length}`);
   const order = tokens.map((_, id) => id).filter((id) => kinds[id] === normal);
   order.sort((a, b) => (scores[b] ?? 0) - (scores[a] ?? 0) || a - b);
   const joinable = (part: string): boolean => kinds[ids.get(part) ?? -1] === normal;

@@ -34,7 +34,9 @@ function ropeFactors(header: GgufHeader, source: ByteSource): Float32Array | und
   const tensor = header.tensors.get(ropeFactorsName);
   if (tensor === undefined) return undefined;
   if (tensor.type.name !== 'F32' || tensor.shape.length !== 1 || tensor.bytes > 1 << 16) {
-    throw new FormatError(`${header.file}: tensor "${ropeFactorsName}" must be a short F32 vector; got ${tensor.type.name} [${tensor.shape.join(', ')}]`);
+    throw new FormatError(
+      `${header.file}: tensor "${ropeFactorsName}" must be a short F32 vector; got ${tensor.type.name} [${tensor.shape.join(', ')}]`,
+    );
   }
   return new Float32Array(source.read(tensor.start, tensor.bytes).slice().buffer);
 }

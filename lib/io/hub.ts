@@ -1,7 +1,15 @@
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, readFile, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { HubApiError, type ListFileEntry, downloadFile, getHFHubCachePath, getRepoFolderName, listFiles, modelInfo } from '@huggingface/hub';
+import {
+  downloadFile,
+  getHFHubCachePath,
+  getRepoFolderName,
+  HubApiError,
+  type ListFileEntry,
+  listFiles,
+  modelInfo,
+} from '@huggingface/hub';
 import { CancelledError, HubError, LorikeetError, throwIfAborted } from '../errors.js';
 import { writeFileAtomically } from './atomic-file.js';
 
@@ -34,7 +42,13 @@ export interface HubOptions {
 
 /** Whether a text has the form of a hub id, `organisation/name`. */
 export function isHubId(text: string): boolean {
-  return text.length <= 96 * 2 && /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(text) && !text.includes('..') && !text.includes('--') && !text.endsWith('.git');
+  return (
+    text.length <= 96 * 2 &&
+    /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(text) &&
+    !text.includes('..') &&
+    !text.includes('--') &&
+    !text.endsWith('.git')
+  );
 }
 
 /** Files that say what a model is, and its weights and tokenizer; no other framework's weights, no code, no pickles. */
@@ -49,7 +63,13 @@ function choose(id: string, files: readonly ListFileEntry[]): ListFileEntry[] {
   if (wanted.some(({ path }) => path.endsWith('.safetensors'))) return wanted;
   const blocks = files.filter(({ type, path }) => type === 'file' && path.endsWith('.gguf'));
   if (blocks.length === 1) return blocks;
-  if (blocks.length > 1) throw new HubError(`hub: "${id}" has ${blocks.length} GGUF files; download the one you want and pass its path: ${blocks.map(({ path }) => path).slice(0, 8).join(', ')}`);
+  if (blocks.length > 1)
+    throw new HubError(
+      `hub: "${id}" has ${blocks.length} GGUF files; download the one you want and pass its path: ${blocks
+        .map(({ path }) => path)
+        .slice(0, 8)
+        .join(', ')}`,
+    );
   throw new HubError(`hub: "${id}" has no safetensors and no GGUF file`);
 }
 
@@ -66,7 +86,7 @@ export async function downloadModel(id: string, options: HubOptions = {}): Promi
   throwIfAborted(options.signal, `hub: download of "${id}"`);
   if (options.offline ?? isSet(process.env.HF_HUB_OFFLINE)) return fromCache(id, storage, options, undefined);
   try {
-    return await fetchSnapshot(id, cacheDir, storage, options);
+    return await fetchSnapshot(id, storage, options);
   } catch (error) {
     if (options.signal?.aborted) throw new CancelledError(`hub: download of "${id}" was cancelled`, { cause: options.signal.reason });
     if (error instanceof LorikeetError) throw error;
@@ -80,7 +100,7 @@ export async function downloadModel(id: string, options: HubOptions = {}): Promi
 
 const isSet = (value: string | undefined): boolean => value !== undefined && !['', '0', 'false', 'off', 'no'].includes(value.toLowerCase());
 
-async function fetchSnapshot(id: string, cacheDir: string, storage: string, options: HubOptions): Promise<string> {
+async function fetchSnapshot(id: string, storage: string, options: HubOptions): Promise<string> {
   const revision = options.revision ?? 'main';
   const token = options.token ?? process.env.HF_TOKEN;
   const hubUrl = options.hubUrl ?? process.env.HF_ENDPOINT;
@@ -128,7 +148,12 @@ const isName = (name: unknown): name is string => typeof name === 'string' && /^
 const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 
 /** The bytes of a file as they come, checked against the size and, for large files, the SHA-256 that the hub gives. */
-async function* checked(id: string, { path, size, lfs }: ListFileEntry, content: Blob, report: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+async function* checked(
+  id: string,
+  { path, size, lfs }: ListFileEntry,
+  content: Blob,
+  report: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
   const hash = createHash('sha256');
   let bytes = 0;
   for await (const piece of content.stream() as unknown as AsyncIterable<Uint8Array>) {
@@ -139,7 +164,8 @@ async function* checked(id: string, { path, size, lfs }: ListFileEntry, content:
   }
   if (bytes !== size) throw new HubError(`hub: ${path} of "${id}" came incomplete; got ${bytes} bytes, expected ${size}`);
   const digest = hash.digest('hex');
-  if (lfs !== undefined && digest !== lfs.oid) throw new HubError(`hub: ${path} of "${id}" came damaged; got SHA-256 ${digest}, expected ${lfs.oid}`);
+  if (lfs !== undefined && digest !== lfs.oid)
+    throw new HubError(`hub: ${path} of "${id}" came damaged; got SHA-256 ${digest}, expected ${lfs.oid}`);
 }
 
 /** Lets a file of a snapshot stand for its content in `blobs`, as the cache of all Hugging Face tools is laid out. */
@@ -161,9 +187,12 @@ function watchedFetch({ fetch: given, signal }: HubOptions): typeof fetch {
 /** The snapshot in the cache that a branch, tag or commit names, or an error that says why the hub was of no help. */
 async function fromCache(id: string, storage: string, options: HubOptions, cause: unknown): Promise<string> {
   const revision = options.revision ?? 'main';
-  const commit = /^[0-9a-f]{40}$/.test(revision) ? revision : (await readFile(join(storage, 'refs', revision), 'utf8').catch(() => '')).trim();
+  const commit = /^[0-9a-f]{40}$/.test(revision)
+    ? revision
+    : (await readFile(join(storage, 'refs', revision), 'utf8').catch(() => '')).trim();
   const snapshot = join(storage, 'snapshots', commit);
-  const complete = commit !== '' && (await stat(snapshot).catch(() => undefined))?.isDirectory() === true && (await readdir(snapshot)).length > 0;
+  const complete =
+    commit !== '' && (await stat(snapshot).catch(() => undefined))?.isDirectory() === true && (await readdir(snapshot)).length > 0;
   if (complete) return snapshot;
   const why = cause === undefined ? 'the hub is switched off (offline)' : `the hub cannot be reached (${reason(cause)})`;
   throw new HubError(`hub: "${id}" is not in the cache, and ${why}; pass the path of a folder or .gguf file instead`, { cause });
@@ -176,9 +205,13 @@ function reason(error: unknown): string {
 
 function apiError(id: string, error: HubApiError): HubError {
   const { statusCode } = error;
-  if (statusCode === 404) return new HubError(`hub: there is no model "${id}" (or no such revision); check the spelling, or pass a folder`, { cause: error });
+  if (statusCode === 404)
+    return new HubError(`hub: there is no model "${id}" (or no such revision); check the spelling, or pass a folder`, { cause: error });
   if (statusCode === 401 || statusCode === 403) {
-    return new HubError(`hub: "${id}" does not exist or needs permission; ask for access on its page and pass a token (HF_TOKEN), or pass a folder`, { cause: error });
+    return new HubError(
+      `hub: "${id}" does not exist or needs permission; ask for access on its page and pass a token (HF_TOKEN), or pass a folder`,
+      { cause: error },
+    );
   }
   return new HubError(`hub: the request for "${id}" failed with status ${statusCode}; try again, or pass a folder`, { cause: error });
 }

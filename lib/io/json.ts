@@ -33,7 +33,8 @@ export async function readJsonObject(path: string): Promise<JsonObject> {
 export async function readJsonObjectIfAny(path: string): Promise<JsonObject | undefined> {
   try {
     const { size } = await stat(path);
-    if (size > maxJsonBytes) throw new FormatError(`${path}: is too large for a JSON file; got ${size} bytes, expected at most ${maxJsonBytes}`);
+    if (size > maxJsonBytes)
+      throw new FormatError(`${path}: is too large for a JSON file; got ${size} bytes, expected at most ${maxJsonBytes}`);
     return parseJsonObject(await readFile(path), path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -2,9 +2,9 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, InvalidArgumentError } from '../errors.js';
 import { type GgufModel, readGgufModel } from './gguf.js';
-import { type HubOptions, downloadModel, isHubId } from './hub.js';
+import { downloadModel, type HubOptions, isHubId } from './hub.js';
 import { type JsonObject, readJsonObject, readJsonObjectIfAny } from './json.js';
-import { type SafetensorsFiles, readSafetensorsFiles } from './safetensors-files.js';
+import { readSafetensorsFiles, type SafetensorsFiles } from './safetensors-files.js';
 import { hasTokenizer } from './tokenizer-data.js';
 
 /** A folder with a model as transformers saves it. */
@@ -51,7 +51,8 @@ export interface HubModel {
 /** What a path or id stands for. */
 export type ModelFiles = HuggingFaceFiles | GgufFiles | AdapterFiles | PlainSafetensors | HubModel;
 
-const expected = 'expected a folder with config.json and model.safetensors, a .gguf file, an adapter folder, a .safetensors file, or a hub id (organisation/name)';
+const expected =
+  'expected a folder with config.json and model.safetensors, a .gguf file, an adapter folder, a .safetensors file, or a hub id (organisation/name)';
 
 /**
  * Finds out what a path or hub id is, reading headers and configs only. A path that exists wins over a hub id of the same form; nothing is downloaded.
@@ -81,7 +82,8 @@ async function identifyFile(file: string): Promise<GgufFiles | PlainSafetensors>
   if (file.endsWith('.safetensors') || file.endsWith('.safetensors.index.json')) {
     return { kind: 'safetensors', file, weights: await readSafetensorsFiles(file) };
   }
-  if (/\.(bin|pth?|ckpt|pkl)$/.test(file)) throw new FormatError(`${file}: files of PyTorch's own format are not read, since they may run code; convert it to safetensors`);
+  if (/\.(bin|pth?|ckpt|pkl)$/.test(file))
+    throw new FormatError(`${file}: files of PyTorch's own format are not read, since they may run code; convert it to safetensors`);
   throw new FormatError(`${file}: is no model; ${expected}`);
 }
 
@@ -96,7 +98,8 @@ async function identifyFolder(folder: string): Promise<HuggingFaceFiles | GgufFi
   if (names.includes('config.json')) return readModelFolder(folder, names);
   const blocks = names.filter((name) => name.endsWith('.gguf'));
   if (blocks.length === 1) return identifyGguf(join(folder, blocks[0] ?? ''));
-  if (blocks.length > 1) throw new FormatError(`${folder}: has ${blocks.length} GGUF files; pass the path of one: ${blocks.sort().slice(0, 8).join(', ')}`);
+  if (blocks.length > 1)
+    throw new FormatError(`${folder}: has ${blocks.length} GGUF files; pass the path of one: ${blocks.sort().slice(0, 8).join(', ')}`);
   if (names.includes('adapter')) throw new FormatError(`${folder}: has no config.json; did you mean ${join(folder, 'adapter')}?`);
   throw new FormatError(`${folder}: has no config.json, no adapter_config.json and no .gguf file; ${expected}`);
 }
@@ -106,7 +109,9 @@ export async function readAdapterFolder(folder: string): Promise<AdapterFiles> {
   const config = await readJsonObject(join(folder, 'adapter_config.json'));
   const names = await readdir(folder);
   if (!names.includes('adapter_model.safetensors')) {
-    const pickle = names.includes('adapter_model.bin') ? '; adapter_model.bin is not read, since it may run code: convert it to safetensors' : '';
+    const pickle = names.includes('adapter_model.bin')
+      ? '; adapter_model.bin is not read, since it may run code: convert it to safetensors'
+      : '';
     throw new FormatError(`${join(folder, 'adapter_model.safetensors')}: no such file${pickle}`);
   }
   return { kind: 'adapter', folder, config, weights: await readSafetensorsFiles(join(folder, 'adapter_model.safetensors')) };
@@ -128,8 +133,11 @@ function weightsFile(folder: string, names: readonly string[]): string {
   if (index !== undefined && indices.length === 0) return index;
   const [single, ...others] = names.filter((name) => name.endsWith('.safetensors'));
   if (single !== undefined && others.length === 0) return single;
-  if (others.length > 0) throw new FormatError(`${folder}: has ${others.length + 1} safetensors files and no model.safetensors.index.json that joins them`);
-  const pickle = names.some((name) => /^pytorch_model.*\.bin/.test(name)) ? '; pytorch_model.bin is not read, since it may run code: convert it to safetensors' : '';
+  if (others.length > 0)
+    throw new FormatError(`${folder}: has ${others.length + 1} safetensors files and no model.safetensors.index.json that joins them`);
+  const pickle = names.some((name) => /^pytorch_model.*\.bin/.test(name))
+    ? '; pytorch_model.bin is not read, since it may run code: convert it to safetensors'
+    : '';
   throw new FormatError(`${folder}: has no model.safetensors${pickle}`);
 }
 

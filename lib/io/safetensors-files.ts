@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { FormatError } from '../errors.js';
 import { withFile } from './byte-source.js';
 import { describeJson, isJsonObject, readJsonObject } from './json.js';
-import { type SafetensorsEntry, type SafetensorsHeader, parseSafetensorsHeader, safetensorsHeaderLength } from './safetensors-header.js';
+import { parseSafetensorsHeader, type SafetensorsEntry, type SafetensorsHeader, safetensorsHeaderLength } from './safetensors-header.js';
 
 /** A tensor of a safetensors checkpoint: its entry and the file that holds it. */
 export interface StoredTensor extends SafetensorsEntry {
@@ -55,7 +55,10 @@ async function readShards(index: string): Promise<SafetensorsFiles> {
   }
   const present = new Set(await readdir(dirname(index)));
   const missing = [...namesByShard.keys()].filter((shard) => !present.has(shard));
-  if (missing.length > 0) throw new FormatError(`${index}: ${missing.length} of ${namesByShard.size} shards are missing; expected ${missing.slice(0, 5).join(', ')} beside it`);
+  if (missing.length > 0)
+    throw new FormatError(
+      `${index}: ${missing.length} of ${namesByShard.size} shards are missing; expected ${missing.slice(0, 5).join(', ')} beside it`,
+    );
 
   const tensors = new Map<string, StoredTensor>();
   const unexpected: string[] = [];

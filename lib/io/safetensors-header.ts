@@ -3,8 +3,28 @@ import { describeJson, isJsonObject } from './json.js';
 
 /** Bits of one element of every published safetensors dtype. */
 const bitsOf = {
-  BOOL: 8, F4: 4, F6_E2M3: 6, F6_E3M2: 6, U8: 8, I8: 8, F8_E5M2: 8, F8_E4M3: 8, F8_E8M0: 8, F8_E4M3FNUZ: 8, F8_E5M2FNUZ: 8,
-  I16: 16, U16: 16, F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32, C64: 64, F64: 64, I64: 64, U64: 64,
+  BOOL: 8,
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  C64: 64,
+  F64: 64,
+  I64: 64,
+  U64: 64,
 } as const;
 
 /** Element type of a tensor in a safetensors file. */
@@ -47,10 +67,13 @@ export function isSafetensorsDtype(name: unknown): name is SafetensorsDtype {
 
 /** Length of the JSON part from the first 8 bytes of a file of `fileSize` bytes. */
 export function safetensorsHeaderLength(start: Uint8Array, fileSize: number, file: string): number {
-  if (fileSize < 8 || start.length < 8) throw new FormatError(`${file}: too short for a safetensors file; got ${fileSize} bytes, expected at least 8`);
+  if (fileSize < 8 || start.length < 8)
+    throw new FormatError(`${file}: too short for a safetensors file; got ${fileSize} bytes, expected at least 8`);
   const length = new DataView(start.buffer, start.byteOffset, 8).getBigUint64(0, true);
   if (length > BigInt(maxHeaderBytes)) {
-    throw new FormatError(`${file}: is not a safetensors file, or its header is too large; got a header length of ${length} bytes, expected at most ${maxHeaderBytes}`);
+    throw new FormatError(
+      `${file}: is not a safetensors file, or its header is too large; got a header length of ${length} bytes, expected at most ${maxHeaderBytes}`,
+    );
   }
   if (length < 2n || 8n + length > BigInt(fileSize)) {
     throw new FormatError(`${file}: the header does not fit the file; got a header length of ${length} bytes in a file of ${fileSize}`);
@@ -112,7 +135,8 @@ function parseHeaderJson(text: string, file: string): Readonly<Record<string, un
 function checkMetadata(value: unknown, file: string): Record<string, string> {
   if (!isJsonObject(value)) throw new FormatError(`${file}: "__metadata__" must be an object of strings; got ${describeJson(value)}`);
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== 'string') throw new FormatError(`${file}: "__metadata__" must be an object of strings; got ${describeJson(text)} for "${key}"`);
+    if (typeof text !== 'string')
+      throw new FormatError(`${file}: "__metadata__" must be an object of strings; got ${describeJson(text)} for "${key}"`);
   }
   return value as Record<string, string>;
 }
@@ -125,13 +149,15 @@ function checkEntry(name: string, value: unknown, dataStart: number, file: strin
   const { dtype, shape, data_offsets: offsets, ...rest } = value;
   const unknown = Object.keys(rest)[0];
   if (unknown !== undefined) throw wrong(`unknown key "${unknown}"`);
-  if (!isSafetensorsDtype(dtype)) throw wrong(`unknown dtype; got ${describeJson(dtype)}, expected one of ${Object.keys(bitsOf).join(', ')}`);
+  if (!isSafetensorsDtype(dtype))
+    throw wrong(`unknown dtype; got ${describeJson(dtype)}, expected one of ${Object.keys(bitsOf).join(', ')}`);
   if (!Array.isArray(shape) || !shape.every(isCount)) throw wrong('"shape" must be a list of whole numbers');
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) throw wrong('"data_offsets" must be two whole numbers');
   const [begin, end] = offsets as [number, number];
   if (begin > end) throw wrong(`"data_offsets" run backwards; got [${begin}, ${end}]`);
   const bytes = safetensorsBytes(dtype, shape);
-  if (end - begin !== bytes) throw wrong(`the byte range does not fit the shape; got ${end - begin} bytes, expected ${bytes} for ${dtype} [${shape.join(', ')}]`);
+  if (end - begin !== bytes)
+    throw wrong(`the byte range does not fit the shape; got ${end - begin} bytes, expected ${bytes} for ${dtype} [${shape.join(', ')}]`);
   return { name, dtype, shape, start: dataStart + begin, bytes };
 }
 
@@ -141,7 +167,9 @@ function checkLayout(entries: readonly SafetensorsEntry[], dataStart: number, fi
   for (const { name, start, bytes } of entries) {
     if (start !== position) {
       const what = start < position ? 'overlaps' : 'leaves a gap after';
-      throw new FormatError(`${file}: tensor "${name}" ${what} ${previous}; got offset ${start - dataStart}, expected ${position - dataStart}`);
+      throw new FormatError(
+        `${file}: tensor "${name}" ${what} ${previous}; got offset ${start - dataStart}, expected ${position - dataStart}`,
+      );
     }
     position += bytes;
     previous = `tensor "${name}"`;

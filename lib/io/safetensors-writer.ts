@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors.js';
 import { writeFileAtomically } from './atomic-file.js';
-import { type SafetensorsDtype, isSafetensorsDtype, maxHeaderBytes, safetensorsBytes } from './safetensors-header.js';
+import { isSafetensorsDtype, maxHeaderBytes, type SafetensorsDtype, safetensorsBytes } from './safetensors-header.js';
 
 /** One tensor to be written: little-endian elements in row order, given at once or when their turn comes. */
 export interface TensorBytes {
@@ -28,7 +28,10 @@ export async function writeSafetensors(
     yield head;
     for (const { name, tensor, bytes } of plan) {
       const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
-      if (data.length !== bytes) throw new InvalidArgumentError(`writeSafetensors: tensor "${name}" has the wrong size; got ${data.length} bytes, expected ${bytes}`);
+      if (data.length !== bytes)
+        throw new InvalidArgumentError(
+          `writeSafetensors: tensor "${name}" has the wrong size; got ${data.length} bytes, expected ${bytes}`,
+        );
       yield data;
     }
   }
@@ -39,17 +42,23 @@ const width = (tensor: TensorBytes): number => safetensorsBytes(tensor.dtype, [8
 
 function plannedBytes(name: string, { dtype, shape }: TensorBytes): number {
   if (name === '__metadata__') throw new InvalidArgumentError('writeSafetensors: "__metadata__" cannot be the name of a tensor');
-  if (!isSafetensorsDtype(dtype)) throw new InvalidArgumentError(`writeSafetensors: tensor "${name}" has an unknown dtype; got ${String(dtype)}`);
+  if (!isSafetensorsDtype(dtype))
+    throw new InvalidArgumentError(`writeSafetensors: tensor "${name}" has an unknown dtype; got ${String(dtype)}`);
   const bytes = shape.every((size) => Number.isSafeInteger(size) && size >= 0) ? safetensorsBytes(dtype, shape) : Number.NaN;
-  if (Number.isNaN(bytes)) throw new InvalidArgumentError(`writeSafetensors: tensor "${name}" has no valid shape; got [${shape.join(', ')}]`);
+  if (Number.isNaN(bytes))
+    throw new InvalidArgumentError(`writeSafetensors: tensor "${name}" has no valid shape; got [${shape.join(', ')}]`);
   return bytes;
 }
 
-function headerOf(plan: readonly { name: string; tensor: TensorBytes; bytes: number }[], metadata: Readonly<Record<string, string>>): Uint8Array {
+function headerOf(
+  plan: readonly { name: string; tensor: TensorBytes; bytes: number }[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
   // A null prototype, so that a tensor may have any name.
   const header: Record<string, unknown> = Object.create(null);
   for (const [key, text] of Object.entries(metadata)) {
-    if (typeof text !== 'string') throw new InvalidArgumentError(`writeSafetensors: metadata must be strings; got ${typeof text} for "${key}"`);
+    if (typeof text !== 'string')
+      throw new InvalidArgumentError(`writeSafetensors: metadata must be strings; got ${typeof text} for "${key}"`);
   }
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   let position = 0;
@@ -59,7 +68,8 @@ function headerOf(plan: readonly { name: string; tensor: TensorBytes; bytes: num
   }
   const json = Buffer.from(JSON.stringify(header));
   const length = Math.ceil(json.length / 8) * 8;
-  if (length > maxHeaderBytes) throw new InvalidArgumentError(`writeSafetensors: the header is too large; got ${length} bytes, expected at most ${maxHeaderBytes}`);
+  if (length > maxHeaderBytes)
+    throw new InvalidArgumentError(`writeSafetensors: the header is too large; got ${length} bytes, expected at most ${maxHeaderBytes}`);
   const head = Buffer.alloc(8 + length, ' ');
   head.writeBigUInt64LE(BigInt(length), 0);
   json.copy(head, 8);

@@ -9,7 +9,9 @@ import { dtypeOfSafetensors, openStoredTensor } from './weights.js';
 const asBytes = op('asBytes');
 const toDevice = op('toDevice');
 
-const storedDtype = Object.fromEntries(Object.entries(dtypeOfSafetensors).map(([stored, dtype]) => [dtype, stored])) as { readonly [dtype in DType]: SafetensorsDtype };
+const storedDtype = Object.fromEntries(Object.entries(dtypeOfSafetensors).map(([stored, dtype]) => [dtype, stored])) as {
+  readonly [dtype in DType]: SafetensorsDtype;
+};
 
 /**
  * Loads every tensor of a safetensors file, or of all shards of a `.safetensors.index.json`. The tensors lie in the mapped file: nothing is copied, files of
@@ -19,7 +21,8 @@ const storedDtype = Object.fromEntries(Object.entries(dtypeOfSafetensors).map(([
  */
 export async function loadSafetensors(path: string): Promise<Map<string, Tensor>> {
   const { tensors, unexpected } = await readSafetensorsFiles(path);
-  if (unexpected.length > 0) throw new FormatError(`${path}: ${unexpected.length} tensors of the shards are not in the index; got "${unexpected[0]}"`);
+  if (unexpected.length > 0)
+    throw new FormatError(`${path}: ${unexpected.length} tensors of the shards are not in the index; got "${unexpected[0]}"`);
   const loaded = new Map<string, Tensor>();
   try {
     for (const [name, stored] of tensors) loaded.set(name, openStoredTensor(stored));
@@ -39,7 +42,8 @@ export async function saveSafetensors(
   tensors: Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>,
   metadata: Readonly<Record<string, string>> = { format: 'pt' },
 ): Promise<void> {
-  const named: (readonly [string, Tensor])[] = tensors instanceof Map ? [...(tensors as ReadonlyMap<string, Tensor>)] : Object.entries(tensors as Readonly<Record<string, Tensor>>);
+  const named: (readonly [string, Tensor])[] =
+    tensors instanceof Map ? [...(tensors as ReadonlyMap<string, Tensor>)] : Object.entries(tensors as Readonly<Record<string, Tensor>>);
   const snapshots: (() => void)[] = [];
   const plan: Record<string, TensorBytes> = Object.create(null);
   try {

@@ -1,4 +1,4 @@
-import { MessageChannel, type MessagePort, Worker, receiveMessageOnPort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { NativeError } from '../errors.js';
 
 // The tokenizers library encodes on a thread pool and answers through the event loop only. Where ids are needed at once, a worker thread owns a copy of the

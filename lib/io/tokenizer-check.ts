@@ -1,5 +1,5 @@
 import { FormatError } from '../errors.js';
-import { type JsonObject, describeJson, isJsonObject } from './json.js';
+import { describeJson, isJsonObject, type JsonObject } from './json.js';
 
 // The tokenizers library ends the process on some files that contradict themselves. What it does not check, is checked here first.
 
@@ -11,13 +11,16 @@ export function checkTokenizerJson(json: JsonObject, source: string): void {
   if (isJsonObject(json.model)) checkModel(json.model, check);
   for (const part of components(json.normalizer)) {
     if (part.type === 'Prepend') check(part.prepend !== '', 'normalizer: puts nothing before the text');
-    if (part.type === 'Replace') check(!matchesNothing(part.pattern), `normalizer: replaces empty text; got ${JSON.stringify(part.pattern)}`);
+    if (part.type === 'Replace')
+      check(!matchesNothing(part.pattern), `normalizer: replaces empty text; got ${JSON.stringify(part.pattern)}`);
   }
   for (const part of components(json.pre_tokenizer)) {
-    if (part.type === 'FixedLength') check(part.length === undefined || Number(part.length) >= 1, `pre_tokenizer: pieces of length ${describeJson(part.length)}`);
+    if (part.type === 'FixedLength')
+      check(part.length === undefined || Number(part.length) >= 1, `pre_tokenizer: pieces of length ${describeJson(part.length)}`);
   }
   for (const part of components(json.decoder)) {
-    if (part.type === 'Strip') check(part.stop === 0, `decoder: stripping at the end is not supported; got stop ${describeJson(part.stop)}, expected 0`);
+    if (part.type === 'Strip')
+      check(part.stop === 0, `decoder: stripping at the end is not supported; got stop ${describeJson(part.stop)}, expected 0`);
   }
   for (const part of components(json.post_processor)) {
     if (part.type === 'TemplateProcessing') checkTemplate(part, check);
@@ -58,7 +61,10 @@ function checkModel(model: JsonObject, check: Check): void {
   if (model.type === 'WordPiece' || typeof prefix !== 'string' || prefix === '' || !Array.isArray(model.merges)) return;
   for (const merge of model.merges as readonly unknown[]) {
     const right: unknown = Array.isArray(merge) ? merge[1] : String(merge).split(' ')[1];
-    check(typeof right === 'string' && right.startsWith(prefix), `model: merge ${describeJson(merge)} does not go on with the prefix "${prefix}"`);
+    check(
+      typeof right === 'string' && right.startsWith(prefix),
+      `model: merge ${describeJson(merge)} does not go on with the prefix "${prefix}"`,
+    );
   }
 }
 
@@ -70,12 +76,17 @@ function checkTemplate(part: JsonObject, check: Check): void {
     const same = Array.isArray(token.ids) && Array.isArray(token.tokens) && token.ids.length === token.tokens.length;
     check(same, `post_processor: "ids" and "tokens" of "${id}" differ in length`);
   }
-  for (const [key, texts] of [['single', ['A']], ['pair', ['A', 'B']]] as const) {
+  for (const [key, texts] of [
+    ['single', ['A']],
+    ['pair', ['A', 'B']],
+  ] as const) {
     const pieces: readonly unknown[] = Array.isArray(part[key]) ? part[key] : [];
     for (const piece of pieces) {
       const { SpecialToken: token, Sequence: sequence } = isJsonObject(piece) ? piece : {};
-      if (isJsonObject(token)) check(Object.hasOwn(special, String(token.id)), `post_processor: "${key}" uses an undescribed token ${describeJson(token.id)}`);
-      if (isJsonObject(sequence)) check((texts as readonly unknown[]).includes(sequence.id), `post_processor: "${key}" uses the text ${describeJson(sequence.id)}`);
+      if (isJsonObject(token))
+        check(Object.hasOwn(special, String(token.id)), `post_processor: "${key}" uses an undescribed token ${describeJson(token.id)}`);
+      if (isJsonObject(sequence))
+        check((texts as readonly unknown[]).includes(sequence.id), `post_processor: "${key}" uses the text ${describeJson(sequence.id)}`);
     }
   }
 }

@@ -1,7 +1,7 @@
-import { readFile, readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { FormatError } from '../errors.js';
-import { type JsonObject, isJsonObject, readJsonObject, readJsonObjectIfAny } from './json.js';
+import { isJsonObject, type JsonObject, readJsonObject, readJsonObjectIfAny } from './json.js';
 
 /** Everything a `Tokenizer` is made from, whatever kind of file it came in. */
 export interface TokenizerData {

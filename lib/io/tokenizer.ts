@@ -1,5 +1,5 @@
 import { Tokenizer as NativeTokenizer } from 'tokenizers';
-import { FormatError, InvalidArgumentError, NativeError, didYouMean } from '../errors.js';
+import { didYouMean, FormatError, InvalidArgumentError, NativeError } from '../errors.js';
 import { withFile } from './byte-source.js';
 import { type ChatMessage, type ChatTemplateOptions, ChatTemplates } from './chat-template.js';
 import { type GgufHeader, parseGguf } from './gguf/parser.js';
@@ -8,7 +8,7 @@ import { isJsonObject } from './json.js';
 import { SyncEncoder } from './sync-encoder.js';
 import { type TokenStream, tokenStream } from './token-stream.js';
 import { checkTokenizerJson } from './tokenizer-check.js';
-import { type TokenizerData, readTokenizerFolder } from './tokenizer-data.js';
+import { readTokenizerFolder, type TokenizerData } from './tokenizer-data.js';
 
 export interface EncodeOptions {
   /** Put the special tokens of the tokenizer around the text, such as `<s>` of Llama. Default true. */
@@ -59,7 +59,8 @@ export class Tokenizer {
     this.#sync = new SyncEncoder(json);
     this.vocabSize = this.#native.getVocabSize(true);
     this.#specialIds = specialIdsOf(data, this.#native);
-    const idOf = (token: string | undefined): number | undefined => (token === undefined ? undefined : (this.#native.tokenToId(token) ?? undefined));
+    const idOf = (token: string | undefined): number | undefined =>
+      token === undefined ? undefined : (this.#native.tokenToId(token) ?? undefined);
     this.bosId = idOf(data.special.bos);
     this.eosId = idOf(data.special.eos);
     this.padId = idOf(data.special.pad);
@@ -167,8 +168,18 @@ function checkAddedTokens({ json, source }: TokenizerData, native: NativeTokeniz
   const normalizer = native.getNormalizer();
   const added: readonly unknown[] = Array.isArray(json.added_tokens) ? json.added_tokens : [];
   for (const token of added) {
-    if (normalizer === null || !isJsonObject(token) || token.normalized !== true || typeof token.content !== 'string' || token.content === '') continue;
-    if (normalizer.normalizeString(token.content) === '') throw new FormatError(`${source}: is no valid tokenizer; nothing is left of the added token "${token.content}" when it is normalized`);
+    if (
+      normalizer === null ||
+      !isJsonObject(token) ||
+      token.normalized !== true ||
+      typeof token.content !== 'string' ||
+      token.content === ''
+    )
+      continue;
+    if (normalizer.normalizeString(token.content) === '')
+      throw new FormatError(
+        `${source}: is no valid tokenizer; nothing is left of the added token "${token.content}" when it is normalized`,
+      );
   }
 }
 

@@ -1,11 +1,11 @@
-import { FormatError, didYouMean } from '../errors.js';
+import { didYouMean, FormatError } from '../errors.js';
 import { op } from '../native.js';
 import { type DType, Tensor } from '../tensor.js';
-import type { GgufHeader } from './gguf/parser.js';
 import type { NamedGgufTensor } from './gguf/names.js';
+import type { GgufHeader } from './gguf/parser.js';
 import { readableGgufTypes } from './gguf/types.js';
-import type { SafetensorsDtype } from './safetensors-header.js';
 import type { SafetensorsFiles, StoredTensor } from './safetensors-files.js';
+import type { SafetensorsDtype } from './safetensors-header.js';
 
 const mappedTensor = op('mappedTensor');
 const ggufTensor = op('ggufTensor');
@@ -45,7 +45,9 @@ function find<Entry>(entries: ReadonlyMap<string, Entry>, name: string, source: 
 export function openStoredTensor({ file, fileBytes, name, dtype, shape, start }: StoredTensor): Tensor {
   const known = dtypeOfSafetensors[dtype];
   if (known === undefined) {
-    throw new FormatError(`${file}: tensor "${name}" has a dtype that cannot be computed with; got ${dtype}, expected one of ${Object.keys(dtypeOfSafetensors).join(', ')}`);
+    throw new FormatError(
+      `${file}: tensor "${name}" has a dtype that cannot be computed with; got ${dtype}, expected one of ${Object.keys(dtypeOfSafetensors).join(', ')}`,
+    );
   }
   return new Tensor(mappedTensor(file, fileBytes, start, known, shape));
 }
@@ -63,7 +65,9 @@ export function ggufWeights(header: GgufHeader, tensors: ReadonlyMap<string, Nam
   const load = (wanted: string): Tensor => {
     const { name, type, shape, start, interleavedHeads } = find(tensors, wanted, file);
     if (!type.readable) {
-      throw new FormatError(`${file}: tensor "${name}" has a type that cannot be read; got ${type.name}, expected one of ${readableGgufTypes.join(', ')}`);
+      throw new FormatError(
+        `${file}: tensor "${name}" has a type that cannot be read; got ${type.name}, expected one of ${readableGgufTypes.join(', ')}`,
+      );
     }
     if (type.name === 'F32' && interleavedHeads === 0) return new Tensor(mappedTensor(file, fileBytes, start, 'f32', shape));
     return new Tensor(ggufTensor(file, fileBytes, start, type.id, shape, interleavedHeads));

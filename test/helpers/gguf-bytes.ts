@@ -33,24 +33,46 @@ const u64 = (value: bigint): Buffer => {
   bytes.writeBigUInt64LE(value);
   return bytes;
 };
-const text = (value: string, length?: bigint): Buffer => Buffer.concat([u64(length ?? BigInt(Buffer.byteLength(value))), Buffer.from(value)]);
+const text = (value: string, length?: bigint): Buffer =>
+  Buffer.concat([u64(length ?? BigInt(Buffer.byteLength(value))), Buffer.from(value)]);
 
 function payload(field: Field): Buffer {
-  if ('values' in field) return Buffer.concat([u32(field.of), u64(field.length ?? BigInt(field.values.length)), ...field.values.map(payload)]);
+  if ('values' in field)
+    return Buffer.concat([u32(field.of), u64(field.length ?? BigInt(field.values.length)), ...field.values.map(payload)]);
   const bytes = Buffer.alloc(8);
   const value = field.value;
   switch (field.type) {
-    case 0: case 7: bytes.writeUInt8(Number(value)); return bytes.subarray(0, 1);
-    case 1: bytes.writeInt8(Number(value)); return bytes.subarray(0, 1);
-    case 2: bytes.writeUInt16LE(Number(value)); return bytes.subarray(0, 2);
-    case 3: bytes.writeInt16LE(Number(value)); return bytes.subarray(0, 2);
-    case 4: return u32(Number(value));
-    case 5: bytes.writeInt32LE(Number(value)); return bytes.subarray(0, 4);
-    case 6: bytes.writeFloatLE(Number(value)); return bytes.subarray(0, 4);
-    case 8: return text(String(value), field.length);
-    case 11: bytes.writeBigInt64LE(BigInt(value)); return bytes;
-    case 12: bytes.writeDoubleLE(Number(value)); return bytes;
-    default: return u64(BigInt(value));
+    case 0:
+    case 7:
+      bytes.writeUInt8(Number(value));
+      return bytes.subarray(0, 1);
+    case 1:
+      bytes.writeInt8(Number(value));
+      return bytes.subarray(0, 1);
+    case 2:
+      bytes.writeUInt16LE(Number(value));
+      return bytes.subarray(0, 2);
+    case 3:
+      bytes.writeInt16LE(Number(value));
+      return bytes.subarray(0, 2);
+    case 4:
+      return u32(Number(value));
+    case 5:
+      bytes.writeInt32LE(Number(value));
+      return bytes.subarray(0, 4);
+    case 6:
+      bytes.writeFloatLE(Number(value));
+      return bytes.subarray(0, 4);
+    case 8:
+      return text(String(value), field.length);
+    case 11:
+      bytes.writeBigInt64LE(BigInt(value));
+      return bytes;
+    case 12:
+      bytes.writeDoubleLE(Number(value));
+      return bytes;
+    default:
+      return u64(BigInt(value));
   }
 }
 
@@ -62,7 +84,13 @@ export function ggufBytes({ version = 3, tensorCount, pairCount, pairs = [], ten
   for (const [key, field] of pairs) parts.push(text(key), u32(field.type), payload(field));
   let offset = 0;
   for (const tensor of tensors) {
-    parts.push(text(tensor.name), u32(tensor.dims.length), ...tensor.dims.map((size) => u64(BigInt(size))), u32(tensor.type), u64(tensor.offset ?? BigInt(offset)));
+    parts.push(
+      text(tensor.name),
+      u32(tensor.dims.length),
+      ...tensor.dims.map((size) => u64(BigInt(size))),
+      u32(tensor.type),
+      u64(tensor.offset ?? BigInt(offset)),
+    );
     offset += upTo(tensor.data.length, alignment);
   }
   const head = Buffer.concat(parts);

@@ -18,7 +18,11 @@ const parse = (json: unknown, dataBytes = 0) => {
 const f32 = (shape: number[], begin: number, end: number) => ({ dtype: 'F32', shape, data_offsets: [begin, end] });
 
 test('a valid header gives entries in the order of their bytes, with offsets in the file', (t) => {
-  const json = { __metadata__: { format: 'pt' }, 'später.ключ': f32([2, 3], 2, 26), first: { dtype: 'BF16', shape: [], data_offsets: [0, 2] } };
+  const json = {
+    __metadata__: { format: 'pt' },
+    'später.ключ': f32([2, 3], 2, 26),
+    first: { dtype: 'BF16', shape: [], data_offsets: [0, 2] },
+  };
   const { bytes, fileSize } = head(json, 26);
   const header = parseSafetensorsHeader(bytes, fileSize, 'x.safetensors');
   t.deepEqual([...header.tensors.keys()], ['first', 'später.ключ']);
@@ -29,13 +33,22 @@ test('a valid header gives entries in the order of their bytes, with offsets in 
 test('empty tensors, trailing spaces and odd names are fine', (t) => {
   t.is(parse('{}   ').tensors.size, 0);
   t.is(parse({ a: f32([0, 5], 0, 0), b: f32([1], 0, 4), c: f32([3, 0], 4, 4) }, 4).tensors.size, 3);
-  t.is(parse('{"__proto__":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}, "a\\"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2).tensors.size, 2);
+  t.is(
+    parse('{"__proto__":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}, "a\\"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2)
+      .tensors.size,
+    2,
+  );
 });
 
 const broken: readonly [what: string, json: unknown, dataBytes: number, message: RegExp][] = [
   ['no JSON', '{"a":', 0, /header is not valid JSON/],
   ['a list', '[]', 0, /does not begin with "\{"/],
-  ['a repeated tensor', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1, /repeats a key/],
+  [
+    'a repeated tensor',
+    '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+    1,
+    /repeats a key/,
+  ],
   ['a repeated key of a tensor', '{"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1, /repeats a key/],
   ['a repeated metadata key', '{"__metadata__":{"a":"1","a":"2"}}', 0, /repeats a key/],
   ['metadata that are no strings', { __metadata__: { a: 1 } }, 0, /"__metadata__" must be an object of strings; got 1 for "a"/],

@@ -1,8 +1,8 @@
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { FormatError, InvalidArgumentError, type Tensor, disposeTensors, memory } from 'lorikeet';
+import { disposeTensors, FormatError, InvalidArgumentError, memory, type Tensor } from 'lorikeet';
 import { loadSafetensors, readSafetensorsFiles, readSafetensorsHeader, saveSafetensors, writeSafetensors } from 'lorikeet/io';
 import { add, cast, copyInto, permute, tensor } from 'lorikeet/ops';
 import { dataFolder } from '../helpers/folders.js';
@@ -52,7 +52,10 @@ test.serial('tensors lie in the mapped file and cannot be changed in place', asy
   t.is(memory().bytes, before);
   const sum = add(w, 1);
   t.is((await sum.data())[1023], 1);
-  t.throws(() => copyInto(w, sum), { instanceOf: InvalidArgumentError, message: /view of a file and cannot be changed in place; clone it/ });
+  t.throws(() => copyInto(w, sum), {
+    instanceOf: InvalidArgumentError,
+    message: /view of a file and cannot be changed in place; clone it/,
+  });
   // The mapping outlives the name of the file.
   rmSync(path);
   t.is((await w.data())[0], 0);
@@ -74,7 +77,10 @@ test.serial('a file of more than 2 GiB loads at its 64-bit offsets', async (t) =
   const path = join(folder, 'large.safetensors');
   const rows = 3 * 2 ** 20;
   const bytes = rows * 256 * 4;
-  const json = JSON.stringify({ big: { dtype: 'F32', shape: [rows, 256], data_offsets: [0, bytes] }, tail: { dtype: 'F32', shape: [2], data_offsets: [bytes, bytes + 8] } });
+  const json = JSON.stringify({
+    big: { dtype: 'F32', shape: [rows, 256], data_offsets: [0, bytes] },
+    tail: { dtype: 'F32', shape: [2], data_offsets: [bytes, bytes + 8] },
+  });
   const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
   head.writeBigUInt64LE(BigInt(head.length - 8));
   head.write(json, 8);
@@ -92,7 +98,10 @@ test.serial('a file of more than 2 GiB loads at its 64-bit offsets', async (t) =
 
 test.serial('data that are not aligned for their dtype are read all the same', async (t) => {
   const path = join(folder, 'odd.safetensors');
-  const json = JSON.stringify({ a: { dtype: 'U8', shape: [1], data_offsets: [0, 1] }, b: { dtype: 'F32', shape: [2], data_offsets: [1, 9] } });
+  const json = JSON.stringify({
+    a: { dtype: 'U8', shape: [1], data_offsets: [0, 1] },
+    b: { dtype: 'F32', shape: [2], data_offsets: [1, 9] },
+  });
   const head = Buffer.alloc(8 + json.length);
   head.writeBigUInt64LE(BigInt(json.length));
   head.write(json, 8);
@@ -105,25 +114,43 @@ test.serial('data that are not aligned for their dtype are read all the same', a
 
 test.serial('a dtype that cannot be computed with is named, and can still be listed', async (t) => {
   const path = join(folder, 'f8.safetensors');
-  await writeSafetensors(path, { a: { dtype: 'F32', shape: [1], data: new Uint8Array(4) }, w: { dtype: 'F8_E4M3', shape: [3], data: new Uint8Array(3) } });
+  await writeSafetensors(path, {
+    a: { dtype: 'F32', shape: [1], data: new Uint8Array(4) },
+    w: { dtype: 'F8_E4M3', shape: [3], data: new Uint8Array(3) },
+  });
   t.is(readSafetensorsHeader(path).tensors.get('w')?.dtype, 'F8_E4M3');
-  await t.throwsAsync(loadSafetensors(path), { instanceOf: FormatError, message: /tensor "w" has a dtype that cannot be computed with; got F8_E4M3/ });
+  await t.throwsAsync(loadSafetensors(path), {
+    instanceOf: FormatError,
+    message: /tensor "w" has a dtype that cannot be computed with; got F8_E4M3/,
+  });
 });
 
 test.serial('a failed write leaves the file that was there and no other', async (t) => {
   const path = join(folder, 'kept.safetensors');
   await writeSafetensors(path, { a: { dtype: 'U8', shape: [1], data: Uint8Array.of(1) } });
   const before = readFileSync(path);
-  const failing = { a: { dtype: 'U8', shape: [1], data: Uint8Array.of(2) }, b: { dtype: 'U8', shape: [4], data: () => Promise.reject(new Error('no more')) } } as const;
+  const failing = {
+    a: { dtype: 'U8', shape: [1], data: Uint8Array.of(2) },
+    b: { dtype: 'U8', shape: [4], data: () => Promise.reject(new Error('no more')) },
+  } as const;
   await t.throwsAsync(writeSafetensors(path, failing), { message: 'no more' });
   const short = { b: { dtype: 'U8', shape: [4], data: new Uint8Array(3) } } as const;
-  await t.throwsAsync(writeSafetensors(path, short), { instanceOf: InvalidArgumentError, message: /tensor "b" has the wrong size; got 3 bytes, expected 4/ });
+  await t.throwsAsync(writeSafetensors(path, short), {
+    instanceOf: InvalidArgumentError,
+    message: /tensor "b" has the wrong size; got 3 bytes, expected 4/,
+  });
   t.deepEqual(readFileSync(path), before);
-  t.deepEqual(readdirSync(folder).filter((name) => name.includes('kept')), ['kept.safetensors']);
+  t.deepEqual(
+    readdirSync(folder).filter((name) => name.includes('kept')),
+    ['kept.safetensors'],
+  );
 });
 
 test.serial('shards are read as one checkpoint, and whatever does not fit is named', async (t) => {
-  const one = { a: { dtype: 'F32', shape: [1], data: bytesOf(Float32Array.of(1)) }, x: { dtype: 'U8', shape: [1], data: Uint8Array.of(0) } } as const;
+  const one = {
+    a: { dtype: 'F32', shape: [1], data: bytesOf(Float32Array.of(1)) },
+    x: { dtype: 'U8', shape: [1], data: Uint8Array.of(0) },
+  } as const;
   const two = { b: { dtype: 'F32', shape: [1], data: bytesOf(Float32Array.of(2)) } } as const;
   await writeSafetensors(join(folder, 's-1.safetensors'), one);
   await writeSafetensors(join(folder, 's-2.safetensors'), two);
@@ -134,7 +161,10 @@ test.serial('shards are read as one checkpoint, and whatever does not fit is nam
   const files = await readSafetensorsFiles(index);
   t.deepEqual([...files.tensors.keys()].sort(), ['a', 'b']);
   t.deepEqual(files.unexpected, ['x']);
-  await t.throwsAsync(loadSafetensors(index), { instanceOf: FormatError, message: /1 tensors of the shards are not in the index; got "x"/ });
+  await t.throwsAsync(loadSafetensors(index), {
+    instanceOf: FormatError,
+    message: /1 tensors of the shards are not in the index; got "x"/,
+  });
 
   write({ a: 's-1.safetensors', x: 's-1.safetensors', b: 's-2.safetensors' });
   const loaded = await loadSafetensors(index);
@@ -155,7 +185,10 @@ test.serial('shards are read as one checkpoint, and whatever does not fit is nam
 });
 
 test.serial('missing files, folders and empty files are format errors', async (t) => {
-  await t.throwsAsync(loadSafetensors(join(folder, 'none.safetensors')), { instanceOf: FormatError, message: /none\.safetensors: cannot be opened/ });
+  await t.throwsAsync(loadSafetensors(join(folder, 'none.safetensors')), {
+    instanceOf: FormatError,
+    message: /none\.safetensors: cannot be opened/,
+  });
   await t.throwsAsync(loadSafetensors(folder), { instanceOf: FormatError, message: /is not a regular file/ });
   const empty = join(folder, 'empty.safetensors');
   writeFileSync(empty, '');

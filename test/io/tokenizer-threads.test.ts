@@ -6,7 +6,8 @@ import { goldenFolder } from '../helpers/folders.js';
 const file = join(goldenFolder, 'gguf', 'tiny-llama.gguf');
 
 /** Runs a module in a process of its own and returns what it printed; fails when it does not end by itself. */
-const run = (code: string): string => execFileSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8', timeout: 60_000 });
+const run = (code: string): string =>
+  execFileSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8', timeout: 60_000 });
 
 test('a tokenizer does not keep its process alive', (t) => {
   const printed = run(`

@@ -1,8 +1,8 @@
-import { ConfigError, FormatError, didYouMean } from '../../errors.js';
+import { ConfigError, didYouMean, FormatError } from '../../errors.js';
+import type { JsonObject } from '../json.js';
 import { GgufMetadata } from './metadata.js';
 import { ropeFactorsName } from './names.js';
 import type { GgufHeader } from './parser.js';
-import type { JsonObject } from '../json.js';
 
 /** How an architecture of GGUF is called in `config.json`, and whether its q and k rows are stored in interleaved rotary order. */
 interface Family {
@@ -34,9 +34,12 @@ export function ggufConfig(header: GgufHeader, ropeFactors?: ArrayLike<number>):
   const name = metadata.required('general.architecture', metadata.text);
   const family = Object.hasOwn(families, name) ? families[name] : undefined;
   if (family === undefined) {
-    throw new ConfigError(`${header.file}: architecture "${name}" is not supported${didYouMean(name, Object.keys(families))}; expected one of ${Object.keys(families).join(', ')}`);
+    throw new ConfigError(
+      `${header.file}: architecture "${name}" is not supported${didYouMean(name, Object.keys(families))}; expected one of ${Object.keys(families).join(', ')}`,
+    );
   }
-  if ((metadata.whole(`${name}.expert_count`) ?? 0) > 0) throw new ConfigError(`${header.file}: mixtures of experts are not supported; got ${name}.expert_count > 0`);
+  if ((metadata.whole(`${name}.expert_count`) ?? 0) > 0)
+    throw new ConfigError(`${header.file}: mixtures of experts are not supported; got ${name}.expert_count > 0`);
   const heads = metadata.required(`${name}.attention.head_count`, (key) => metadata.uniform(key, 1));
   const kvHeads = metadata.uniform(`${name}.attention.head_count_kv`, 1) ?? heads;
   const hidden = metadata.required(`${name}.embedding_length`, (key) => metadata.whole(key, 1));
@@ -69,10 +72,13 @@ export function ggufConfig(header: GgufHeader, ropeFactors?: ArrayLike<number>):
 function headDimOf(header: GgufHeader, metadata: GgufMetadata, name: string, fromWidth: number): number {
   const headDim = metadata.whole(`${name}.attention.key_length`, 1) ?? fromWidth;
   const valueDim = metadata.whole(`${name}.attention.value_length`, 1) ?? headDim;
-  if (!Number.isInteger(headDim)) throw new FormatError(`${header.file}: the width is no multiple of the number of heads, and "${name}.attention.key_length" is missing`);
-  if (valueDim !== headDim) throw new ConfigError(`${header.file}: keys and values of different width are not supported; got ${headDim} and ${valueDim}`);
+  if (!Number.isInteger(headDim))
+    throw new FormatError(`${header.file}: the width is no multiple of the number of heads, and "${name}.attention.key_length" is missing`);
+  if (valueDim !== headDim)
+    throw new ConfigError(`${header.file}: keys and values of different width are not supported; got ${headDim} and ${valueDim}`);
   const rotary = metadata.whole(`${name}.rope.dimension_count`, 1) ?? headDim;
-  if (rotary !== headDim) throw new ConfigError(`${header.file}: rotating a part of each head is not supported; got ${rotary} of ${headDim} dimensions`);
+  if (rotary !== headDim)
+    throw new ConfigError(`${header.file}: rotating a part of each head is not supported; got ${rotary} of ${headDim} dimensions`);
   return headDim;
 }
 
@@ -84,14 +90,24 @@ function vocabularyOf(header: GgufHeader, metadata: GgufMetadata, name: string):
 
 function specialIds(metadata: GgufMetadata): JsonObject {
   const ids: Record<string, number> = {};
-  for (const [key, name] of [['bos_token_id', 'bos'], ['eos_token_id', 'eos'], ['pad_token_id', 'padding']] as const) {
+  for (const [key, name] of [
+    ['bos_token_id', 'bos'],
+    ['eos_token_id', 'eos'],
+    ['pad_token_id', 'padding'],
+  ] as const) {
     const id = metadata.whole(`tokenizer.ggml.${name}_token_id`);
     if (id !== undefined) ids[key] = id;
   }
   return ids;
 }
 
-function ropeOf(header: GgufHeader, metadata: GgufMetadata, name: string, headDim: number, factors: ArrayLike<number> | undefined): JsonObject {
+function ropeOf(
+  header: GgufHeader,
+  metadata: GgufMetadata,
+  name: string,
+  headDim: number,
+  factors: ArrayLike<number> | undefined,
+): JsonObject {
   const theta = { rope_theta: metadata.number(`${name}.rope.freq_base`) ?? 10000 };
   if (factors !== undefined) return { ...theta, rope_scaling: llama3Scaling(header.file, theta.rope_theta, headDim, factors) };
   const type = metadata.text(`${name}.rope.scaling.type`) ?? (metadata.has(`${name}.rope.scale_linear`) ? 'linear' : 'none');
@@ -119,19 +135,25 @@ function ropeOf(header: GgufHeader, metadata: GgufMetadata, name: string, headDi
  * but the factor, which is the largest of the values.
  */
 function llama3Scaling(file: string, theta: number, headDim: number, factors: ArrayLike<number>): JsonObject {
-  if (factors.length !== headDim / 2) throw new FormatError(`${file}: tensor "${ropeFactorsName}" has the wrong size; got ${factors.length} values, expected ${headDim / 2}`);
+  if (factors.length !== headDim / 2)
+    throw new FormatError(`${file}: tensor "${ropeFactorsName}" has the wrong size; got ${factors.length} values, expected ${headDim / 2}`);
   const factor = Number(Math.max(...Array.from(factors)).toPrecision(6));
   const scaling = { rope_type: 'llama3', factor, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
   for (let i = 0; i < factors.length; i++) {
-    const expected = llama3Factor(theta ** (-2 * i / headDim), scaling);
+    const expected = llama3Factor(theta ** ((-2 * i) / headDim), scaling);
     if (!(Math.abs((factors[i] ?? Number.NaN) - expected) <= 1e-4 * expected)) {
-      throw new ConfigError(`${file}: the factors of "${ropeFactorsName}" are not those of a llama3 scaling; got ${factors[i]} at ${i}, expected ${expected}`);
+      throw new ConfigError(
+        `${file}: the factors of "${ropeFactorsName}" are not those of a llama3 scaling; got ${factors[i]} at ${i}, expected ${expected}`,
+      );
     }
   }
   return scaling;
 }
 
-function llama3Factor(frequency: number, scaling: { factor: number; low_freq_factor: number; high_freq_factor: number; original_max_position_embeddings: number }): number {
+function llama3Factor(
+  frequency: number,
+  scaling: { factor: number; low_freq_factor: number; high_freq_factor: number; original_max_position_embeddings: number },
+): number {
   const turns = (scaling.original_max_position_embeddings * frequency) / (2 * Math.PI);
   if (turns > scaling.high_freq_factor) return 1;
   if (turns < scaling.low_freq_factor) return scaling.factor;

@@ -113,7 +113,8 @@ export class GgufCursor {
     const type = this.u32(`element type of ${what}`);
     const least = scalars[type]?.bytes ?? (type === arrayType ? 12 : 8);
     const count = this.count(`length of ${what}`, maxElements);
-    if (count * least > this.remaining) throw this.fail(`${what} does not fit the file; got ${count} elements, expected at most ${Math.floor(this.remaining / least)}`);
+    if (count * least > this.remaining)
+      throw this.fail(`${what} does not fit the file; got ${count} elements, expected at most ${Math.floor(this.remaining / least)}`);
     const values: GgufValue[] = [];
     for (let i = 0; i < count; i++) values.push(this.value(type, what, depth + 1));
     return values;

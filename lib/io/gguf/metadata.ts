@@ -2,7 +2,8 @@ import { FormatError } from '../../errors.js';
 import type { GgufValue } from './cursor.js';
 import type { GgufHeader } from './parser.js';
 
-const describe = (value: GgufValue): string => (Array.isArray(value) ? `a list of ${value.length}` : `${typeof value} ${String(value).slice(0, 60)}`);
+const describe = (value: GgufValue): string =>
+  Array.isArray(value) ? `a list of ${value.length}` : `${typeof value} ${String(value).slice(0, 60)}`;
 
 /** Typed access to the metadata of a GGUF file; a value of the wrong kind is a `FormatError` that names the key. */
 export class GgufMetadata {
@@ -53,7 +54,8 @@ export class GgufMetadata {
     const value = this.#header.metadata.get(key);
     if (!Array.isArray(value)) return this.whole(key, least);
     const [first] = value as readonly GgufValue[];
-    if (typeof first !== 'number' || !Number.isInteger(first) || first < least) throw this.#wrong(key, value, `whole numbers of at least ${least}`);
+    if (typeof first !== 'number' || !Number.isInteger(first) || first < least)
+      throw this.#wrong(key, value, `whole numbers of at least ${least}`);
     if (value.some((other) => other !== first)) throw this.#wrong(key, value, 'one value for all layers');
     return first;
   }

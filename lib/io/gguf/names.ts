@@ -49,13 +49,18 @@ export function hfNameOf(ggufName: string): string | undefined {
  * All tensors of the file by checkpoint name. `interleaved` gives the heads of q and k where the architecture stores them in interleaved order.
  * Throws `FormatError` for a tensor that the supported architectures do not have.
  */
-export function namedTensors(header: GgufHeader, interleaved: { readonly heads: number; readonly kvHeads: number } | undefined): Map<string, NamedGgufTensor> {
+export function namedTensors(
+  header: GgufHeader,
+  interleaved: { readonly heads: number; readonly kvHeads: number } | undefined,
+): Map<string, NamedGgufTensor> {
   const named = new Map<string, NamedGgufTensor>();
   for (const tensor of header.tensors.values()) {
     if (tensor.name === ropeFactorsName) continue;
     const hfName = hfNameOf(tensor.name);
     if (hfName === undefined) {
-      const what = /_exps|_shexp|ffn_gate_inp/.test(tensor.name) ? 'belongs to a mixture of experts, which is not supported' : 'is not known for this architecture';
+      const what = /_exps|_shexp|ffn_gate_inp/.test(tensor.name)
+        ? 'belongs to a mixture of experts, which is not supported'
+        : 'is not known for this architecture';
       throw new FormatError(`${header.file}: tensor "${tensor.name}" ${what}`);
     }
     if (named.has(hfName)) throw new FormatError(`${header.file}: two tensors stand for "${hfName}"`);
@@ -64,7 +69,12 @@ export function namedTensors(header: GgufHeader, interleaved: { readonly heads: 
   return named;
 }
 
-function interleavedHeads(tensor: GgufTensor, hfName: string, interleaved: { readonly heads: number; readonly kvHeads: number } | undefined, file: string): number {
+function interleavedHeads(
+  tensor: GgufTensor,
+  hfName: string,
+  interleaved: { readonly heads: number; readonly kvHeads: number } | undefined,
+  file: string,
+): number {
   if (interleaved === undefined || !/\.self_attn\.[qk]_proj\.(weight|bias)$/.test(hfName)) return 0;
   const heads = hfName.includes('.q_proj.') ? interleaved.heads : interleaved.kvHeads;
   const rows = tensor.shape[0] ?? 0;

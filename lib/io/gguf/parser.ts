@@ -74,17 +74,21 @@ function alignmentOf(metadata: ReadonlyMap<string, GgufValue>, cursor: GgufCurso
 function readTensor(cursor: GgufCursor, alignment: number): GgufTensor {
   const name = cursor.name('a tensor name', maxNameBytes);
   const dimensions = cursor.u32(`rank of tensor "${name}"`);
-  if (dimensions > maxDimensions) throw cursor.fail(`tensor "${name}" has too many dimensions; got ${dimensions}, expected at most ${maxDimensions}`);
+  if (dimensions > maxDimensions)
+    throw cursor.fail(`tensor "${name}" has too many dimensions; got ${dimensions}, expected at most ${maxDimensions}`);
   const shape: number[] = [];
   for (let i = 0; i < dimensions; i++) shape.unshift(cursor.count(`shape of tensor "${name}"`, Number.MAX_SAFE_INTEGER));
   const id = cursor.u32(`type of tensor "${name}"`);
   const type = ggufType(id);
   if (type === undefined) throw cursor.fail(`tensor "${name}" has an unknown type; got ${id}`);
   const start = cursor.count(`offset of tensor "${name}"`, Number.MAX_SAFE_INTEGER);
-  if (start % alignment !== 0) throw cursor.fail(`tensor "${name}" is not aligned; got offset ${start}, expected a multiple of ${alignment}`);
+  if (start % alignment !== 0)
+    throw cursor.fail(`tensor "${name}" is not aligned; got offset ${start}, expected a multiple of ${alignment}`);
   const width = shape.at(-1) ?? 1;
   if (width % type.blockSize !== 0) {
-    throw cursor.fail(`tensor "${name}" has rows that are no whole number of ${type.name} blocks; got ${width} values, expected a multiple of ${type.blockSize}`);
+    throw cursor.fail(
+      `tensor "${name}" has rows that are no whole number of ${type.name} blocks; got ${width} values, expected a multiple of ${type.blockSize}`,
+    );
   }
   const bytes = shape.includes(0) ? 0 : (shape.reduce((product, size) => product * size, 1) / type.blockSize) * type.typeSize;
   if (!Number.isSafeInteger(bytes)) throw cursor.fail(`tensor "${name}" is too large; got shape [${shape.join(', ')}]`);
@@ -99,7 +103,9 @@ function placeTensors(entries: readonly GgufTensor[], dataStart: number, source:
     const start = dataStart + entry.start;
     if (tensors.has(name)) throw new FormatError(`${source.name}: tensor "${name}" is repeated`);
     if (start + bytes > source.size) {
-      throw new FormatError(`${source.name}: tensor "${name}" does not fit the file, or the file is cut off; got ${source.size} bytes, expected at least ${start + bytes}`);
+      throw new FormatError(
+        `${source.name}: tensor "${name}" does not fit the file, or the file is cut off; got ${source.size} bytes, expected at least ${start + bytes}`,
+      );
     }
     tensors.set(name, { ...entry, start });
   }

@@ -1,4 +1,4 @@
-import { FormatError, didYouMean } from '../../errors.js';
+import { didYouMean, FormatError } from '../../errors.js';
 
 /** How a byte-level BPE cuts a text before it merges: each pattern in turn isolates its matches. */
 export interface PreTokenizer {
@@ -13,7 +13,8 @@ export interface PreTokenizer {
 
 const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const gpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-const words = (digits: string): string => `${contractions}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+const words = (digits: string): string =>
+  `${contractions}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
 const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
 const tekken =
@@ -25,9 +26,15 @@ const plain = { ignoreMerges: false, addBos: false, nfc: false } as const;
 
 const rules: readonly { readonly names: readonly string[]; readonly rule: PreTokenizer }[] = [
   { names: ['gpt-2', 'gpt2', 'phi-2', 'mpt', 'olmo'], rule: { ...plain, patterns: [gpt2] } },
-  { names: ['smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b'], rule: { ...plain, patterns: ['\\p{N}', gpt2] } },
+  {
+    names: ['smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b'],
+    rule: { ...plain, patterns: ['\\p{N}', gpt2] },
+  },
   { names: ['qwen2', 'deepseek-r1-qwen', 'megrez'], rule: { ...plain, patterns: [words('\\p{N}')], nfc: true } },
-  { names: ['llama-bpe', 'llama3', 'llama-v3', 'falcon3', 'pixtral'], rule: { patterns: [words('\\p{N}{1,3}')], ignoreMerges: true, addBos: true, nfc: false } },
+  {
+    names: ['llama-bpe', 'llama3', 'llama-v3', 'falcon3', 'pixtral'],
+    rule: { patterns: [words('\\p{N}{1,3}')], ignoreMerges: true, addBos: true, nfc: false },
+  },
   { names: ['tekken'], rule: { patterns: [tekken], ignoreMerges: true, addBos: true, nfc: false } },
   { names: ['default'], rule: { ...plain, patterns: [punctuation, gpt2, '\\p{N}+', '[0-9][0-9][0-9]'] } },
 ];
@@ -37,5 +44,7 @@ export function preTokenizerOf(name: string, file: string): PreTokenizer {
   const found = rules.find(({ names }) => names.includes(name));
   if (found !== undefined) return found.rule;
   const names = rules.flatMap((entry) => entry.names);
-  throw new FormatError(`${file}: "tokenizer.ggml.pre" is not known; got "${name}"${didYouMean(name, names)}; expected one of ${names.join(', ')}`);
+  throw new FormatError(
+    `${file}: "tokenizer.ggml.pre" is not known; got "${name}"${didYouMean(name, names)}; expected one of ${names.join(', ')}`,
+  );
 }
