@@ -1,0 +1,92 @@
+// Matrix products: a frozen weight in its packed layout against the same product from plain tensors, and, with --peer, against PyTorch on the same shapes.
+// npm run bench -- gemm [--shapes 512x4096x4096,...] [--dtype f32,bf16] [--threads N] [--peer PYTHON] [--json]
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type DType, scope, setThreads, synchronize, type Tensor, threads } from 'lorikeet';
+import { linear, matmul, normal, packWeight, transpose } from 'lorikeet/ops';
+import { gigaflops, measure, rounded, type Suite } from './harness.js';
+
+/** Rows x output features x input features: decode, and the layers of SmolLM2-135M, Qwen2.5-0.5B and a 7B model. */
+const defaultShapes = '1x4096x4096,128x768x768,1024x576x576,1024x1536x576,1024x4864x896,512x4096x4096';
+
+interface Row {
+  readonly shape: string;
+  readonly dtype: string;
+  readonly ms: number;
+  readonly ms_min: number;
+  readonly gflops: number;
+  readonly gflops_best: number;
+  readonly matmul_ms: number;
+  readonly ratio_matmul: number;
+  readonly torch_ms?: number;
+  readonly ratio_torch?: number;
+}
+
+interface PeerRow {
+  readonly shape: string;
+  readonly dtype: string;
+  readonly ms: number;
+}
+
+function peerRows(python: string, shapes: readonly string[], dtypes: readonly string[]): readonly PeerRow[] {
+  const script = join('bench', 'peers', 'gemm.py');
+  const text = execFileSync(python, [script, '--shapes', shapes.join(), '--dtype', dtypes.join(), '--threads', String(threads())], { encoding: 'utf8' });
+  return JSON.parse(text.trim().split('\n').at(-1) ?? '[]') as PeerRow[];
+}
+
+export const suite: Suite = {
+  description: 'matrix products with packed frozen weights',
+  async run(args, report) {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        shapes: { type: 'string', default: defaultShapes },
+        dtype: { type: 'string', default: 'f32,bf16' },
+        threads: { type: 'string' },
+        peer: { type: 'string' },
+      },
+    });
+    if (values.threads !== undefined) setThreads(Number(values.threads));
+    const shapes = values.shapes.split(',');
+    const dtypes = values.dtype.split(',');
+    const peers = values.peer === undefined ? [] : peerRows(values.peer, shapes, dtypes);
+    const rows: Row[] = [];
+    for (const dtype of dtypes) {
+      for (const shape of shapes) {
+        const [m = 0, n = 0, k = 0] = shape.split('x').map(Number);
+        await scope(async () => {
+          const x = normal([m, k], { dtype: dtype as DType, seed: 1 });
+          const dense = normal([n, k], { dtype: dtype as DType, seed: 2 });
+          const weight = packWeight(dense);
+          const finished = async (make: () => Tensor) => {
+            using _result = make();
+            await synchronize();
+          };
+          const [packed, plain] = await measure([
+            { name: 'linear, packed', run: () => finished(() => linear(x, weight)) },
+            { name: 'matmul', run: () => finished(() => scope(() => matmul(x, transpose(dense, 0, 1)))) },
+          ]);
+          weight.dispose();
+          if (packed === undefined || plain === undefined) throw new Error('bench: nothing was measured');
+          const peer = peers.find((row) => row.shape === shape && row.dtype === dtype);
+          const flops = 2 * m * n * k;
+          rows.push({
+            shape,
+            dtype,
+            ms: rounded(packed.p50, 3),
+            ms_min: rounded(packed.min, 3),
+            gflops: gigaflops(flops, packed.p50),
+            gflops_best: gigaflops(flops, packed.min),
+            matmul_ms: rounded(plain.p50, 3),
+            ratio_matmul: rounded(plain.p50 / packed.p50),
+            ...(peer && { torch_ms: rounded(peer.ms, 3), ratio_torch: rounded(peer.ms / packed.p50) }),
+          });
+        });
+      }
+    }
+    report.line('ratio: time of the other / time of the packed linear, medians; above 1 the packed linear is faster');
+    report.table(rows.map((row) => ({ ...row })));
+    return { rows };
+  },
+};
