@@ -16,8 +16,6 @@ export const kLater: readonly LaterSetting[] = [
   { path: 'training.packing', refuses: oneOf(true), advice: 'use `packing: false` (rows are padded; padding never counts)' },
   { path: 'training.optimizer', refuses: oneOf('lion', 'adamw8bit', 'adamw-8bit', 'adafactor'), advice: 'use adamw or sgd' },
   { path: 'compute', refuses: always, advice: 'leave it out: values are computed in the dtype of `dtype`, sums in f32' },
-  { path: 'checkpointing', refuses: always, advice: 'leave it out, and lower `training.batch` or `training.sequence` where memory is short' },
-  { path: 'training.checkpointing', refuses: always, advice: 'leave it out, and lower `training.batch` or `training.sequence` where memory is short' },
   { path: 'training.earlyStopping', refuses: always, advice: 'leave it out: the best adapter is kept in best/' },
   { path: 'earlyStopping', refuses: always, advice: 'leave it out: the best adapter is kept in best/' },
   { path: 'policy', refuses: always, advice: 'leave it out: a loss that is not finite stops the run with its last state saved' },

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 export const kDtypes = ['f32', 'bf16', 'f16'] as const;
-export const kSchedules = ['constant', 'linear', 'cosine'] as const;
+export const kSchedules = ['constant', 'linear', 'cosine', 'wsd', 'one-cycle'] as const;
 export const kOptimizers = ['adamw', 'sgd'] as const;
 
 const positiveInt = z.int().positive();
@@ -33,7 +33,7 @@ export const trainingSchema = z.strictObject({
   optimizer: z.enum(kOptimizers).default('adamw'),
   learningRate: z.number().positive().default(2e-4),
   schedule: z.enum(kSchedules).default('cosine'),
-  /** Steps over which the learning rate rises from 0. */
+  /** Steps over which the learning rate rises from 0; `one-cycle` rises by itself. */
   warmup: z.int().min(0).default(0),
   weightDecay: z.number().min(0).default(0),
   betas: z.tuple([fraction, fraction]).default([0.9, 0.999]),
@@ -46,6 +46,8 @@ export const trainingSchema = z.strictObject({
   saveEvery: z.int().min(0).default(100),
   /** Checkpoints kept: the newest so many. */
   keep: positiveInt.default(2),
+  /** Compute each block again in backward instead of keeping what it saved: less memory, a third more time. */
+  checkpointing: z.boolean().default(false),
   /** What to do with a row that holds nothing to learn. */
   emptyRows: z.enum(['error', 'skip']).default('error'),
 });
@@ -53,7 +55,7 @@ export const trainingSchema = z.strictObject({
 export const recipeSchema = z.strictObject({
   model: z.string().min(1),
   dtype: z.enum(kDtypes).optional(),
-  device: z.string().optional(),
+  device: z.enum(['cpu', 'cuda']).optional(),
   /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
   adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
   data: z.strictObject({ train: sourceSchema, eval: sourceSchema.optional() }),

@@ -3,8 +3,8 @@ import { dirname, isAbsolute, resolve } from 'node:path';
 import { isMap, LineCounter, parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 import { ConfigError, didYouMean } from './errors.js';
-import { kDtypes, recipeSchema } from './recipe-schema.js';
 import { kLater } from './recipe-later.js';
+import { type kDtypes, recipeSchema } from './recipe-schema.js';
 
 /** A complete recipe: what `lorikeet train` does, with every default filled in. */
 export type Recipe = z.output<typeof recipeSchema>;
@@ -38,7 +38,8 @@ export function readRecipe(path: string, sets: readonly string[] = []): Recipe {
   const lines = new LineCounter();
   const document = parseDocument(text.replace(/^\ufeff/, ''), { lineCounter: lines });
   const problem = document.errors[0];
-  if (problem !== undefined) throw new ConfigError(`recipe: ${path}:${lines.linePos(problem.pos[0]).line}: ${problem.message.split('\n')[0]}`, { cause: problem });
+  if (problem !== undefined)
+    throw new ConfigError(`recipe: ${path}:${lines.linePos(problem.pos[0]).line}: ${problem.message.split('\n')[0]}`, { cause: problem });
   if (!isMap(document.contents)) throw new ConfigError(`recipe: "${path}" must be a map of keys (model, adapter, data, training, out)`);
   const input = document.toJS() as Record<string, unknown>;
   for (const set of sets) applySet(input, set);
@@ -57,7 +58,8 @@ export function applySet(recipe: Record<string, unknown>, set: string): void {
   if (equals < 1) throw new ConfigError(`--set: got "${set}", expected key.path=value`);
   const keys = set.slice(0, equals).split('.');
   const document = parseDocument(set.slice(equals + 1));
-  if (document.errors[0] !== undefined) throw new ConfigError(`--set ${set}: the value is not YAML; ${document.errors[0].message.split('\n')[0]}`);
+  if (document.errors[0] !== undefined)
+    throw new ConfigError(`--set ${set}: the value is not YAML; ${document.errors[0].message.split('\n')[0]}`);
   let target = recipe;
   for (const key of keys.slice(0, -1)) {
     const next = target[key] ?? {};
@@ -84,7 +86,8 @@ function explain(issues: readonly z.core.$ZodIssue[], schema: z.ZodType, input: 
   if (issue === undefined) return 'invalid';
   if (issue.code === 'invalid_union') {
     const inner = issue.errors.flat().find((nested) => nested.path.length > 0 || nested.code === 'unrecognized_keys');
-    if (inner !== undefined) return explain([{ ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue], schema, input, prefix);
+    if (inner !== undefined)
+      return explain([{ ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue], schema, input, prefix);
   }
   const path = [prefix, ...issue.path.map(String)].filter((part) => part !== '').join('.');
   if (issue.code === 'unrecognized_keys') {
@@ -98,7 +101,8 @@ function explain(issues: readonly z.core.$ZodIssue[], schema: z.ZodType, input: 
 }
 
 function expectation(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'invalid_type') return `expected ${issue.expected === 'int' ? 'a whole number' : issue.expected === 'record' || issue.expected === 'object' ? 'a map' : `a ${issue.expected}`}`;
+  if (issue.code === 'invalid_type')
+    return `expected ${issue.expected === 'int' ? 'a whole number' : issue.expected === 'record' || issue.expected === 'object' ? 'a map' : `a ${issue.expected}`}`;
   if (issue.code === 'invalid_value') return `expected ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.join(', ')}`;
   if (issue.code === 'too_small') return `expected ${issue.inclusive === false ? 'more than' : 'at least'} ${issue.minimum}`;
   if (issue.code === 'too_big') return `expected ${issue.inclusive === false ? 'less than' : 'at most'} ${issue.maximum}`;
@@ -113,8 +117,10 @@ function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
 }
 
 function unwrap(schema: z.ZodType): z.ZodType {
-  if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) return unwrap(schema.unwrap() as z.ZodType);
-  if (schema instanceof z.ZodUnion) return unwrap(schema.options.find((option) => unwrap(option as z.ZodType) instanceof z.ZodObject) as z.ZodType);
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault)
+    return unwrap(schema.unwrap() as z.ZodType);
+  if (schema instanceof z.ZodUnion)
+    return unwrap(schema.options.find((option) => unwrap(option as z.ZodType) instanceof z.ZodObject) as z.ZodType);
   return schema;
 }
 
@@ -130,7 +136,8 @@ function refuseLater(input: unknown, prefix: string): void {
     const below = prefix === '' ? path : path.startsWith(`${prefix}.`) ? path.slice(prefix.length + 1) : undefined;
     if (below === undefined) continue;
     const value = valueAt(input, below.split('.'));
-    if (value !== undefined && refuses(value)) throw new ConfigError(`recipe: "${path}": ${JSON.stringify(value)} is not supported yet; ${advice}`);
+    if (value !== undefined && refuses(value))
+      throw new ConfigError(`recipe: "${path}": ${JSON.stringify(value)} is not supported yet; ${advice}`);
   }
 }
 

@@ -12,7 +12,18 @@ const minimal = { model: './m', data: { train: { path: 'a.jsonl' } } };
 test('defaults are filled in, and the complete recipe reads back', (t) => {
   const recipe = parseRecipe(minimal);
   t.deepEqual(recipe.adapter, { type: 'lora' });
-  t.like(recipe.training, { steps: 100, batch: 8, accumulate: 1, packing: false, shuffle: true, optimizer: 'adamw', learningRate: 2e-4, schedule: 'cosine', clip: 1, seed: 1 });
+  t.like(recipe.training, {
+    steps: 100,
+    batch: 8,
+    accumulate: 1,
+    packing: false,
+    shuffle: true,
+    optimizer: 'adamw',
+    learningRate: 2e-4,
+    schedule: 'cosine',
+    clip: 1,
+    seed: 1,
+  });
   const path = join(folder, 'full.yaml');
   writeFileSync(path, formatRecipe(recipe));
   t.deepEqual(readRecipe(path), recipe);
@@ -20,14 +31,34 @@ test('defaults are filled in, and the complete recipe reads back', (t) => {
 
 for (const [name, recipe, message] of [
   ['an unknown key', { ...minimal, modle: 'x' }, 'recipe: unknown key "modle"; did you mean "model"?'],
-  ['an unknown training key', { ...minimal, training: { learning_rate: 1 } }, 'recipe: unknown key "learning_rate" in "training"; did you mean "learningRate"?'],
-  ['an unknown data key', { ...minimal, data: { train: { path: 'a', feild: 'x' } } }, 'recipe: unknown key "feild" in "data.train"; did you mean "field"?'],
+  [
+    'an unknown training key',
+    { ...minimal, training: { learning_rate: 1 } },
+    'recipe: unknown key "learning_rate" in "training"; did you mean "learningRate"?',
+  ],
+  [
+    'an unknown data key',
+    { ...minimal, data: { train: { path: 'a', feild: 'x' } } },
+    'recipe: unknown key "feild" in "data.train"; did you mean "field"?',
+  ],
   ['a missing key', { data: minimal.data }, 'recipe: "model" is missing; expected a string'],
   ['a wrong type', { ...minimal, training: { steps: 'many' } }, 'recipe: "training.steps" is wrong; got "many", expected a number'],
-  ['a fraction for a count', { ...minimal, training: { batch: 1.5 } }, 'recipe: "training.batch" is wrong; got 1.5, expected a whole number'],
+  [
+    'a fraction for a count',
+    { ...minimal, training: { batch: 1.5 } },
+    'recipe: "training.batch" is wrong; got 1.5, expected a whole number',
+  ],
   ['a value below its range', { ...minimal, training: { steps: 0 } }, 'recipe: "training.steps" is wrong; got 0, expected more than 0'],
-  ['an unknown word', { ...minimal, training: { schedule: 'cosin' } }, 'recipe: "training.schedule" is wrong; got "cosin", expected one of constant, linear, cosine; did you mean "cosine"?'],
-  ['an unknown dtype', { ...minimal, dtype: 'f31' }, 'recipe: "dtype" is wrong; got "f31", expected one of f32, bf16, f16; did you mean "f32"?'],
+  [
+    'an unknown word',
+    { ...minimal, training: { schedule: 'cosin' } },
+    'recipe: "training.schedule" is wrong; got "cosin", expected one of constant, linear, cosine, wsd, one-cycle; did you mean "cosine"?',
+  ],
+  [
+    'an unknown dtype',
+    { ...minimal, dtype: 'f31' },
+    'recipe: "dtype" is wrong; got "f31", expected one of f32, bf16, f16; did you mean "f32"?',
+  ],
   ['betas of a wrong length', { ...minimal, training: { betas: [0.9] } }, /"training\.betas(\.1)?" is/],
   ['an adapter without a type', { ...minimal, adapter: { rank: 4 } }, /"adapter\.type" is missing; expected a string/],
   ['packing', { ...minimal, training: { packing: true } }, /"training\.packing": true is not supported yet; use `packing: false`/],
