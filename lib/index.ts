@@ -1,17 +1,44 @@
 export * from './adapters/index.js';
-export * from './errors.js';
-export * from './generate/index.js';
 export type { DeviceStatus } from './device.js';
 export { devices, isaLevel, setThreads, threads } from './device.js';
+export * from './errors.js';
+export * from './generate/index.js';
 export { checkpoint, customGrad } from './gradient.js';
-export { disposeTensors, keep, memory, noGrad, resetPeakMemory, scope, setMemoryLimit, synchronize, trimMemory, unscoped } from './scope.js';
-export { manualSeed, randomState, setRandomState } from './random.js';
-export type { Draw, RandomState } from './random.js';
-export { Tensor } from './tensor.js';
-export type { Device, DType, TensorData } from './tensor.js';
 export type { LoadModelProgress, LoadOptions, ModelDType } from './load-model.js';
 export { loadModel } from './load-model.js';
 export type { LanguageModel, LossInput } from './model.js';
 export { Model } from './model.js';
 export type { Batch, ForwardOptions, TokenRows } from './models/batch.js';
 export type { LoadProgress } from './models/load-weights.js';
+export { type SaveModelOptions, saveModel } from './models/save-model.js';
+export type { Draw, RandomState } from './random.js';
+export { manualSeed, randomState, setRandomState } from './random.js';
+export {
+  disposeTensors,
+  keep,
+  memory,
+  noGrad,
+  resetPeakMemory,
+  scope,
+  setMemoryLimit,
+  synchronize,
+  trimMemory,
+  unscoped,
+} from './scope.js';
+export type { Device, DType, TensorData } from './tensor.js';
+export { Tensor } from './tensor.js';
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  restoreState,
+  type StateParts,
+  type StepReport,
+  saveState,
+  type TrainableModel,
+  type TrainingOptions,
+  type TrainingResult,
+  TrainingRun,
+  type TrainOptions,
+  train,
+} from './train/index.js';

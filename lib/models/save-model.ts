@@ -1,0 +1,95 @@
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileAtomically } from '../io/atomic-file.js';
+import { readGguf } from '../io/gguf.js';
+import { ggufTokenizer } from '../io/gguf-tokenizer.js';
+import { resolveModel } from '../io/model-files.js';
+import { saveSafetensors } from '../io/safetensors.js';
+import type { LanguageModel } from '../model.js';
+import { Linear } from '../nn/linear.js';
+import { cast, notEqual } from '../ops/elementwise.js';
+import { PackedWeight } from '../ops/linalg.js';
+import { sum } from '../ops/reduce.js';
+import { noGrad, scope } from '../scope.js';
+import type { DType, Tensor } from '../tensor.js';
+
+export interface SaveModelOptions {
+  /** Dtype of the weights in the file. Default: as they are in memory. */
+  readonly dtype?: DType;
+}
+
+/** What transformers calls the dtypes. */
+const torchNames: { readonly [dtype in DType]?: string } = { f64: 'float64', f32: 'float32', bf16: 'bfloat16', f16: 'float16' };
+
+/** Files beside the weights that make the folder complete. */
+const companions = [
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'tokenizer.model',
+  'vocab.json',
+  'merges.txt',
+  'chat_template.jinja',
+];
+
+/**
+ * Writes a model as a Hugging Face folder that transformers and `loadModel` read: `config.json`, `model.safetensors` with the published names, and the
+ * tokenizer files. Weights are those in memory: after `tuned.merge()` the merged ones. Returns the number of tensors.
+ */
+export async function saveModel(
+  model: LanguageModel & { readonly source: string },
+  folder: string,
+  options: SaveModelOptions = {},
+): Promise<number> {
+  await mkdir(folder, { recursive: true });
+  const { network } = model;
+  const untied = await hasOwnHead(model);
+  const count = await scope(async () => {
+    const weights = new Map<string, Tensor>();
+    const put = (name: string, value: Tensor | PackedWeight) => {
+      const dense = value instanceof PackedWeight ? value.unpack() : value;
+      weights.set(name, options.dtype === undefined ? dense : noGrad(() => cast(dense, options.dtype as DType)));
+    };
+    for (const [name, value] of network.namedParameters()) put(name, value);
+    if (untied && network.lm_head instanceof Linear) put('lm_head.weight', network.lm_head.weight);
+    await saveSafetensors(join(folder, 'model.safetensors'), weights);
+    return weights.size;
+  });
+  const name = torchNames[options.dtype ?? model.dtype];
+  const config = {
+    ...model.config,
+    ...(name === undefined ? {} : { torch_dtype: name }),
+    ...(untied ? { tie_word_embeddings: false } : {}),
+  };
+  await writeFileAtomically(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
+  await writeCompanions(model.source, folder);
+  return count;
+}
+
+/** Whether a head that is tied to the embedding was changed apart from it. */
+async function hasOwnHead({ network }: LanguageModel): Promise<boolean> {
+  const head = network.lm_head;
+  if (!(head instanceof Linear) || head.tiedTo === undefined || !(head.weight instanceof PackedWeight)) return false;
+  const { weight } = head;
+  const { tiedTo } = head;
+  const different = await scope(() => noGrad(() => sum(cast(notEqual(weight.unpack(), tiedTo.weight), 'f32'))).item());
+  return different > 0;
+}
+
+async function writeCompanions(source: string, folder: string): Promise<void> {
+  const files = await resolveModel(source);
+  if (files.kind === 'gguf') {
+    const { json, special, templates } = ggufTokenizer(readGguf(files.file));
+    const tokens = Object.fromEntries(Object.entries(special).map(([role, token]) => [`${role}_token`, token]));
+    const template = templates.default === undefined ? {} : { chat_template: templates.default };
+    await writeFileAtomically(join(folder, 'tokenizer.json'), JSON.stringify(json));
+    const config = { tokenizer_class: 'PreTrainedTokenizerFast', ...tokens, ...template };
+    await writeFileAtomically(join(folder, 'tokenizer_config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
+    return;
+  }
+  if (files.kind !== 'huggingface') return;
+  for (const name of companions) if (existsSync(join(files.folder, name))) await copyFile(join(files.folder, name), join(folder, name));
+}

@@ -1,0 +1,6 @@
+export { restoreState, type StateParts, saveState } from './checkpoint.js';
+export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js';
+export type { TrainingOptions, TrainOptions } from './options.js';
+export { type StepReport, type TrainingResult, TrainingRun } from './run.js';
+export { train } from './train.js';
+export type { TrainableModel } from './trainable.js';

@@ -1,0 +1,42 @@
+import type { DataSource } from '../data/dataset.js';
+import { ConfigError } from '../errors.js';
+import type { LanguageModel } from '../model.js';
+import { checked, type Recipe, type RecipeInput } from '../recipe.js';
+import { trainingSchema } from '../recipe-schema.js';
+
+/** The `training` part of a recipe; every key has a default. */
+export type TrainingOptions = NonNullable<RecipeInput['training']>;
+
+/** The same with all defaults filled in. */
+export type TrainingSettings = Recipe['training'] & { readonly sequence: number };
+
+export interface TrainOptions {
+  readonly data: { readonly train: DataSource; readonly eval?: DataSource | undefined };
+  readonly training?: TrainingOptions;
+  /** Run folder for metrics, checkpoints and the adapter. Without it nothing is written. */
+  readonly out?: string | undefined;
+  /** Go on from the newest checkpoint of the run folder, from step 0 where there is none. Default false: a folder that exists is an error. */
+  readonly resume?: boolean;
+  /** Ends the run after the current step, with its state saved; the run then rejects with `CancelledError`, which says how to resume. */
+  readonly signal?: AbortSignal | undefined;
+  /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`. */
+  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'device' | 'adapter'>>;
+  /** Called while rows are read and tokenised. */
+  readonly onData?: ((progress: { readonly rows: number }) => void) | undefined;
+}
+
+/** The longest sequence used where nothing is said, in tokens. */
+const kDefaultSequence = 512;
+
+/** Fills in the defaults. Throws `ConfigError` for unknown keys, wrong values, and a sequence over the model's context. */
+export function trainingSettings(model: LanguageModel, options: TrainingOptions = {}): TrainingSettings {
+  const settings = checked(trainingSchema, options, 'training');
+  const { contextLength } = model.network.shape;
+  const sequence = settings.sequence ?? Math.min(kDefaultSequence, contextLength);
+  if (sequence > contextLength)
+    throw new ConfigError(`training.sequence: longer than the model's context; got ${sequence}, expected at most ${contextLength}`);
+  if (settings.warmup >= settings.steps && settings.warmup > 0) {
+    throw new ConfigError(`training.warmup: must end before the last step; got ${settings.warmup} of ${settings.steps} steps`);
+  }
+  return { ...settings, sequence };
+}

@@ -1,0 +1,30 @@
+import type { DataSource } from '../data/dataset.js';
+import { formatRecipe, type Recipe } from '../recipe.js';
+import type { TrainingSettings, TrainOptions } from './options.js';
+import type { TrainableModel } from './trainable.js';
+
+/** `recipe.yaml` of a run folder: everything that was set, defaults filled in. Rows in memory are told by a note in place of their path. */
+export function runRecipe(options: TrainOptions, settings: TrainingSettings, model: TrainableModel): string {
+  const { data, recipe = {}, out } = options;
+  return formatRecipe({
+    model: recipe.model ?? model.source,
+    dtype: recipe.dtype ?? (model.dtype as Recipe['dtype']),
+    device: recipe.device ?? model.device,
+    adapter: recipe.adapter ?? { type: 'unknown' },
+    data: { train: sourceOf(data.train), ...(data.eval === undefined ? {} : { eval: sourceOf(data.eval) }) },
+    training: settings,
+    out,
+  } satisfies Recipe);
+}
+
+function sourceOf(source: DataSource): Recipe['data']['train'] {
+  const { rows, path, ...fields } = source;
+  const { labels, ...rest } = fields;
+  const named = source.field ?? source.messages ?? source.prompt;
+  return {
+    path: path ?? '(rows in memory)',
+    ...(named === undefined ? { field: 'text' } : {}),
+    ...rest,
+    ...(labels === undefined ? {} : { labels: [...labels] }),
+  };
+}

@@ -1,0 +1,48 @@
+import type { AdapterSet } from '../adapters/adapter-set.js';
+import { InvalidArgumentError } from '../errors.js';
+import type { LanguageModel } from '../model.js';
+import { randomState, setRandomState } from '../random.js';
+import type { Tensor } from '../tensor.js';
+
+/** A model with parameters to train and a way to save them; a `TunedModel` is one. */
+export interface TrainableModel extends LanguageModel {
+  readonly source: string;
+  /** Names of the adapters that are trained. */
+  readonly active: readonly string[];
+  /** Where the random draws of each adapter stand. */
+  readonly adapters: Pick<AdapterSet, 'randomState' | 'restoreRandomState'>;
+  namedParameters(): Iterable<[string, Tensor]>;
+  save(folder: string): Promise<unknown>;
+}
+
+/** Places of all random sources that a training step draws from. */
+export interface DrawState {
+  readonly environment: { readonly seed: string; readonly draws: number };
+  readonly adapters: Readonly<Record<string, Readonly<Record<string, number>>>>;
+}
+
+export function drawState({ active, adapters }: Pick<TrainableModel, 'active' | 'adapters'>): DrawState {
+  const { seed, draws } = randomState();
+  return {
+    environment: { seed: String(seed), draws },
+    adapters: Object.fromEntries(active.map((name) => [name, adapters.randomState(name)])),
+  };
+}
+
+export function setDrawState({ active, adapters }: Pick<TrainableModel, 'active' | 'adapters'>, state: DrawState): void {
+  const { seed, draws } = state.environment;
+  setRandomState({ seed: BigInt(seed), draws });
+  for (const name of active) adapters.restoreRandomState(name, state.adapters[name] ?? {});
+}
+
+/** The tensors to train by name. Throws `InvalidArgumentError` when there are none. */
+export function trainableOf(model: Pick<TrainableModel, 'namedParameters'>): Map<string, Tensor> {
+  const found = new Map([...model.namedParameters()].filter(([, parameter]) => parameter.requiresGrad));
+  if (found.size === 0) throw new InvalidArgumentError('train: the model has no parameters to train; attach an adapter and make it active');
+  return found;
+}
+
+/** Drops whatever an interrupted step left on the parameters. */
+export function resetGradients(model: Pick<TrainableModel, 'namedParameters'>): void {
+  for (const [, parameter] of model.namedParameters()) parameter.clearGrad();
+}

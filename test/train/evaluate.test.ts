@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { evaluate, loadModel } from 'lorikeet';
+import { dataFolder } from '../helpers/folders.js';
+import { shippedModel, shippedText, withTuned } from '../helpers/shipped.js';
+
+/** The references are float64; float32 sums of some 20,000 token losses stay within this. */
+const kTolerance = 2e-5;
+
+test('mean losses of the reference: Shakespeare', async (t) => {
+  const folder = dataFolder(t, 'shakespeare');
+  if (folder === undefined) return;
+  const text = readFileSync(join(folder, 'dev.txt'), 'utf8');
+  const pieces = Array.from({ length: 60 }, (_, index) => text.slice(index * 600, (index + 1) * 600));
+  const model = await loadModel(shippedModel);
+  const result = await evaluate(model, pieces);
+  model.dispose();
+  t.is(result.sequences, 60);
+  t.is(result.tokens, 22461);
+  t.true(Math.abs(result.nll - 4.985277) < kTolerance, String(result.nll));
+  t.true(Math.abs(result.perplexity - Math.exp(result.nll)) < 1e-9);
+});
+
+test('mean losses of the reference: math questions of a field, whatever the batch', async (t) => {
+  const folder = dataFolder(t, 'math-word-problems');
+  if (folder === undefined) return;
+  const lines = readFileSync(join(folder, 'SVAMP.dev.jsonl'), 'utf8').split('\n').slice(0, 150);
+  const source = { rows: lines.map((line) => JSON.parse(line) as Record<string, unknown>), field: 'instruction' };
+  const model = await loadModel(shippedModel);
+  const result = await evaluate(model, source, { batch: 16 });
+  const other = await evaluate(model, source, { batch: 3 });
+  model.dispose();
+  t.is(result.tokens, 14515);
+  t.true(Math.abs(result.nll - 3.166469) < kTolerance, String(result.nll));
+  t.is(other.nll, result.nll);
+});
+
+test('labels: the likeliest label is counted', async (t) => {
+  await withTuned(async (tuned) => {
+    const rows = [
+      { text: 'Once upon a time there was a little', label: 0 },
+      { text: 'Once upon a time there was a little', label: 1 },
+    ];
+    const source = { rows, prompt: '{text}', completion: ' {label}', labels: ['girl', 'xylophone'] };
+    const result = await evaluate(tuned, source);
+    t.is(result.accuracy, 0.5);
+    t.is(result.sequences, 2);
+    t.is((await evaluate(tuned, { ...source, rows: rows.slice(0, 1) })).accuracy, 1);
+  });
+});
+
+test('rows are cut, empty ones predict nothing', async (t) => {
+  await withTuned(async (tuned) => {
+    const result = await evaluate(tuned, ['Once upon a time', ''], { maxLength: 3 });
+    t.is(result.tokens, 2);
+    t.is(result.sequences, 2);
+    await t.throwsAsync(evaluate(tuned, ['']), { message: /has no token to predict/ });
+    await t.throwsAsync(evaluate(tuned, { path: shippedText('dev') }, { signal: AbortSignal.abort() }), { code: 'cancelled' });
+  });
+});

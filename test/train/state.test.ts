@@ -1,0 +1,63 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { restoreState, saveState, scope, type TunedModel } from 'lorikeet';
+import { AdamW } from 'lorikeet/optim';
+import { temporaryFolder } from '../helpers/command-line.js';
+import { withTuned } from '../helpers/shipped.js';
+
+const ids = [[1, 403, 407, 261, 378, 432, 383, 286]];
+
+async function loop(tuned: TunedModel, optimizer: AdamW, steps: number): Promise<number[]> {
+  const losses: number[] = [];
+  for (let step = 0; step < steps; step++) {
+    losses.push(
+      await scope(() => {
+        const loss = tuned.loss({ ids, training: true });
+        loss.backward();
+        optimizer.step();
+        optimizer.zeroGrad();
+        return loss.item();
+      }),
+    );
+  }
+  return losses;
+}
+
+test("a loop of one's own goes on with the same bits from a saved state", async (t) => {
+  const folder = join(temporaryFolder(), 'state');
+  const straight = await withTuned(
+    async (tuned) => {
+      const optimizer = new AdamW(tuned.parameters(), { learningRate: 1e-2 });
+      await loop(tuned, optimizer, 3);
+      await saveState(folder, { model: tuned, optimizer }, { step: 3 });
+      return loop(tuned, optimizer, 3);
+    },
+    { dropout: 0.3 },
+  );
+  const resumed = await withTuned(
+    async (tuned) => {
+      const optimizer = new AdamW(tuned.parameters(), { learningRate: 1e-2 });
+      t.deepEqual(await restoreState(folder, { model: tuned, optimizer }), { step: 3 });
+      return loop(tuned, optimizer, 3);
+    },
+    { dropout: 0.3 },
+  );
+  t.deepEqual(resumed, straight);
+});
+
+test('a state of another shape, or a broken one, is refused', async (t) => {
+  const folder = join(temporaryFolder(), 'state');
+  await withTuned(async (tuned) => {
+    const optimizer = new AdamW(tuned.parameters(), { learningRate: 1e-2 });
+    await saveState(folder, { model: tuned, optimizer });
+    const file = join(folder, 'state.json');
+    const good = readFileSync(file, 'utf8');
+    writeFileSync(file, good.slice(0, good.length / 2));
+    await t.throwsAsync(restoreState(folder, { model: tuned, optimizer }), { code: 'format', message: /state\.json/ });
+    writeFileSync(file, good.replace('"format": 1', '"format": 9'));
+    await t.throwsAsync(restoreState(folder, { model: tuned, optimizer }), { message: /unknown format of checkpoint; got 9/ });
+    writeFileSync(file, good);
+    await t.throwsAsync(restoreState(join(folder, 'none'), { model: tuned, optimizer }), { code: 'format' });
+  });
+});
