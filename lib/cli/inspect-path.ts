@@ -1,0 +1,198 @@
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { ConfigError, LorikeetError } from '../errors.js';
+import { readGguf } from '../io/gguf.js';
+import { readJsonObject } from '../io/json.js';
+import { readSafetensorsFiles } from '../io/safetensors-files.js';
+import { createNetwork } from '../models/registry.js';
+import { checkpointSteps } from '../train/run-folder.js';
+
+/** What a path holds. */
+export interface Inspection {
+  readonly kind: 'model folder' | 'gguf file' | 'adapter folder' | 'safetensors file' | 'run folder';
+  readonly path: string;
+  readonly parameters: number;
+  readonly bytes: number;
+  /** Parameters by dtype. */
+  readonly dtypes: Readonly<Record<string, number>>;
+  readonly names: readonly string[];
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly problems: readonly string[];
+  /** Of a run: how far it is. */
+  readonly run?: {
+    readonly steps: number;
+    readonly loss?: unknown;
+    readonly evalLoss?: unknown;
+    readonly checkpoints: readonly number[];
+    readonly locked: boolean;
+  };
+}
+
+/** Looks at headers and configs only. Throws `ConfigError` for a path that holds none of the kinds, `FormatError` for a broken file. */
+export async function inspectPath(path: string): Promise<Inspection> {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) throw new ConfigError(`inspect: there is nothing at "${path}"`);
+  if (stat.isDirectory()) {
+    if (existsSync(join(path, 'metrics.jsonl')) || (existsSync(join(path, 'recipe.yaml')) && existsSync(join(path, 'checkpoints'))))
+      return inspectRun(path);
+    if (existsSync(join(path, 'adapter_config.json'))) return inspectAdapter(path);
+    if (existsSync(join(path, 'config.json'))) return inspectModel(path);
+    throw new ConfigError(
+      `inspect: folder "${path}" is no model, adapter or run; expected config.json, adapter_config.json or metrics.jsonl in it`,
+    );
+  }
+  if (path.toLowerCase().endsWith('.gguf')) return inspectGguf(path);
+  if (path.endsWith('.safetensors') || path.endsWith('.safetensors.index.json')) {
+    const { config, ...tensors } = await tensorsOf(path);
+    return { kind: 'safetensors file', path, ...tensors, config };
+  }
+  throw new ConfigError(`inspect: "${path}" is of no known kind; expected a folder, .gguf or .safetensors`);
+}
+
+type Tensors = Pick<Inspection, 'parameters' | 'bytes' | 'dtypes' | 'names' | 'shapes' | 'config' | 'problems'>;
+
+interface Entry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
+
+function summary(entries: readonly Entry[], config: Readonly<Record<string, unknown>>, problems: readonly string[]): Tensors {
+  const dtypes: Record<string, number> = {};
+  let parameters = 0;
+  let bytes = 0;
+  for (const entry of entries) {
+    const count = entry.shape.reduce((product, size) => product * size, 1);
+    parameters += count;
+    bytes += entry.bytes;
+    dtypes[entry.dtype] = (dtypes[entry.dtype] ?? 0) + count;
+  }
+  const names = entries.map(({ name }) => name);
+  return {
+    parameters,
+    bytes,
+    dtypes,
+    names,
+    shapes: Object.fromEntries(entries.map(({ name, shape }) => [name, shape])),
+    config,
+    problems,
+  };
+}
+
+async function tensorsOf(file: string): Promise<Tensors> {
+  const { tensors, metadata, unexpected } = await readSafetensorsFiles(file);
+  return summary(
+    [...tensors].map(([name, { dtype, shape, bytes }]) => ({ name, dtype, shape, bytes })),
+    metadata,
+    unexpected.map((name) => `tensor "${name}" lies in a shard and is not in the index`),
+  );
+}
+
+async function inspectModel(path: string): Promise<Inspection> {
+  const config = await readJsonObject(join(path, 'config.json'));
+  const problems: string[] = [];
+  const weights = ['model.safetensors', 'model.safetensors.index.json'].map((name) => join(path, name)).find((file) => existsSync(file));
+  let tensors = summary([], {}, []);
+  if (weights === undefined) problems.push('no model.safetensors and no model.safetensors.index.json');
+  else tensors = await collecting(problems, () => tensorsOf(weights), tensors);
+  if (!existsSync(join(path, 'tokenizer.json'))) problems.push('no tokenizer.json: text cannot be encoded');
+  await collecting(problems, async () => createNetwork(config).dispose(), undefined);
+  return { kind: 'model folder', path, ...tensors, config, problems: [...problems, ...tensors.problems] };
+}
+
+async function inspectAdapter(path: string): Promise<Inspection> {
+  const config = await readJsonObject(join(path, 'adapter_config.json'));
+  const problems: string[] = [];
+  const file = join(path, 'adapter_model.safetensors');
+  let tensors = summary([], {}, []);
+  if (existsSync(file)) tensors = await collecting(problems, () => tensorsOf(file), tensors);
+  else
+    problems.push(
+      existsSync(join(path, 'adapter_model.bin'))
+        ? 'only adapter_model.bin, which is not read: it could run code'
+        : 'no adapter_model.safetensors',
+    );
+  if (config.peft_type === undefined) problems.push('adapter_config.json has no "peft_type"');
+  return { kind: 'adapter folder', path, ...tensors, config, problems: [...problems, ...tensors.problems] };
+}
+
+function inspectGguf(path: string): Inspection {
+  const header = readGguf(path);
+  const entries = [...header.tensors.values()].map(({ name, type, shape, bytes }) => ({ name, dtype: type.name, shape, bytes }));
+  const unreadable = new Set([...header.tensors.values()].filter(({ type }) => !type.readable).map(({ type }) => type.name));
+  // Whole vocabularies stand in the metadata; a list is told by its length.
+  const config = Object.fromEntries([...header.metadata].map(([key, value]) => [key, plain(value)]));
+  return {
+    kind: 'gguf file',
+    path,
+    ...summary(
+      entries,
+      config,
+      [...unreadable].map((type) => `tensors of type ${type} cannot be read`),
+    ),
+  };
+}
+
+function plain(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number(value);
+  if (Array.isArray(value)) return value.length > 16 ? `a list of ${value.length}` : value.map(plain);
+  return value;
+}
+
+async function inspectRun(path: string): Promise<Inspection> {
+  const problems: string[] = [];
+  const adapter = join(path, 'adapter');
+  const held = existsSync(join(adapter, 'adapter_config.json'))
+    ? await collecting(problems, () => inspectAdapter(adapter), undefined)
+    : undefined;
+  const rows = readMetrics(join(path, 'metrics.jsonl'), problems);
+  const last = rows.findLast((row) => row.loss !== undefined);
+  const evaluated = rows.findLast((row) => row.evalLoss !== undefined);
+  const { parameters, bytes, dtypes, names, shapes, config } = held ?? summary([], {}, []);
+  return {
+    kind: 'run folder',
+    path,
+    parameters,
+    bytes,
+    dtypes,
+    names,
+    shapes,
+    config,
+    run: {
+      steps: typeof last?.step === 'number' ? last.step : 0,
+      ...(last === undefined ? {} : { loss: last.loss }),
+      ...(evaluated === undefined ? {} : { evalLoss: evaluated.evalLoss }),
+      checkpoints: checkpointSteps(path),
+      locked: existsSync(join(path, 'lock')),
+    },
+    problems: [...problems, ...(held?.problems ?? ['no adapter yet'])],
+  };
+}
+
+function readMetrics(file: string, problems: string[]): Record<string, unknown>[] {
+  if (!existsSync(file)) return [];
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .flatMap((line, index) => {
+      try {
+        return [JSON.parse(line) as Record<string, unknown>];
+      } catch {
+        problems.push(`metrics.jsonl:${index + 1} is not JSON`);
+        return [];
+      }
+    });
+}
+
+/** What `read` gives, or `otherwise` with the reason among the problems when its file is broken. */
+async function collecting<T, U>(problems: string[], read: () => Promise<T>, otherwise: U): Promise<T | U> {
+  try {
+    return await read();
+  } catch (error) {
+    if (!(error instanceof LorikeetError)) throw error;
+    problems.push(error.message);
+    return otherwise;
+  }
+}

@@ -1,0 +1,18 @@
+import { type Command, Option } from 'commander';
+
+/** Dtypes that commands take for `--dtype`. */
+export const kDtypes = ['f32', 'bf16', 'f16', 'f64', 'stored'] as const;
+
+/** The options that choose a model and an adapter; `--model` is required unless told otherwise. */
+export function addModelOptions(command: Command, required = true): Command {
+  const model = new Option('--model <path>', 'folder of a published model, .gguf file or hub id');
+  return command
+    .addOption(required ? model.makeOptionMandatory() : model)
+    .option('--adapter <folder>', 'PEFT folder to load onto the model')
+    .addOption(dtypeOption())
+    .addOption(new Option('--device <name>', 'where to compute').choices(['cpu', 'cuda']));
+}
+
+export function dtypeOption(): Option {
+  return new Option('--dtype <dtype>', 'dtype to compute in (default: as stored)').choices(kDtypes);
+}
