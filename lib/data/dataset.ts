@@ -75,7 +75,10 @@ export async function loadDataset(source: DataSource, tokenizer: TextTokenizer, 
     for (const [index, row] of encoded.entries()) {
       const example = examples[index] as Example;
       if (emptyRows === 'keep' || targetCount(row) > 0) sequences.push(row);
-      else if (emptyRows === 'error') throw new FormatError(`${row.where}: nothing to learn; ${emptyReason(example, row, sequence)}; use \`emptyRows: skip\` to leave such rows out`);
+      else if (emptyRows === 'error')
+        throw new FormatError(
+          `${row.where}: nothing to learn; ${emptyReason(example, row, sequence)}; use \`emptyRows: skip\` to leave such rows out`,
+        );
     }
     onProgress?.({ rows: sequences.length });
   };

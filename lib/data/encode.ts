@@ -58,7 +58,11 @@ async function encodeWhole(example: Example, tokenizer: TextTokenizer): Promise<
  * The ids of prompt and completion tokenised as one text, without an end token, and how many of them come from the prompt: those it
  * shares with the prompt tokenised alone (a token that spans the border belongs to the completion).
  */
-export async function encodeCompletion(tokenizer: TextTokenizer, prompt: string, completion: string): Promise<{ ids: readonly number[]; promptLength: number }> {
+export async function encodeCompletion(
+  tokenizer: TextTokenizer,
+  prompt: string,
+  completion: string,
+): Promise<{ ids: readonly number[]; promptLength: number }> {
   const [ids = [], alone = []] = await tokenizer.encodeBatch([prompt + completion, prompt]);
   return { ids, promptLength: sharedPrefix(alone, ids) };
 }
@@ -72,7 +76,9 @@ async function encodeChat(messages: readonly ChatMessage[], tokenizer: TextToken
     const before = tokenizer.applyChatTemplate(messages.slice(0, index), { addGenerationPrompt: true });
     const after = tokenizer.applyChatTemplate(messages.slice(0, index + 1));
     if (!text.startsWith(after) || !after.startsWith(before)) {
-      throw new FormatError(`${where}: the chat template rewrites earlier turns, so the tokens of message ${index + 1} cannot be told apart`);
+      throw new FormatError(
+        `${where}: the chat template rewrites earlier turns, so the tokens of message ${index + 1} cannot be told apart`,
+      );
     }
     texts.push(before, after);
   }

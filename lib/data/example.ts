@@ -1,6 +1,6 @@
 import { ConfigError, didYouMean, FormatError } from '../errors.js';
-import { compileText, type TextOf } from './template.js';
 import type { Row } from './row.js';
+import { compileText, type TextOf } from './template.js';
 
 /** One turn of a conversation, as chat templates take it. */
 export interface ChatMessage {
@@ -51,26 +51,26 @@ export function exampleOf(fields: ExampleFields): (row: Row) => Example {
   if (labels !== undefined && completion === undefined) throw new ConfigError('data: "labels" needs "prompt" and "completion"');
   if (labels?.length === 0) throw new ConfigError('data: "labels" is empty; expected at least one name');
 
-  if (messages !== undefined) return (row) => chatExample(valueOf(row, messages), messages, row.where);
+  if (messages !== undefined) return (row) => chatExample(fieldOf(row, messages), messages, row.where);
   if (prompt !== undefined && completion !== undefined) {
-    const promptOf = compileText(prompt, (row, name) => textOf(valueOf(row, name), name, row.where));
+    const promptOf = compileText(prompt, (row, name) => textOf(fieldOf(row, name), name, row.where));
     return labels === undefined ? plainCompletion(promptOf, completion) : labelledCompletion(promptOf, completion, labels);
   }
   const name = field ?? 'text';
   return (row) => {
-    const value = valueOf(row, name);
+    const value = fieldOf(row, name);
     if (Array.isArray(value)) return chatExample(value, name, row.where);
     return { kind: 'text', text: textOf(value, name, row.where), where: row.where };
   };
 }
 
 function plainCompletion(promptOf: TextOf, completion: string): (row: Row) => Example {
-  const completionOf = compileText(completion, (row, name) => textOf(valueOf(row, name), name, row.where));
+  const completionOf = compileText(completion, (row, name) => textOf(fieldOf(row, name), name, row.where));
   return (row) => ({ kind: 'completion', prompt: promptOf(row), completion: completionOf(row), where: row.where });
 }
 
 function labelledCompletion(promptOf: TextOf, completion: string, labels: readonly string[]): (row: Row) => Example {
-  const completionOf = compileText(completion, (row, name) => labelOf(valueOf(row, name), labels, name, row.where));
+  const completionOf = compileText(completion, (row, name) => labelOf(fieldOf(row, name), labels, name, row.where));
   const choicesOf = labels.map((label) => compileText(completion, () => label));
   return (row) => ({
     kind: 'completion',
@@ -81,7 +81,7 @@ function labelledCompletion(promptOf: TextOf, completion: string, labels: readon
   });
 }
 
-function valueOf(row: Row, name: string): unknown {
+function fieldOf(row: Row, name: string): unknown {
   const value = row.value[name];
   if (value !== undefined && value !== null && Object.hasOwn(row.value, name)) return value;
   const names = Object.keys(row.value);
@@ -102,17 +102,22 @@ function labelOf(value: unknown, labels: readonly string[], name: string, where:
   const index = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
   const label = typeof index === 'number' ? labels[index] : undefined;
   if (label !== undefined) return label;
-  throw new FormatError(`${where}: field "${name}" is no label; got ${JSON.stringify(value)}, expected 0 to ${labels.length - 1} or one of ${labels.join(', ')}`);
+  throw new FormatError(
+    `${where}: field "${name}" is no label; got ${JSON.stringify(value)}, expected 0 to ${labels.length - 1} or one of ${labels.join(', ')}`,
+  );
 }
 
 function chatExample(value: unknown, name: string, where: string): Example {
-  if (!Array.isArray(value) || value.length === 0) throw new FormatError(`${where}: field "${name}" must be a list of messages; got ${JSON.stringify(value)?.slice(0, 60)}`);
+  if (!Array.isArray(value) || value.length === 0)
+    throw new FormatError(`${where}: field "${name}" must be a list of messages; got ${JSON.stringify(value)?.slice(0, 60)}`);
   const messages = value.map((message: unknown, index): ChatMessage => {
     if (typeof message === 'object' && message !== null && 'role' in message && 'content' in message) {
       const { role, content } = message;
       if (typeof role === 'string' && typeof content === 'string') return { ...message, role, content };
     }
-    throw new FormatError(`${where}: message ${index + 1} must have text "role" and "content"; got ${JSON.stringify(message)?.slice(0, 60)}`);
+    throw new FormatError(
+      `${where}: message ${index + 1} must have text "role" and "content"; got ${JSON.stringify(message)?.slice(0, 60)}`,
+    );
   });
   return { kind: 'chat', messages, where };
 }

@@ -1,9 +1,9 @@
 export { type Batch, collate, kIgnored, targetCount } from './batch.js';
-export { type Dataset, type DatasetOptions, type DataSource, loadDataset, readExamples } from './dataset.js';
+export { type DataSource, type Dataset, type DatasetOptions, loadDataset, readExamples } from './dataset.js';
 export { encodeCompletion, encodeExample, type Sequence, type TextTokenizer } from './encode.js';
 export { type ChatMessage, type Example, type ExampleFields, exampleOf } from './example.js';
 export { RowOrder } from './order.js';
 export { readRows } from './read-rows.js';
-export { type Row } from './row.js';
+export type { Row } from './row.js';
 export { permutation, philox } from './shuffle.js';
-export { type ReadOptions } from './text.js';
+export type { ReadOptions } from './text.js';

@@ -27,7 +27,9 @@ export function readRows(path: string, options: ReadOptions = {}): AsyncIterable
   const extension = extname(path).toLowerCase();
   const reader = readers[extension];
   if (reader === undefined) {
-    throw new ConfigError(`data: "${path}" has an unknown extension; got "${extension}", expected one of ${Object.keys(readers).join(', ')}`);
+    throw new ConfigError(
+      `data: "${path}" has an unknown extension; got "${extension}", expected one of ${Object.keys(readers).join(', ')}`,
+    );
   }
   if (options.separator !== undefined && extension !== '.txt') {
     throw new ConfigError(`data: "separator" is for .txt files only; got it for "${path}"`);

@@ -18,7 +18,8 @@ export function compileText(source: string, read: (row: Row, field: string) => s
     const field = match[1]?.trim();
     if (field) parts.push({ field });
     else if (match[0] === '{{' || match[0] === '}}') parts.push(match[0][0] as string);
-    else throw new ConfigError(`data: template ${JSON.stringify(source)} has a stray "${match[0]}"; write {field}, or {{ and }} for braces`);
+    else
+      throw new ConfigError(`data: template ${JSON.stringify(source)} has a stray "${match[0]}"; write {field}, or {{ and }} for braces`);
   }
   parts.push(source.slice(last));
   return (row) => parts.map((part) => (typeof part === 'string' ? part : read(row, part.field))).join('');

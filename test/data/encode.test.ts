@@ -51,10 +51,14 @@ test('a batch holds what the model reads and the token after each', async (t) =>
 
 test('rows with nothing to learn are errors that say so, or left out', async (t) => {
   const source = { rows: ['abc', ''] };
-  await t.throwsAsync(loadDataset(source, tokenizer, { sequence: 8 }), { message: /row 2: nothing to learn; got 1 token, expected at least 2; use `emptyRows: skip`/ });
+  await t.throwsAsync(loadDataset(source, tokenizer, { sequence: 8 }), {
+    message: /row 2: nothing to learn; got 1 token, expected at least 2; use `emptyRows: skip`/,
+  });
   t.is((await loadDataset(source, tokenizer, { sequence: 8, emptyRows: 'skip' })).length, 1);
   t.is((await loadDataset(source, tokenizer, { sequence: 8, emptyRows: 'keep' })).length, 2);
   const long = { rows: [{ q: 'abcdef', a: 'g' }], prompt: 'q', completion: 'a' };
-  await t.throwsAsync(loadDataset(long, tokenizer, { sequence: 4 }), { message: /row 1: nothing to learn; what comes before the completion fills all 4 tokens/ });
+  await t.throwsAsync(loadDataset(long, tokenizer, { sequence: 4 }), {
+    message: /row 1: nothing to learn; what comes before the completion fills all 4 tokens/,
+  });
   await t.throwsAsync(loadDataset({ rows: [] }, tokenizer, { sequence: 4 }), { message: /has no rows/, code: 'config' });
 });

@@ -8,7 +8,10 @@ test('philox gives the published words for counter and key zero', (t) => {
 
 test('a permutation holds every row once and depends on seed and epoch', (t) => {
   const order = permutation(1000, 7, 0);
-  t.deepEqual([...order].sort((a, b) => a - b), Array.from({ length: 1000 }, (_, index) => index));
+  t.deepEqual(
+    [...order].sort((a, b) => a - b),
+    Array.from({ length: 1000 }, (_, index) => index),
+  );
   t.deepEqual(order, permutation(1000, 7, 0));
   t.notDeepEqual(order, permutation(1000, 7, 1));
   t.notDeepEqual(order, permutation(1000, 8, 0));
@@ -16,7 +19,14 @@ test('a permutation holds every row once and depends on seed and epoch', (t) => 
 
 test('without a seed, step k takes rows (k-1) batch to k batch - 1, wrapping around', (t) => {
   const order = new RowOrder(5, undefined);
-  t.deepEqual([order.step(1, 3), order.step(2, 3), order.step(3, 3)], [[0, 1, 2], [3, 4, 0], [1, 2, 3]]);
+  t.deepEqual(
+    [order.step(1, 3), order.step(2, 3), order.step(3, 3)],
+    [
+      [0, 1, 2],
+      [3, 4, 0],
+      [1, 2, 3],
+    ],
+  );
 });
 
 test('shuffled epochs hold every row once, and any step can be asked for first', (t) => {

@@ -29,7 +29,10 @@ test('jsonl: byte order mark, CRLF, empty lines and a last line without an end',
 });
 
 test('jsonl: a broken line is named', async (t) => {
-  await t.throwsAsync(rowsOf(write('b.jsonl', '{"text":"one"}\n{"text": oops}\n')), { message: /b\.jsonl:2: not a JSON object/, code: 'format' });
+  await t.throwsAsync(rowsOf(write('b.jsonl', '{"text":"one"}\n{"text": oops}\n')), {
+    message: /b\.jsonl:2: not a JSON object/,
+    code: 'format',
+  });
   await t.throwsAsync(rowsOf(write('c.jsonl', '[1]\n')), { message: /c\.jsonl:1: a row must be an object; got an array/ });
   await t.throwsAsync(rowsOf(write('d.jsonl', Buffer.from([0x7b, 0x7d, 0x0a, 0xff, 0x0a]))), { message: /d\.jsonl:2: not valid UTF-8/ });
 });
@@ -37,7 +40,10 @@ test('jsonl: a broken line is named', async (t) => {
 test('jsonl: lines longer than a read piece', async (t) => {
   const long = 'x'.repeat(1_000_000);
   const rows = await rowsOf(write('e.jsonl', `${JSON.stringify({ text: long })}\n${JSON.stringify({ text: 'short' })}\n`));
-  t.deepEqual(rows.map(({ value }) => (value['text'] as string).length), [1_000_000, 5]);
+  t.deepEqual(
+    rows.map(({ value }) => (value.text as string).length),
+    [1_000_000, 5],
+  );
 });
 
 test('csv: quotes, doubled quotes, line ends inside, empty last field', async (t) => {
@@ -64,8 +70,23 @@ test('json: an array of objects', async (t) => {
 
 test('txt: lines, or pieces between separators', async (t) => {
   const path = write('a.txt', 'one\n\ntwo\nthree\n\n\nfour\n');
-  t.deepEqual((await rowsOf(path)).map(({ value, at }) => [value['text'], at]), [['one', ':1'], ['two', ':3'], ['three', ':4'], ['four', ':7']]);
-  t.deepEqual((await rowsOf(path, { separator: '\n\n' })).map(({ value, at }) => [value['text'], at]), [['one', ':1'], ['two\nthree', ':3'], ['four', ':7']]);
+  t.deepEqual(
+    (await rowsOf(path)).map(({ value, at }) => [value.text, at]),
+    [
+      ['one', ':1'],
+      ['two', ':3'],
+      ['three', ':4'],
+      ['four', ':7'],
+    ],
+  );
+  t.deepEqual(
+    (await rowsOf(path, { separator: '\n\n' })).map(({ value, at }) => [value.text, at]),
+    [
+      ['one', ':1'],
+      ['two\nthree', ':3'],
+      ['four', ':7'],
+    ],
+  );
   t.is((await rowsOf(path, { separator: '' })).length, 1);
 });
 
