@@ -59,10 +59,17 @@ void make_plan(const GemmArgs& args, int64_t blocks, LowRankPlan& plan) {
   plan.starts[0] = 0;
 }
 
-LORIKEET_INLINE void clear_left(float* left, int64_t element, int64_t row) { left[element * kRows + row] = 0; }
-LORIKEET_INLINE void clear_left(double* left, int64_t element, int64_t row) { left[element * kRows + row] = 0; }
-LORIKEET_INLINE void clear_left(uint32_t* left, int64_t element, int64_t row) {
-  left[element / 2 * kRows + row] &= element % 2 ? 0x0000ffffu : 0xffff0000u;
+/// Clears the dropped elements [first, first + count) of one row of a left block.
+template <class Kind>
+LORIKEET_INLINE void mask_left(typename Kind::Left* left, int64_t row, int64_t first, const uint32_t* keep, int64_t count) {
+  for (int64_t j = 0; j < count; ++j) {
+    if constexpr (Kind::kDepth == 2 && Kind::kLeftRows == 1) {
+      left[(first + j) / 2 * kRows + row] &= keep[j] | ((first + j) % 2 != 0 ? 0x0000ffffu : 0xffff0000u);
+    } else {
+      auto& element = left[(first + j) * kRows + row];
+      element = keep[j] != 0 ? element : 0;
+    }
+  }
 }
 
 /// z of one term for its rows of one block: computed from the left block, stored to term.z and packed as a left block at `packed`.
@@ -78,8 +85,8 @@ void shrink_block(const GemmArgs& args, const BlockTerm& part, const typename Ki
     auto* copy = masked.as<Left>();
     memcpy(copy, left, block_elements * sizeof(Left));
     for (int64_t row = 0; row < part.rows; ++row) {
-      for_dropped(term.mask.seed, term.mask.stream, term.mask.p, static_cast<uint64_t>((part.z_row + row) * args.k), args.k,
-                  [&](int64_t j) { clear_left(copy, j, part.row + row); });
+      for_mask(term.mask.seed, term.mask.stream, term.mask.p, static_cast<uint64_t>((part.z_row + row) * args.k), args.k,
+               [&](int64_t first, const uint32_t* keep, int64_t count) { mask_left<Kind>(copy, part.row + row, first, keep, count); });
     }
     left = copy;
   }
@@ -118,9 +125,11 @@ void expand_tile(const GemmArgs& args, const BlockTerm& part, const typename Kin
     block(steps_of<Kind>(term.rank), packed + part.row, panel, product, false);
     const auto scale = static_cast<Accumulator>(term.output_scale);
     for (int64_t row = 0; row < part.rows; ++row) {
-      for_dropped(term.mask.seed, term.mask.stream, term.mask.p, static_cast<uint64_t>((part.z_row + row) * args.n + first), columns,
-                  [&](int64_t j) { product[row * kWidth + j] = 0; });
-      for (int64_t j = 0; j < columns; ++j) rows[row * kWidth + j] += product[row * kWidth + j] * scale;
+      for_mask<kWidth>(term.mask.seed, term.mask.stream, term.mask.p, static_cast<uint64_t>((part.z_row + row) * args.n + first), columns,
+                       [&](int64_t begin, const uint32_t* keep, int64_t count) {
+                         const int64_t place = row * kWidth + begin;
+                         for (int64_t j = 0; j < count; ++j) rows[place + j] += keep[j] != 0 ? product[place + j] * scale : Accumulator(0);
+                       });
     }
   }
   if (term.bias != nullptr) {

@@ -38,8 +38,13 @@ void rows_task(const GemmRowsArgs& args, int64_t first, int64_t columns) {
         }
         if (args.mask.p > 0) {
           const int64_t row = range.p_row + begin + t;
-          for_dropped(args.mask.seed, args.mask.stream, args.mask.p, static_cast<uint64_t>(row * args.columns + first), columns,
-                      [&](int64_t j) { x_panels[(j / kWidth * kSliceRows + t) * kWidth + j % kWidth] = 0; });
+          for_mask(args.mask.seed, args.mask.stream, args.mask.p, static_cast<uint64_t>(row * args.columns + first), columns,
+                   [&](int64_t begin, const uint32_t* keep, int64_t count) {
+                     for (int64_t j = 0; j < count; ++j) {
+                       Accumulator& element = x_panels[((begin + j) / kWidth * kSliceRows + t) * kWidth + (begin + j) % kWidth];
+                       element = keep[j] != 0 ? element : 0;
+                     }
+                   });
         }
       }
       for (int64_t b = 0; b < blocks; ++b) {

@@ -130,6 +130,9 @@ struct GemmArgs {
 };
 inline constinit Kernel<GemmArgs> gemm_kernel{"gemm"};
 
+/// The level whose layouts are in force: the active one, or the highest below it that this build has.
+Level gemm_level();
+
 /// Rows x_row... of x meet rows p_row... of p.
 struct RowRange {
   int64_t x_row, p_row, rows;

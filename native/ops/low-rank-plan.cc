@@ -31,7 +31,7 @@ void check_base(LowRankProductPlan& plan, const Tensor& x, const BaseWeight& wei
     check_shape(adapters.b[0].rank() == 2, op, ": B of adapter 0 has two dimensions [outputs, rank]; got ", to_string(adapters.b[0].shape()));
     plan.n = adapters.b[0].size(0);
   }
-  plan.level = weight.packed ? weight.packed->level() : active_level();
+  plan.level = weight.packed ? weight.packed->level() : gemm_level();
   plan.panel = weight.packed ? weight.packed->panel() : panel_for(weight_dtype);
   plan.arithmetic = arithmetic_for(plan.level, plan.dtype, plan.panel);
   if (bias.defined()) {

@@ -174,7 +174,7 @@ const int64_t kSizes[][4] = {{1, 1, 1, 1},      {0, 5, 3, 2},       {2, 33, 31, 
                              {17, 65, 129, 33}, {31, 100, 50, 64}, {33, 31, 200, 16}, {130, 96, 300, 1}, {5, 3, 0, 2}};
 
 NATIVE_TEST(gemm_at_every_level) {
-  for (int level = 0; level <= static_cast<int>(machine_level()); ++level) {
+  for (int level = 0; level <= static_cast<int>(gemm_level()); ++level) {
     for (const auto& types : kPairs) {
       for (const auto& size : kSizes) test_product(static_cast<Level>(level), types[0], types[1], size[0], size[1], size[2], size[3]);
     }
@@ -182,7 +182,7 @@ NATIVE_TEST(gemm_at_every_level) {
 }
 
 NATIVE_TEST(gemm_rows_at_every_level) {
-  for (int level = 0; level <= static_cast<int>(machine_level()); ++level) {
+  for (int level = 0; level <= static_cast<int>(gemm_level()); ++level) {
     for (DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
       test_rows(static_cast<Level>(level), dtype, 0, 5, 3);
       test_rows(static_cast<Level>(level), dtype, 1, 33, 1);

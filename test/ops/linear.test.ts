@@ -1,6 +1,6 @@
 import test from 'ava';
 import { type DType, InvalidArgumentError, memory, ShapeError, scope, synchronize, type Tensor } from 'lorikeet';
-import { add, arange, linear, matmul, narrow, packWeight, permute, reshape, tensor, transpose } from 'lorikeet/ops';
+import { add, arange, contiguous, expand, linear, matmul, narrow, ones, packWeight, permute, reshape, tensor, transpose } from 'lorikeet/ops';
 import { atEveryLevel, checkGradients, near, numbers, productReference, random, roundoff, sameBits, withoutLeaks, withThreads, worstOf } from '../helpers/products.js';
 
 const make = (values: Float64Array, shape: readonly number[]): Tensor => tensor(values, { shape, dtype: 'f64' });
@@ -89,6 +89,25 @@ test('gradients against central differences in f64, packed and dense', (t) => {
         make,
         `${level} dense`,
       );
+    }),
+  );
+});
+
+test('a broadcast gradient of y is read as it is', (t) => {
+  withoutLeaks(t, () =>
+    atEveryLevel(t, (level) => {
+      const packed = packWeight(random([9, 20]));
+      const run = (gradient: (y: Tensor) => Tensor): Tensor => {
+        const x = tensor(values, { shape: [5, 20], dtype: 'f32' }).setRequiresGrad(true);
+        const y = linear(x, packed);
+        y.backward(gradient(y));
+        return x.grad as Tensor;
+      };
+      const values = numbers(random([5, 20]));
+      const row = random([1, 9]);
+      t.true(sameBits(run((y) => expand(row, y.shape)), run((y) => contiguous(expand(row, y.shape)))), level);
+      t.true(sameBits(run((y) => expand(ones([1, 1]), y.shape)), run((y) => ones(y.shape))), level);
+      packed.dispose();
     }),
   );
 });
