@@ -48,25 +48,36 @@ struct Word<2> {
   }
 };
 
+template <int Depth, class T>
+LORIKEET_INLINE void convert_words(const T* source, int64_t count, float scale, uint32_t* words) {
+  if constexpr (Depth == 1) {
+    for (int64_t i = 0; i < count; ++i) words[i] = float_to_bits(static_cast<float>(load(source + i)) * scale);
+  } else {
+    // Neighbours in memory are the halves of a word: both are little-endian.
+    uint16_t halves[kVector * 2];
+    for (int64_t i = 0; i < count; ++i) halves[i] = to_bf16(static_cast<float>(load(source + i)) * scale).bits;
+    memcpy(words, halves, static_cast<size_t>(count) * sizeof(uint16_t));
+  }
+}
+
 /// Words of steps [first, first + kVector) of a row that lies along the contraction; zero past its k elements.
 template <int Depth, class T>
 LORIKEET_INLINE void row_words(const T* row, int64_t first, int64_t k, float scale, uint32_t* words) {
+  constexpr int64_t kWhole = kVector * Depth;
   const T* source = row + first * Depth;
   const int64_t rest = k - first * Depth;
-  if (rest >= kVector * Depth) {
-    if constexpr ((Depth == 1 && __is_same(T, float)) || (Depth == 2 && __is_same(T, BFloat16))) {
-      if (scale == 1) {
-        memcpy(words, source, kVector * sizeof(uint32_t));
-        return;
-      }
-    }
-    for (int i = 0; i < kVector; ++i) words[i] = Word<Depth>::at(source + i * Depth, 1, scale);
-  } else {
-    for (int64_t i = 0; i < kVector; ++i) {
-      const int64_t left = rest - i * Depth;
-      words[i] = left >= Depth ? Word<Depth>::at(source + i * Depth, 1, scale) : left > 0 ? Word<Depth>::last(source + i * Depth, scale) : 0;
+  if (rest < kWhole) {
+    memset(words, 0, kVector * sizeof(uint32_t));
+    if (rest > 0) convert_words<Depth>(source, rest, scale, words);
+    return;
+  }
+  if constexpr ((Depth == 1 && __is_same(T, float)) || (Depth == 2 && __is_same(T, BFloat16))) {
+    if (scale == 1) {
+      memcpy(words, source, kVector * sizeof(uint32_t));
+      return;
     }
   }
+  convert_words<Depth>(source, kWhole, scale, words);
 }
 
 LORIKEET_INLINE void zero_words(uint32_t* words) { memset(words, 0, kVector * sizeof(uint32_t)); }
