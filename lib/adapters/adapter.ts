@@ -127,6 +127,8 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   readonly usesData?: boolean;
   /** What is adapted when `targets` is null. */
   readonly roles: readonly Role[];
+  /** The kinds of layers it can adapt, so that a role means those alone. Default all. */
+  readonly kinds?: readonly Candidate['kind'][];
   /** The module for one target; throws `ConfigError` for a kind of layer that the method cannot adapt. */
   create(target: Target, config: Config, context: CreateContext): AdapterModule | Promise<AdapterModule>;
   /** Modules beside the targets, among all layers of the model. */

@@ -82,6 +82,7 @@ export function checkLora(config: LoraConfig): void {
 
 function checkTokens(tokens: LoraConfig['trainableTokenIndices']): void {
   if (tokens === null) return;
+  if (typeof tokens !== 'object') throw wrong('trainableTokenIndices must be lists of token ids', tokens);
   const lists = Array.isArray(tokens) ? [tokens] : Object.values(tokens as Record<string, unknown>);
   for (const list of lists) {
     if (!isTokens(list)) throw wrong('trainableTokenIndices must be lists of token ids', tokens);

@@ -9,7 +9,7 @@ import { checkLora, type LoraConfig, loraConflict, loraDefaults } from './lora-c
 import { LoraEmbedding } from './lora-embedding.js';
 import { startEmbedding, startLinear } from './lora-init.js';
 import { LoraLinear } from './lora-linear.js';
-import { fromPattern } from './patterns.js';
+import { fromPattern, unusedPatternKeys } from './patterns.js';
 import { TokenHead, TokenRows } from './token-rows.js';
 import { parametersOf, TrainedBias, TrainedCopy } from './trained-copy.js';
 
@@ -40,8 +40,24 @@ function create(target: Target, config: LoraConfig, context: CreateContext): Ada
 }
 
 function* extras(layers: readonly Target[], targets: readonly Target[], config: LoraConfig, context: CreateContext): Iterable<Placement> {
+  checkPatternKeys(targets, config);
   if (config.bias !== 'none') yield* biases(layers, targets, config, context);
   if (config.trainableTokenIndices !== null) yield* tokens(layers, targets, config.trainableTokenIndices, context);
+}
+
+/** A pattern key that decides for no layer is misspelt, or hidden by one before it. */
+function checkPatternKeys(targets: readonly Target[], config: LoraConfig): void {
+  if (config.allowUnmatched) return;
+  const paths = targets.map(({ path }) => path);
+  for (const option of ['rankPattern', 'alphaPattern'] as const) {
+    const [unused] = unusedPatternKeys(config[option], paths, option);
+    if (unused === undefined) continue;
+    const hint = didYouMean(
+      unused,
+      paths.flatMap((path) => [path.slice(path.lastIndexOf('.') + 1), path]),
+    );
+    throw new ConfigError(`lora: ${option} key "${unused}" decides for no adapted layer${hint}; allowUnmatched: true accepts this`);
+  }
 }
 
 /** Trained biases: `base_layer.bias` under adapted layers, the layer's own name elsewhere. */
@@ -105,6 +121,7 @@ export const lora = {
   defaults: loraDefaults,
   check: checkLora,
   roles: ['attention.query', 'attention.value'],
+  kinds: ['linear', 'embedding'],
   create,
   extras,
   conflict: loraConflict,

@@ -5,9 +5,10 @@ import { checkTargetOptions, type TargetOptions } from './targets.js';
 
 /** The targets of a config: those given, or the method's own roles. */
 export function targetOptions(method: AnyMethod, config: CommonConfig): TargetOptions {
+  const { kinds } = method;
   return config.targets === null
-    ? { ...config, targets: { roles: method.roles }, allowUnmatched: true }
-    : { ...config, targets: config.targets };
+    ? { ...config, kinds, targets: { roles: method.roles }, allowUnmatched: true }
+    : { ...config, kinds, targets: config.targets };
 }
 
 /** A method and a config with all its options, checked. */

@@ -17,6 +17,8 @@ export interface TargetOptions {
   readonly modulesToSave?: readonly string[] | null;
   readonly layersToTransform?: number | readonly number[] | null;
   readonly layersPattern?: string | readonly string[] | null;
+  /** The kinds of layers that roles may mean: `'mlp'` is a family of linear layers to one method and a block to another. Default all. */
+  readonly kinds?: readonly Candidate['kind'][] | undefined;
   /** Accept list entries that match no module. Default false. */
   readonly allowUnmatched?: boolean;
 }
@@ -88,8 +90,10 @@ export function decide(options: TargetOptions, candidate: Candidate): Decision {
     if (targets.includes(path)) return 'matched';
     return targets.some((entry) => path.endsWith(`.${entry}`)) && inLayers(options, path) ? 'matched' : 'unmatched';
   }
-  if (isRoles(targets))
-    return targets.roles.some((role) => hasRole(candidate.role, role)) && inLayers(options, path) ? 'matched' : 'unmatched';
+  if (isRoles(targets)) {
+    const possible = options.kinds?.includes(candidate.kind) ?? true;
+    return possible && targets.roles.some((role) => hasRole(candidate.role, role)) && inLayers(options, path) ? 'matched' : 'unmatched';
+  }
   return fullMatch('targets', targets, path) ? 'matched' : 'unmatched';
 }
 
