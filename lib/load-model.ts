@@ -40,17 +40,24 @@ export interface LoadOptions {
 export async function loadModel(pathOrId: string, options: LoadOptions = {}): Promise<Model> {
   const { signal, onProgress, device = 'cpu' } = options;
   const dtype = computedDtype(options.dtype);
-  if (device !== 'cpu') throw new DeviceError(`loadModel: models are computed on the cpu in this version; got device "${device}", expected "cpu"`);
+  if (device !== 'cpu')
+    throw new DeviceError(`loadModel: models are computed on the cpu in this version; got device "${device}", expected "cpu"`);
   throwIfAborted(signal, 'loadModel');
   const files = await resolveModel(pathOrId, {
     ...(signal && { signal }),
     ...(onProgress && { onProgress: (progress) => onProgress({ stage: 'download', ...progress }) }),
   });
-  if (files.kind === 'adapter') throw new FormatError(`loadModel: ${pathOrId} is an adapter; load its base model, then loadAdapter(model, path)`);
-  if (files.kind === 'safetensors') throw new FormatError(`loadModel: ${pathOrId} has weights but no config; expected a folder with config.json beside them`);
+  if (files.kind === 'adapter')
+    throw new FormatError(`loadModel: ${pathOrId} is an adapter; load its base model, then loadAdapter(model, path)`);
+  if (files.kind === 'safetensors')
+    throw new FormatError(`loadModel: ${pathOrId} has weights but no config; expected a folder with config.json beside them`);
   const network = createNetwork(files.config);
   try {
-    await loadWeights(network, weightsOf(files), { dtype, signal, onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })) });
+    await loadWeights(network, weightsOf(files), {
+      dtype,
+      signal,
+      onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })),
+    });
     const tokenizer = await tokenizerOf(files);
     const endTokens = endTokensOf(files, tokenizer);
     return new Model({ network, config: files.config, device, tokenizer, endTokens, source: pathOrId });
@@ -64,7 +71,8 @@ function computedDtype(dtype: string | undefined): DType | undefined {
   if (dtype === undefined) return undefined;
   const found = computed.find((name) => name === dtype);
   if (found !== undefined) return found;
-  if (notYet.some((name) => name === dtype)) throw new ConfigError(`loadModel: dtype "${dtype}" is not available in this version; expected one of ${computed.join(', ')}`);
+  if (notYet.some((name) => name === dtype))
+    throw new ConfigError(`loadModel: dtype "${dtype}" is not available in this version; expected one of ${computed.join(', ')}`);
   throw new ConfigError(`loadModel: unknown dtype "${dtype}"; expected one of ${computed.join(', ')}${didYouMean(dtype, computed)}`);
 }
 
@@ -72,19 +80,23 @@ function weightsOf(files: HuggingFaceFiles | GgufFiles): Weights {
   if (files.kind === 'gguf') return ggufWeights(files.gguf.header, files.gguf.tensors);
   const { unexpected } = files.weights;
   if (unexpected.length > 0) {
-    throw new FormatError(`${files.folder}: ${unexpected.length} tensors of the shards are not in the index: ${unexpected.slice(0, 10).join(', ')}`);
+    throw new FormatError(
+      `${files.folder}: ${unexpected.length} tensors of the shards are not in the index: ${unexpected.slice(0, 10).join(', ')}`,
+    );
   }
   return safetensorsWeights(files.weights, files.folder);
 }
 
 async function tokenizerOf(files: HuggingFaceFiles | GgufFiles): Promise<Tokenizer | undefined> {
-  if (files.kind === 'gguf') return files.gguf.header.metadata.has('tokenizer.ggml.model') ? Tokenizer.fromGguf(files.gguf.header) : undefined;
+  if (files.kind === 'gguf')
+    return files.gguf.header.metadata.has('tokenizer.ggml.model') ? Tokenizer.fromGguf(files.gguf.header) : undefined;
   return files.hasTokenizer ? Tokenizer.fromFolder(files.folder) : undefined;
 }
 
 /** Ids that end a text: those of the generation config, else of the config, and the end-of-turn tokens that the tokenizer knows. */
 function endTokensOf(files: HuggingFaceFiles | GgufFiles, tokenizer: Tokenizer | undefined): number[] {
-  const idsIn = (config: JsonObject | undefined): number[] => [config?.eos_token_id].flat().filter((id): id is number => typeof id === 'number');
+  const idsIn = (config: JsonObject | undefined): number[] =>
+    [config?.eos_token_id].flat().filter((id): id is number => typeof id === 'number');
   const generation = files.kind === 'huggingface' ? idsIn(files.generationConfig) : [];
   return [...new Set([...(generation.length > 0 ? generation : idsIn(files.config)), ...(tokenizer?.stopIds ?? [])])];
 }

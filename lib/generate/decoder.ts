@@ -1,10 +1,10 @@
 import { throwIfAborted } from '../errors.js';
 import { type LanguageModel, wide } from '../model.js';
 import type { KeyValueCache } from '../nn/cache.js';
+import { tensor } from '../ops/create.js';
 import { embedding } from '../ops/index-ops.js';
 import { repetitionPenalty, type SampledTokens, sample } from '../ops/sampling.js';
 import { reshape } from '../ops/shape.js';
-import { tensor } from '../ops/create.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { Settings } from './options.js';
@@ -47,7 +47,11 @@ export class Decoder {
       const chosen = noGrad(() => this.#choose());
       return Promise.all([chosen.ids.data(), chosen.rawLogProbabilities.data(), chosen.logProbabilities.data()]);
     });
-    const choices = this.#rows.map((_, b) => ({ id: Number(ids[b]), logProbability: Number(model[b]), drawLogProbability: Number(draw[b]) }));
+    const choices = this.#rows.map((_, b) => ({
+      id: Number(ids[b]),
+      logProbability: Number(model[b]),
+      drawLogProbability: Number(draw[b]),
+    }));
     for (const [b, { id }] of choices.entries()) {
       this.#rows[b]?.ids.push(id);
       if (this.#rows[b] !== undefined) this.#rows[b].pending = [id];

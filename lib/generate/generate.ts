@@ -1,5 +1,5 @@
-import type { LanguageModel } from '../model.js';
 import type { TokenStream } from '../io/token-stream.js';
+import type { LanguageModel } from '../model.js';
 import { type Choice, Decoder } from './decoder.js';
 import { type GenerateOptions, type Prompt, promptIds, type Settings, settingsOf } from './options.js';
 import { StopFilter } from './stop-filter.js';
@@ -15,11 +15,14 @@ export interface Sample {
   readonly logProbabilities: readonly number[];
   /** The same after temperature and truncation: what each was drawn with; 0 at temperature 0. */
   readonly drawLogProbabilities: readonly number[];
-  /** The text of the ids, without special tokens and cut before a stop text; empty for a model without tokenizer. */
+  /** The text of the ids, without special tokens and cut before a stop text, so that prompt and text joined are the whole; empty for a model without tokenizer. */
   readonly text: string;
   readonly finishReason: FinishReason;
   readonly promptTokens: number;
 }
+
+/** More tokens than one character or word boundary ever spans. */
+const promptTail = 16;
 
 /** One row of a batch while it is generated: its tokens, its text, and why it ended. */
 class Continuation {
@@ -40,6 +43,8 @@ class Continuation {
     this.#limit = Math.min(settings.maxNewTokens, model.network.shape.contextLength - prompt.length);
     this.#filter = new StopFilter(settings.stop);
     this.#stream = model.hasTokenizer || settings.stop.length > 0 ? model.tokenizer.createStream() : undefined;
+    // The text of a token depends on those before it (a space, the rest of a character), so the stream has seen the end of the prompt.
+    for (const id of prompt.slice(-promptTail)) this.#stream?.push(id);
   }
 
   /** Takes the next token; returns the text that can be shown by now. */

@@ -1,2 +1,2 @@
-export { type FinishReason, generate, generateBatch, Generation, type Sample, sample } from './generate.js';
+export { type FinishReason, Generation, generate, generateBatch, type Sample, sample } from './generate.js';
 export type { GenerateOptions, LogitsProcessor, Prompt } from './options.js';

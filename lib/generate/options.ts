@@ -54,7 +54,12 @@ export function settingsOf(model: LanguageModel, options: GenerateOptions): Sett
   check(Number.isInteger(topK) && topK >= 0, 'topK', topK, 'an integer of at least 0');
   check(topP > 0 && topP <= 1, 'topP', topP, 'a number above 0 and at most 1');
   check(Number.isFinite(repetitionPenalty) && repetitionPenalty > 0, 'repetitionPenalty', repetitionPenalty, 'a positive number');
-  check(stop.every((text) => text !== ''), 'stop', stop, 'texts that are not empty');
+  check(
+    stop.every((text) => text !== ''),
+    'stop',
+    stop,
+    'texts that are not empty',
+  );
   return settings;
 }
 
@@ -68,7 +73,9 @@ export function promptIds(model: LanguageModel, prompt: Prompt): readonly number
   if (ids.length === 0) throw new InvalidArgumentError('generate: the prompt has no tokens; expected at least one');
   const { contextLength } = model.network.shape;
   if (ids.length >= contextLength) {
-    throw new InvalidArgumentError(`generate: the prompt leaves no room in the context; got ${ids.length} tokens, expected fewer than ${contextLength}`);
+    throw new InvalidArgumentError(
+      `generate: the prompt leaves no room in the context; got ${ids.length} tokens, expected fewer than ${contextLength}`,
+    );
   }
   return ids;
 }

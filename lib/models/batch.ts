@@ -44,7 +44,9 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
   const { cache, documents } = options;
   checkRows(network, rows, cache);
   if (options.rows !== undefined && options.rows.length !== rows.length) {
-    throw new ShapeError(`forward: "rows" must name the adapters of every row; got ${options.rows.length} entries, expected ${rows.length}`);
+    throw new ShapeError(
+      `forward: "rows" must name the adapters of every row; got ${options.rows.length} entries, expected ${rows.length}`,
+    );
   }
   const lengths = rows.map((row) => row.length);
   const width = Math.max(...lengths);
@@ -83,15 +85,22 @@ function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValu
   }
   const last = Math.max(...(cache?.lengths ?? [])) + Math.max(...rows.map((row) => row.length));
   if (cache !== undefined && last > cache.shape.capacity) {
-    throw new ShapeError(`forward: the cache has no room for the rows, padding included; got ${last} places, expected at most ${cache.shape.capacity}`);
+    throw new ShapeError(
+      `forward: the cache has no room for the rows, padding included; got ${last} places, expected at most ${cache.shape.capacity}`,
+    );
   }
   for (const [b, row] of rows.entries()) {
     if (row.length === 0) throw new InvalidArgumentError(`forward: row ${b} has no tokens; expected at least one`);
     const length = (cache?.lengths[b] ?? 0) + row.length;
-    if (length > contextLength) throw new InvalidArgumentError(`forward: row ${b} is longer than the context; got ${length} tokens, expected at most ${contextLength}`);
+    if (length > contextLength)
+      throw new InvalidArgumentError(
+        `forward: row ${b} is longer than the context; got ${length} tokens, expected at most ${contextLength}`,
+      );
     for (const [t, id] of row.entries()) {
       if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
-        throw new InvalidArgumentError(`forward: token ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}`);
+        throw new InvalidArgumentError(
+          `forward: token ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}`,
+        );
       }
     }
   }
@@ -100,12 +109,14 @@ function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValu
 /** Positions that start at 0 with each document of a packed row. */
 function placesIn(rows: TokenRows, documents: TokenRows, cache: KeyValueCache | undefined): TokenPlaces {
   if (cache !== undefined) throw new InvalidArgumentError('forward: packed documents and a cache do not go together; give one of them');
-  if (documents.length !== rows.length) throw new ShapeError(`forward: "documents" must have a row for each row of ids; got ${documents.length}, expected ${rows.length}`);
+  if (documents.length !== rows.length)
+    throw new ShapeError(`forward: "documents" must have a row for each row of ids; got ${documents.length}, expected ${rows.length}`);
   const positions: number[][] = [];
   const spans: number[][] = [];
   for (const [b, row] of rows.entries()) {
     const own = documents[b] ?? [];
-    if (own.length !== row.length) throw new ShapeError(`forward: row ${b} of "documents" must be as long as the row of ids; got ${own.length}, expected ${row.length}`);
+    if (own.length !== row.length)
+      throw new ShapeError(`forward: row ${b} of "documents" must be as long as the row of ids; got ${own.length}, expected ${row.length}`);
     const starts = row.flatMap((_, t) => (own[t] === own[t - 1] ? [] : [t]));
     const lengths = starts.map((start, i) => (starts[i + 1] ?? row.length) - start);
     positions.push(lengths.flatMap((length) => Array.from({ length }, (_, t) => t)));

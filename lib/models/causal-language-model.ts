@@ -1,9 +1,9 @@
+import { checkpoint } from '../gradient.js';
 import type { ForwardContext } from '../nn/context.js';
 import type { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import { type Layer, Module, type ModuleList } from '../nn/module.js';
-import { RotaryEmbedding, type RopeParameters } from '../nn/rope.js';
-import { checkpoint } from '../gradient.js';
+import { type RopeParameters, RotaryEmbedding } from '../nn/rope.js';
 import type { Tensor } from '../tensor.js';
 
 /** What the code around a model needs to know of it, whatever its architecture. */

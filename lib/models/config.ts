@@ -1,9 +1,8 @@
 import { z } from 'zod';
 import { ConfigError } from '../errors.js';
 import type { RopeParameters } from '../nn/rope.js';
-import { mul } from '../ops/elementwise.js';
-import { gelu, geluTanh, relu } from '../ops/elementwise.js';
 import { swiGlu } from '../ops/activation.js';
+import { gelu, geluTanh, mul, relu } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 
 export const count = z.int().positive();
@@ -43,7 +42,10 @@ export function readConfig<S extends z.ZodType>(schema: S, raw: unknown): z.infe
 }
 
 function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((value, key) => (typeof value === 'object' && value !== null ? (value as Record<PropertyKey, unknown>)[key] : undefined), raw);
+  return path.reduce<unknown>(
+    (value, key) => (typeof value === 'object' && value !== null ? (value as Record<PropertyKey, unknown>)[key] : undefined),
+    raw,
+  );
 }
 
 /** The width of a head: published as `head_dim`, or the hidden size shared out among the heads. */
@@ -79,7 +81,9 @@ export function gateOf(name: string): (gate: Tensor, up: Tensor) => Tensor {
     case 'relu':
       return (gate, up) => mul(relu(gate), up);
     default:
-      throw new ConfigError(`model config: unknown "hidden_act" "${name}"; known are silu, swish, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu`);
+      throw new ConfigError(
+        `model config: unknown "hidden_act" "${name}"; known are silu, swish, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu`,
+      );
   }
 }
 
@@ -113,7 +117,8 @@ interface RopeSource {
 export function readRope(config: RopeSource, headWidth: number): RopeParameters {
   const raw = config.rope_scaling ?? config.rope_parameters ?? {};
   const type = (raw.rope_type ?? raw.type ?? 'default') as (typeof ropeTypes)[number];
-  if (!ropeTypes.includes(type)) throw new ConfigError(`model config: unknown rope type ${JSON.stringify(type)}; known are ${ropeTypes.join(', ')}`);
+  if (!ropeTypes.includes(type))
+    throw new ConfigError(`model config: unknown rope type ${JSON.stringify(type)}; known are ${ropeTypes.join(', ')}`);
   const keys = readConfig(ropeKeys, raw);
   const partial = keys.partial_rotary_factor ?? config.partial_rotary_factor ?? 1;
   if (partial !== 1) throw new ConfigError(`model config: "partial_rotary_factor" other than 1 is not supported; got ${partial}`);
@@ -151,16 +156,20 @@ export function windowsOf(config: {
 }): (number | undefined)[] {
   const window = config.use_sliding_window ? (config.sliding_window ?? undefined) : undefined;
   const types = config.layer_types;
-  if (types == null) return Array.from({ length: config.num_hidden_layers }, (_, i) => (i >= config.max_window_layers ? window : undefined));
+  if (types == null)
+    return Array.from({ length: config.num_hidden_layers }, (_, i) => (i >= config.max_window_layers ? window : undefined));
   if (types.length !== config.num_hidden_layers) {
-    throw new ConfigError(`model config: "layer_types" must name every layer; got ${types.length} entries, expected ${config.num_hidden_layers}`);
+    throw new ConfigError(
+      `model config: "layer_types" must name every layer; got ${types.length} entries, expected ${config.num_hidden_layers}`,
+    );
   }
   return types.map((type) => {
     if (type === 'full_attention') return undefined;
     if (type !== 'sliding_attention') {
       throw new ConfigError(`model config: unknown entry "${type}" in "layer_types"; known are full_attention, sliding_attention`);
     }
-    if (window === undefined) throw new ConfigError('model config: "layer_types" has sliding_attention; got no "sliding_window" in use, expected one');
+    if (window === undefined)
+      throw new ConfigError('model config: "layer_types" has sliding_attention; got no "sliding_window" in use, expected one');
     return window;
   });
 }

@@ -23,21 +23,26 @@ export function nextTokens(rows: TokenRows, documents?: TokenRows): number[][] {
 
 /** Targets as i64 [B, T], padded like the rows they belong to. Throws for other shapes, for ids outside the vocabulary, and for a mean over nothing. */
 export function targetTensor(targets: TokenRows, batch: number, width: number, vocabularySize: number, reduction: Reduction): Tensor {
-  if (targets.length !== batch) throw new ShapeError(`loss: "targets" must have a row for each row of ids; got ${targets.length}, expected ${batch}`);
+  if (targets.length !== batch)
+    throw new ShapeError(`loss: "targets" must have a row for each row of ids; got ${targets.length}, expected ${batch}`);
   const values = new BigInt64Array(batch * width).fill(BigInt(ignoredTarget));
   let learnt = 0;
   for (const [b, row] of targets.entries()) {
-    if (row.length > width) throw new ShapeError(`loss: row ${b} of "targets" is longer than its ids; got ${row.length}, expected at most ${width}`);
+    if (row.length > width)
+      throw new ShapeError(`loss: row ${b} of "targets" is longer than its ids; got ${row.length}, expected at most ${width}`);
     for (const [t, id] of row.entries()) {
       if (id === ignoredTarget) continue;
       if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
-        throw new InvalidArgumentError(`loss: target ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}, or ${ignoredTarget}`);
+        throw new InvalidArgumentError(
+          `loss: target ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}, or ${ignoredTarget}`,
+        );
       }
       values[b * width + t] = BigInt(id);
       learnt++;
     }
   }
-  if (learnt === 0 && reduction === 'mean') throw new InvalidArgumentError('loss: there is no target to learn; expected at least one that is not -100');
+  if (learnt === 0 && reduction === 'mean')
+    throw new InvalidArgumentError('loss: there is no target to learn; expected at least one that is not -100');
   return tensor(values, { shape: [batch, width] });
 }
 

@@ -1,8 +1,8 @@
 import { FormatError, NonFiniteError, throwIfAborted } from '../errors.js';
 import type { Weights } from '../io/weights.js';
+import { op } from '../native.js';
 import { Linear } from '../nn/linear.js';
 import { cast, clone } from '../ops/elementwise.js';
-import { op } from '../native.js';
 import { scope } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import type { CausalLanguageModel } from './causal-language-model.js';
@@ -55,7 +55,8 @@ export async function loadWeights(network: CausalLanguageModel, weights: Weights
     throwIfAborted(options.signal, 'loadModel');
     await scope(async () => {
       const stored = weights.load(name);
-      if (!isFloat(stored.dtype)) throw new FormatError(`${weights.source}: weight "${name}" must be of a floating dtype; got ${stored.dtype}`);
+      if (!isFloat(stored.dtype))
+        throw new FormatError(`${weights.source}: weight "${name}" must be of a floating dtype; got ${stored.dtype}`);
       const broken = new Tensor(nonFiniteCount([stored.handle]));
       slot.assign(options.dtype === undefined || stored.dtype === options.dtype ? stored : cast(stored, options.dtype));
       // The engine packs this weight while the loop goes on to the next.
@@ -70,15 +71,22 @@ export async function loadWeights(network: CausalLanguageModel, weights: Weights
 const isFloat = (dtype: DType): boolean => dtype === 'f64' || dtype === 'f32' || dtype === 'bf16' || dtype === 'f16';
 const sizeOf = ({ shape }: Slot): number => shape.reduce((product, size) => product * size, 1);
 
-function checkNames(slots: ReadonlyMap<string, Slot>, entries: ReadonlyMap<string, { readonly shape: readonly number[] }>, source: string): void {
+function checkNames(
+  slots: ReadonlyMap<string, Slot>,
+  entries: ReadonlyMap<string, { readonly shape: readonly number[] }>,
+  source: string,
+): void {
   const missing = [...slots.keys()].filter((name) => !entries.has(name));
   const unexpected = [...entries.keys()].filter((name) => !slots.has(name));
   const misshapen: string[] = [];
   for (const [name, { shape }] of slots) {
     const found = entries.get(name)?.shape;
-    if (found !== undefined && found.join() !== shape.join()) misshapen.push(`"${name}" got [${found.join(', ')}], expected [${shape.join(', ')}]`);
+    if (found !== undefined && found.join() !== shape.join())
+      misshapen.push(`"${name}" got [${found.join(', ')}], expected [${shape.join(', ')}]`);
   }
-  const problems = [listed('missing', missing), listed('unexpected', unexpected), listed('of another shape', misshapen)].filter((text) => text !== '');
+  const problems = [listed('missing', missing), listed('unexpected', unexpected), listed('of another shape', misshapen)].filter(
+    (text) => text !== '',
+  );
   if (problems.length > 0) throw new FormatError(`${source}: the weights do not fit the config; ${problems.join('; ')}`);
 }
 

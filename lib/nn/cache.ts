@@ -64,7 +64,8 @@ export class KeyValueCache {
   advance(tokens: readonly number[]): void {
     const lengths = this.#lengths.map((length, row) => length + (tokens[row] ?? 0));
     const longest = Math.max(...lengths);
-    if (longest > this.shape.capacity) throw new InvalidArgumentError(`cache: too many tokens; got ${longest}, room for ${this.shape.capacity}`);
+    if (longest > this.shape.capacity)
+      throw new InvalidArgumentError(`cache: too many tokens; got ${longest}, room for ${this.shape.capacity}`);
     this.#lengths = lengths;
     this.#starts?.dispose();
     this.#starts = undefined;

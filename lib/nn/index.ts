@@ -8,4 +8,12 @@ export { Linear, type LinearOptions } from './linear.js';
 export { Layer, Module, ModuleList, type Parameter, Sequential } from './module.js';
 export { LayerNorm, type NormOptions, RmsNorm } from './norm.js';
 export type { Role } from './role.js';
-export { contextLengthOf, type RopeParameters, RotaryEmbedding, type RotaryTables, rotaryFrequencies, rotate, type TokenPlaces } from './rope.js';
+export {
+  contextLengthOf,
+  type RopeParameters,
+  RotaryEmbedding,
+  type RotaryTables,
+  rotaryFrequencies,
+  rotate,
+  type TokenPlaces,
+} from './rope.js';

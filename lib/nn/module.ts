@@ -42,7 +42,8 @@ export abstract class Module {
 
   /** Every parameter of this module and those below by path. */
   *namedParameters(prefix = ''): Iterable<[string, Parameter]> {
-    for (const [path, module] of this.namedModules(prefix)) for (const [name, value] of module.ownParameters()) yield [join(path, name), value];
+    for (const [path, module] of this.namedModules(prefix))
+      for (const [name, value] of module.ownParameters()) yield [join(path, name), value];
   }
 
   /** The parameters that collect a gradient: what an optimizer takes. */
@@ -74,7 +75,9 @@ export abstract class Module {
       const children = new Map(current.namedChildren());
       const next = children.get(part);
       if (next === undefined) {
-        throw new InvalidArgumentError(`module: no child "${part}" in "${reached}" on the way to "${path}"${didYouMean(part, children.keys())}`);
+        throw new InvalidArgumentError(
+          `module: no child "${part}" in "${reached}" on the way to "${path}"${didYouMean(part, children.keys())}`,
+        );
       }
       current = next;
       reached = join(reached, part);

@@ -41,7 +41,8 @@ export interface RotaryTables {
 
 /** Rotates x [B, T, H, K] by the tables of the context. */
 export function rotate(x: Tensor, { rotary }: ForwardContext): Tensor {
-  if (rotary === undefined) throw new InvalidArgumentError('rope: the forward context has no rotary tables; run the layer through its model');
+  if (rotary === undefined)
+    throw new InvalidArgumentError('rope: the forward context has no rotary tables; run the layer through its model');
   return rope(x, rotary.cos, rotary.sin, rotary.positions);
 }
 
@@ -51,7 +52,8 @@ export interface RotaryFrequencies {
   readonly scale: number;
 }
 
-const plain = (theta: number, width: number): Float64Array => Float64Array.from({ length: width / 2 }, (_, i) => theta ** (-2 * i / width));
+const plain = (theta: number, width: number): Float64Array =>
+  Float64Array.from({ length: width / 2 }, (_, i) => theta ** ((-2 * i) / width));
 
 /** "Scaling context by longer wavelengths": those beyond the original context are stretched, those well within it kept, a blend between. */
 function llama3(p: RopeParameters, factor: number): Float64Array {

@@ -1,5 +1,16 @@
 import test from 'ava';
-import { CancelledError, ConfigError, generate, generateBatch, InvalidArgumentError, loadModel, memory, type Model, sample, scope } from 'lorikeet';
+import {
+  CancelledError,
+  ConfigError,
+  generate,
+  generateBatch,
+  InvalidArgumentError,
+  loadModel,
+  type Model,
+  memory,
+  sample,
+  scope,
+} from 'lorikeet';
 import { add, narrow, tensor } from 'lorikeet/ops';
 import { goldenModel } from '../helpers/folders.js';
 import { near, numbers } from '../helpers/numbers.js';
@@ -63,7 +74,12 @@ test.serial('logits processors choose what can be said', async (t) => {
   const { ids } = await sample(model, prompt, {
     maxNewTokens: 3,
     endTokens: [],
-    processors: [(logits, rows) => (lengths.push(rows[0]?.length ?? 0), add(logits, bias))],
+    processors: [
+      (logits, rows) => {
+        lengths.push(rows[0]?.length ?? 0);
+        return add(logits, bias);
+      },
+    ],
   });
   bias.dispose();
   t.deepEqual(ids, [only, only, only]);
@@ -83,7 +99,16 @@ test.serial('a signal ends it, and leaving the loop early leaves nothing behind'
   await sample(model, prompt, { maxNewTokens: 1 });
   const before = memory().tensors;
   const controller = new AbortController();
-  const generation = generate(model, prompt, { signal: controller.signal, maxNewTokens: 40, processors: [(logits, ids) => ((ids[0]?.length ?? 0) > 8 && controller.abort(), logits)] });
+  const generation = generate(model, prompt, {
+    signal: controller.signal,
+    maxNewTokens: 40,
+    processors: [
+      (logits, ids) => {
+        if ((ids[0]?.length ?? 0) > 8) controller.abort();
+        return logits;
+      },
+    ],
+  });
   await t.throwsAsync(generation.sample(), { instanceOf: CancelledError });
   await t.throwsAsync(sample(model, prompt, { signal: AbortSignal.abort() }), { instanceOf: CancelledError });
   t.is(memory().tensors, before);
@@ -100,7 +125,10 @@ test.serial('bad options and prompts', async (t) => {
   fails({ topK: 1.5 }, /topK is out of range/);
   fails({ repetitionPenalty: 0 }, /repetitionPenalty is out of range/);
   t.throws(() => generate(model, []), { instanceOf: InvalidArgumentError, message: /the prompt has no tokens/ });
-  t.throws(() => generate(model, new Array(64).fill(1)), { instanceOf: InvalidArgumentError, message: /leaves no room in the context; got 64 tokens, expected fewer than 64/ });
+  t.throws(() => generate(model, new Array(64).fill(1)), {
+    instanceOf: InvalidArgumentError,
+    message: /leaves no room in the context; got 64 tokens, expected fewer than 64/,
+  });
   t.throws(() => generate(model, 'text'), { instanceOf: ConfigError, message: /tokenizer/ });
   t.throws(() => generate(model, prompt, { stop: ['x'] }), { instanceOf: ConfigError, message: /tokenizer/ });
 });

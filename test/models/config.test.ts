@@ -26,7 +26,15 @@ test('unknown keys are ignored, defaults are those of the published classes', (t
 });
 
 test('a missing key is named', (t) => {
-  for (const key of ['vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads', 'max_position_embeddings', 'rms_norm_eps']) {
+  for (const key of [
+    'vocab_size',
+    'hidden_size',
+    'intermediate_size',
+    'num_hidden_layers',
+    'num_attention_heads',
+    'max_position_embeddings',
+    'rms_norm_eps',
+  ]) {
     const { [key as 'vocab_size']: _, ...rest } = llama;
     fails(t, rest, `model config: key "${key}" is missing`);
   }
@@ -41,7 +49,11 @@ test('a wrong value is named', (t) => {
 });
 
 test('an unknown model type gets the nearest name', (t) => {
-  fails(t, { ...llama, model_type: 'lama' }, 'model config: unknown "model_type" "lama"; known are llama, mistral, qwen2, qwen3; did you mean "llama"?');
+  fails(
+    t,
+    { ...llama, model_type: 'lama' },
+    'model config: unknown "model_type" "lama"; known are llama, mistral, qwen2, qwen3; did you mean "llama"?',
+  );
   fails(t, { vocab_size: 3 }, 'model config: key "model_type" is missing; known are llama, mistral, qwen2, qwen3');
   fails(t, { ...llama, model_type: 'constructor' }, /unknown "model_type" "constructor"/);
 });
@@ -49,11 +61,19 @@ test('an unknown model type gets the nearest name', (t) => {
 test('what would change the result and is not supported is an error', (t) => {
   fails(t, { ...llama, hidden_act: 'mish' }, /unknown "hidden_act" "mish"/);
   fails(t, { ...llama, partial_rotary_factor: 0.5 }, /"partial_rotary_factor" other than 1 is not supported; got 0.5/);
-  fails(t, { ...llama, rope_scaling: { type: 'longrope', factor: 2 } }, /unknown rope type "longrope"; known are default, linear, dynamic, llama3, yarn/);
+  fails(
+    t,
+    { ...llama, rope_scaling: { type: 'longrope', factor: 2 } },
+    /unknown rope type "longrope"; known are default, linear, dynamic, llama3, yarn/,
+  );
   fails(t, { ...llama, rope_parameters: { rope_type: 'linear' } }, /rope: type "linear" needs factor; got none/);
   fails(t, { ...llama, rope_scaling: { rope_type: 'llama3', factor: 8 } }, /rope: type "llama3" needs lowFrequencyFactor/);
   fails(t, { ...llama, num_key_value_heads: 3 }, /"num_attention_heads" must be a multiple of "num_key_value_heads"; got 4 and 3/);
   fails(t, { ...llama, hidden_size: 30 }, /"hidden_size" must be a multiple of "num_attention_heads"/);
   fails(t, { ...llama, head_dim: 7 }, /rope: the head width must be even and positive; got 7/);
-  fails(t, { ...llama, model_type: 'qwen2', use_sliding_window: true, sliding_window: 4, layer_types: ['full_attention'] }, /"layer_types" must name every layer; got 1 entries, expected 2/);
+  fails(
+    t,
+    { ...llama, model_type: 'qwen2', use_sliding_window: true, sliding_window: 4, layer_types: ['full_attention'] },
+    /"layer_types" must name every layer; got 1 entries, expected 2/,
+  );
 });

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { loadModel, type Model, memory, noGrad, scope, Tensor } from 'lorikeet';
+import { loadModel, type Model, memory, noGrad, scope, type Tensor } from 'lorikeet';
 import { Layer } from 'lorikeet/nn';
 import { mul, narrow, sum, tensor } from 'lorikeet/ops';
 import { goldenModel } from '../helpers/folders.js';
@@ -80,7 +80,10 @@ for (const name of models) {
       const gradient = await scope(() => {
         const width = Math.max(...rows.map((ids) => ids.length));
         const padded = rows.flatMap((ids) => [...ids, ...new Array<number>(width - ids.length).fill(0)]);
-        const x = embedding.forward(tensor(BigInt64Array.from(padded, BigInt), { shape: [rows.length, width] })).detach().setRequiresGrad(true);
+        const x = embedding
+          .forward(tensor(BigInt64Array.from(padded, BigInt), { shape: [rows.length, width] }))
+          .detach()
+          .setRequiresGrad(true);
         model.network.setModule('model.embed_tokens', new Fixed(x));
         const logits = narrow(model.head(model.forward(rows)), 0, at, 1);
         const weights = tensor(

@@ -2,14 +2,29 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { CancelledError, ConfigError, FormatError, InvalidArgumentError, type LoadModelProgress, loadModel, memory, NonFiniteError, scope, ShapeError } from 'lorikeet';
+import {
+  CancelledError,
+  ConfigError,
+  FormatError,
+  HubError,
+  InvalidArgumentError,
+  type LoadModelProgress,
+  loadModel,
+  memory,
+  NonFiniteError,
+  ShapeError,
+  scope,
+} from 'lorikeet';
 import { goldenModel, readJson } from '../helpers/folders.js';
 import { numbers } from '../helpers/numbers.js';
 
 const source = goldenModel('llama-gqa-tied');
 
 /** A copy of a tiny model whose weights were edited: `change` gets the header and the bytes of all tensors. */
-async function edited(t: ExecutionContext, change: (header: Record<string, { dtype: string; shape: number[]; data_offsets: number[] }>, data: DataView) => void): Promise<string> {
+async function edited(
+  t: ExecutionContext,
+  change: (header: Record<string, { dtype: string; shape: number[]; data_offsets: number[] }>, data: DataView) => void,
+): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'lorikeet-'));
   t.teardown(() => rm(folder, { recursive: true }));
   await cp(source, folder, { recursive: true });
@@ -39,7 +54,8 @@ test.serial('missing, unexpected and misshapen weights are listed in one error',
   });
   await t.throwsAsync(loadModel(folder), {
     instanceOf: FormatError,
-    message: /the weights do not fit the config; 1 missing: model\.layers\.1\.mlp\.down_proj\.weight; 1 unexpected: model\.layers\.2\.mlp\.down_proj\.weight; 1 of another shape: "model\.norm\.weight" got \[4, 8\], expected \[32\]/,
+    message:
+      /the weights do not fit the config; 1 missing: model\.layers\.1\.mlp\.down_proj\.weight; 1 unexpected: model\.layers\.2\.mlp\.down_proj\.weight; 1 of another shape: "model\.norm\.weight" got \[4, 8\], expected \[32\]/,
   });
 });
 
@@ -66,7 +82,10 @@ test.serial('NaN and infinite weights are an error that names the tensor', async
       const [start = 0] = header[down]?.data_offsets ?? [];
       data.setFloat32(start + 40, bad, true);
     });
-    await t.throwsAsync(loadModel(folder), { instanceOf: NonFiniteError, message: new RegExp(`weight "${down}" has NaN or infinite values`) });
+    await t.throwsAsync(loadModel(folder), {
+      instanceOf: NonFiniteError,
+      message: new RegExp(`weight "${down}" has NaN or infinite values`),
+    });
   }
 });
 
@@ -79,11 +98,15 @@ test.serial('progress ends at the total, and a signal cancels', async (t) => {
   model.dispose();
   await t.throwsAsync(loadModel(source, { signal: AbortSignal.abort() }), { instanceOf: CancelledError });
   const controller = new AbortController();
-  await t.throwsAsync(loadModel(source, { signal: controller.signal, onProgress: () => controller.abort() }), { instanceOf: CancelledError });
+  await t.throwsAsync(loadModel(source, { signal: controller.signal, onProgress: () => controller.abort() }), {
+    instanceOf: CancelledError,
+  });
 });
 
 test.serial('bad paths, configs and dtypes', async (t) => {
   await t.throwsAsync(loadModel(join(source, 'nowhere/at/all')), { message: /nowhere/ });
+  process.env.HF_HUB_OFFLINE = '1';
+  await t.throwsAsync(loadModel('nobody/no-such-model'), { instanceOf: HubError, message: /"nobody\/no-such-model" is not in the cache/ });
   await t.throwsAsync(loadModel(source, { dtype: 'nf4' }), { instanceOf: ConfigError, message: /dtype "nf4"/ });
   await t.throwsAsync(loadModel(source, { dtype: 'f33' as 'f32' }), { instanceOf: ConfigError, message: /f33/ });
   const folder = await edited(t, () => {});
@@ -95,10 +118,16 @@ test.serial('bad ids', async (t) => {
   using model = await loadModel(source);
   t.throws(() => model.logits([]), { instanceOf: InvalidArgumentError, message: /the batch is empty/ });
   t.throws(() => model.logits([[]]), { instanceOf: InvalidArgumentError, message: /row 0 has no tokens/ });
-  t.throws(() => model.logits([[1, 97]]), { instanceOf: InvalidArgumentError, message: /token 1 of row 0 is not in the vocabulary; got 97, expected an integer from 0 to 96/ });
+  t.throws(() => model.logits([[1, 97]]), {
+    instanceOf: InvalidArgumentError,
+    message: /token 1 of row 0 is not in the vocabulary; got 97, expected an integer from 0 to 96/,
+  });
   t.throws(() => model.logits([[1.5]]), { instanceOf: InvalidArgumentError });
   t.throws(() => model.logits([[1, 2], [3]]), { instanceOf: ShapeError, message: /rows must have equal lengths/ });
-  t.throws(() => model.logits([new Array(65).fill(1)]), { instanceOf: InvalidArgumentError, message: /row 0 is longer than the context; got 65 tokens, expected at most 64/ });
+  t.throws(() => model.logits([new Array(65).fill(1)]), {
+    instanceOf: InvalidArgumentError,
+    message: /row 0 is longer than the context; got 65 tokens, expected at most 64/,
+  });
   t.throws(() => model.loss({ ids: [[1, 2]], targets: [[97, 1]] }), { instanceOf: InvalidArgumentError, message: /target 0 of row 0/ });
   t.throws(() => model.loss({ ids: [[1]] }), { instanceOf: InvalidArgumentError, message: /no target/ });
   t.throws(() => model.tokenizer, { instanceOf: ConfigError, message: /tokenizer/ });

@@ -22,7 +22,13 @@ test('the GGUF file as it is: tokens, logits, loss and greedy chats in f32', asy
   for (const { text, ids, top_ids, top_logits } of cases) {
     t.deepEqual(model.tokenizer.encode(text, { addSpecialTokens: false }), ids);
     const logits = await scope(() => numbers(narrow(model.logits([ids]), 1, ids.length - 1, 1)));
-    near(t, top_ids.map((id) => logits[id] ?? Number.NaN), top_logits, 2e-4 * rangeOf(logits), `logits of "${text}"`);
+    near(
+      t,
+      top_ids.map((id) => logits[id] ?? Number.NaN),
+      top_logits,
+      2e-4 * rangeOf(logits),
+      `logits of "${text}"`,
+    );
     t.is(logits.indexOf(Math.max(...logits)), top_ids[0] ?? -1);
   }
 
@@ -38,7 +44,11 @@ test('the GGUF file as it is: tokens, logits, loss and greedy chats in f32', asy
   const [[, expected] = []] = Object.entries(mean_nll).filter(([name]) => name.startsWith('math-word-problems'));
   const questions = dataFolder(t, 'math-word-problems');
   if (questions === undefined || expected === undefined) return;
-  const rows = readFileSync(join(questions, 'SVAMP.dev.jsonl'), 'utf8').trim().split('\n').slice(0, expected.documents).map((line) => (JSON.parse(line) as { instruction: string }).instruction);
+  const rows = readFileSync(join(questions, 'SVAMP.dev.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .slice(0, expected.documents)
+    .map((line) => (JSON.parse(line) as { instruction: string }).instruction);
   const ids = rows.map((row) => model.tokenizer.encode(row, { addSpecialTokens: false }));
   let total = 0;
   let tokens = 0;

@@ -37,17 +37,20 @@ test('f32: logits, loss of every token and greedy text are those of the referenc
   }
 });
 
-test('bf16: loss within 2e-2, logits within 2 % of their range', async (t) => {
-  const folder = dataFolder(t, 'llama-stories260k');
-  if (folder === undefined) return;
-  using model = await loadModel(folder, { dtype: 'bf16' });
-  const { cases } = readJson<Reference>(folder, 'reference.json');
-  for (const { text, ids, logits_last } of cases) near(t, await lastLogits(model, ids), logits_last, 0.02 * rangeOf(logits_last), `logits of "${text}"`);
-  const expected = cases.flatMap(({ nll_per_token }) => nll_per_token);
-  const mean = expected.reduce((sum, value) => sum + value, 0) / expected.length;
-  const rows = cases.map(({ ids }) => ids);
-  near(t, [await scope(() => noGrad(() => model.loss({ ids: rows }).item()))], [mean], 2e-2, 'mean loss of all tokens');
-});
+for (const dtype of ['bf16', 'f16'] as const) {
+  test(`${dtype}: loss within 2e-2, logits within 2 % of their range`, async (t) => {
+    const folder = dataFolder(t, 'llama-stories260k');
+    if (folder === undefined) return;
+    using model = await loadModel(folder, { dtype });
+    const { cases } = readJson<Reference>(folder, 'reference.json');
+    for (const { text, ids, logits_last } of cases)
+      near(t, await lastLogits(model, ids), logits_last, 0.02 * rangeOf(logits_last), `logits of "${text}"`);
+    const expected = cases.flatMap(({ nll_per_token }) => nll_per_token);
+    const mean = expected.reduce((sum, value) => sum + value, 0) / expected.length;
+    const rows = cases.map(({ ids }) => ids);
+    near(t, [await scope(() => noGrad(() => model.loss({ ids: rows }).item()))], [mean], 2e-2, 'mean loss of all tokens');
+  });
+}
 
 test.after.always('no tensor is left', (t) => {
   t.is(memory().tensors, 0);

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { loadModel, memory, type Model, noGrad, scope, Tensor } from 'lorikeet';
+import { loadModel, type Model, memory, noGrad, scope, Tensor } from 'lorikeet';
 import { Layer, type Linear } from 'lorikeet/nn';
 import { copyInto, mul, narrow, tensor, zeros } from 'lorikeet/ops';
 import { goldenModel } from '../helpers/folders.js';
@@ -99,7 +99,9 @@ for (const name of ['llama-gqa-tied', 'mistral-sliding', 'llama-rope-dynamic']) 
       ]);
       near(t, [together], [apart], 1e-4, 'loss');
     });
-    t.throws(() => model.forward([packed], { documents: [documents.slice(1)] }), { message: /row 0 of "documents" must be as long as the row of ids; got 17, expected 18/ });
+    t.throws(() => model.forward([packed], { documents: [documents.slice(1)] }), {
+      message: /row 0 of "documents" must be as long as the row of ids; got 17, expected 18/,
+    });
     t.throws(() => model.forward([packed], { documents: [] }), { message: /"documents" must have a row for each row of ids/ });
   });
 }
@@ -140,7 +142,9 @@ test.serial('a user cache takes a text in pieces', async (t) => {
     const later = await numbers(narrow(model.forward([[60, 3, 88], [2]], { cache }), 0, 0, 1));
     t.true(distance(later, whole) < 1e-5);
     t.deepEqual(cache.lengths, [5, 2]);
-    t.throws(() => model.forward([[1, 2, 3, 4], [1]], { cache }), { message: /the cache has no room for the rows, padding included; got 9 places, expected at most 8/ });
+    t.throws(() => model.forward([[1, 2, 3, 4], [1]], { cache }), {
+      message: /the cache has no room for the rows, padding included; got 9 places, expected at most 8/,
+    });
     t.throws(() => model.forward([[1]], { cache }), { message: /the cache is for another batch; got 1 rows, expected 2/ });
   });
 });

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { InvalidArgumentError, memory, noGrad, scope, Tensor } from 'lorikeet';
+import { InvalidArgumentError, memory, noGrad, scope, type Tensor } from 'lorikeet';
 import { Dropout, Embedding, LayerNorm, Linear, Module, ModuleList, RmsNorm, Sequential } from 'lorikeet/nn';
 import { copyInto, mean, mul, PackedWeight, relu, square, sub, tensor } from 'lorikeet/ops';
 import { near, numbers } from '../helpers/numbers.js';
@@ -22,14 +22,22 @@ class Network extends Module {
 
 test.serial('paths of properties name modules and parameters', (t) => {
   using network = new Network();
-  t.deepEqual([...network.namedModules()].map(([path]) => path), [
-    '', 'embed', 'layers', 'layers.0', 'layers.0.q_proj', 'layers.0.norm', 'layers.1', 'layers.1.q_proj', 'layers.1.norm',
-  ]);
-  t.deepEqual([...network.namedParameters('root')].map(([path]) => path), [
-    'root.embed.weight',
-    'root.layers.0.q_proj.weight', 'root.layers.0.q_proj.bias', 'root.layers.0.norm.weight',
-    'root.layers.1.q_proj.weight', 'root.layers.1.q_proj.bias', 'root.layers.1.norm.weight',
-  ]);
+  t.deepEqual(
+    [...network.namedModules()].map(([path]) => path),
+    ['', 'embed', 'layers', 'layers.0', 'layers.0.q_proj', 'layers.0.norm', 'layers.1', 'layers.1.q_proj', 'layers.1.norm'],
+  );
+  t.deepEqual(
+    [...network.namedParameters('root')].map(([path]) => path),
+    [
+      'root.embed.weight',
+      'root.layers.0.q_proj.weight',
+      'root.layers.0.q_proj.bias',
+      'root.layers.0.norm.weight',
+      'root.layers.1.q_proj.weight',
+      'root.layers.1.q_proj.bias',
+      'root.layers.1.norm.weight',
+    ],
+  );
   t.is(network.module('layers.1.q_proj').role, 'attention.query');
   t.is(network.module(''), network);
   t.is(network.trainableParameters().length, 7);
@@ -53,7 +61,10 @@ test.serial('setModule replaces what is there; a wrong path names the nearest ch
 
 test.serial('a frozen linear layer is packed and gives the same numbers', async (t) => {
   using layer = new Linear(5, 7, { seed: 3 });
-  using x = tensor([[1, 2, 3, 4, 5], [-1, 0.5, 0, 2, 1]]);
+  using x = tensor([
+    [1, 2, 3, 4, 5],
+    [-1, 0.5, 0, 2, 1],
+  ]);
   const dense = await scope(() => numbers(layer.forward(x)));
   const weight = await numbers(layer.weight as Tensor);
   layer.freeze();
@@ -91,10 +102,18 @@ test.serial('seeds give the same layer, layers without one differ', async (t) =>
   for (const layer of layers) layer.dispose();
 });
 
-test.serial('a small network of one\'s own learns', async (t) => {
+test.serial("a small network of one's own learns", async (t) => {
   using network = new Sequential(new Linear(2, 16, { seed: 1 }), relu, new Linear(16, 1, { seed: 2 }));
-  t.deepEqual([...network.namedParameters()].map(([path]) => path), ['0.weight', '0.bias', '2.weight', '2.bias']);
-  using x = tensor([[0, 0], [0, 1], [1, 0], [1, 1]]);
+  t.deepEqual(
+    [...network.namedParameters()].map(([path]) => path),
+    ['0.weight', '0.bias', '2.weight', '2.bias'],
+  );
+  using x = tensor([
+    [0, 0],
+    [0, 1],
+    [1, 0],
+    [1, 1],
+  ]);
   using y = tensor([[0], [1], [1], [0]]);
   let loss = Number.POSITIVE_INFINITY;
   for (let step = 0; step < 300; step++) {
