@@ -6,7 +6,8 @@
 #include "ops/matmul.h"
 #include "ops/sgmv.h"
 
-// Matrix products, the loss on top of one, and what crosses the boundary for them: packed weights, lists of low-rank adapters, row segments.
+// Matrix products, the loss on top of one, and what crosses the boundary for them: packed weights, lists of low-rank adapters, row
+// segments.
 
 namespace lorikeet {
 
@@ -72,8 +73,8 @@ static Tensor linear_op(const Tensor& x, const BaseWeight& weight, const std::op
   return weight.packed ? linear(x, weight.packed, bias.value_or(Tensor())) : linear_dense(x, weight.dense, bias.value_or(Tensor()));
 }
 
-static Tensor low_rank_linear_op(const Tensor& x, const BaseWeight& weight, const std::optional<Tensor>& bias, const LowRankAdapters& adapters,
-                                 const std::optional<std::vector<RowSegment>>& segments) {
+static Tensor low_rank_linear_op(const Tensor& x, const BaseWeight& weight, const std::optional<Tensor>& bias,
+                                 const LowRankAdapters& adapters, const std::optional<std::vector<RowSegment>>& segments) {
   return low_rank_linear(x, weight, bias.value_or(Tensor()), adapters, segments);
 }
 

@@ -11,12 +11,12 @@ constexpr napi_type_tag kPackedWeightTag = {0x6c6f72696b656574, 0x7061636b656400
 }  // namespace
 
 void PackedWeightHandle::define(Napi::Env env) {
-  Napi::Function constructor = DefineClass(
-      env, "PackedWeightHandle",
-      {InstanceAccessor<&PackedWeightHandle::shape>("shape"), InstanceAccessor<&PackedWeightHandle::dtype>("dtype"),
-       InstanceAccessor<&PackedWeightHandle::bytes>("bytes"), InstanceAccessor<&PackedWeightHandle::level>("level"),
-       InstanceAccessor<&PackedWeightHandle::layout>("layout"), InstanceAccessor<&PackedWeightHandle::disposed>("disposed"),
-       InstanceMethod<&PackedWeightHandle::dispose>("dispose")});
+  Napi::Function constructor =
+      DefineClass(env, "PackedWeightHandle",
+                  {InstanceAccessor<&PackedWeightHandle::shape>("shape"), InstanceAccessor<&PackedWeightHandle::dtype>("dtype"),
+                   InstanceAccessor<&PackedWeightHandle::bytes>("bytes"), InstanceAccessor<&PackedWeightHandle::level>("level"),
+                   InstanceAccessor<&PackedWeightHandle::layout>("layout"), InstanceAccessor<&PackedWeightHandle::disposed>("disposed"),
+                   InstanceMethod<&PackedWeightHandle::dispose>("dispose")});
   Environment::of(env).packed_weight_class = Napi::Persistent(constructor);
 }
 

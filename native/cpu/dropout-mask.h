@@ -1,7 +1,7 @@
 #pragma once
 
-// Which elements inverted dropout keeps: element i has word i % 4 of Philox(seed, stream, i / 4) and is kept when its uniform is at least p.
-// Masks are made in pieces of many counters, whose rounds run side by side in vectors.
+// Which elements inverted dropout keeps: element i has word i % 4 of Philox(seed, stream, i / 4) and is kept when its uniform is at least
+// p. Masks are made in pieces of many counters, whose rounds run side by side in vectors.
 
 #include "core/rng.h"
 #include "cpu/level.h"

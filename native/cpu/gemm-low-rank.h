@@ -1,6 +1,7 @@
 #pragma once
 
-// The low-rank part of one product: which terms meet which left block, their z = x · shrinkᵀ, and z packed for the extra steps of the main tile.
+// The low-rank part of one product: which terms meet which left block, their z = x · shrinkᵀ, and z packed for the extra steps of the main
+// tile.
 
 #include "cpu/dropout-mask.h"
 #include "cpu/gemm-pack.h"
@@ -103,13 +104,15 @@ void shrink_block(const GemmArgs& args, const BlockTerm& part, const typename Ki
     }
   }
   if (args.y != nullptr) {
-    pack_left<Kind>(packed + part.row, static_cast<const Accumulator*>(term.z) + part.z_row * term.rank, term.rank, 1, part.rows, term.rank);
+    pack_left<Kind>(packed + part.row, static_cast<const Accumulator*>(term.z) + part.z_row * term.rank, term.rank, 1, part.rows,
+                    term.rank);
   }
 }
 
 /// Adds one term to the rows of a main tile: panel `p` (two vectors wide) of its expand, its bias, for output columns first...
 template <class Kind>
-void expand_tile(const GemmArgs& args, const BlockTerm& part, const typename Kind::Left* packed, int64_t p, typename Kind::Accumulator* tile) {
+void expand_tile(const GemmArgs& args, const BlockTerm& part, const typename Kind::Left* packed, int64_t p,
+                 typename Kind::Accumulator* tile) {
   using Accumulator = typename Kind::Accumulator;
   constexpr int64_t kWidth = 2 * kVectorBytes / sizeof(Accumulator);
   const LowRankTerm& term = args.terms[part.term];

@@ -1,7 +1,7 @@
 #pragma once
 
-// Register blocks of the packed matrix product: tile[R][NV vectors] (+)= left block · right panel, one step of the contraction (two for bf16 pairs)
-// after the other. R rows of a left block whose rows lie kRows apart; a tile row is two vectors long whatever NV is.
+// Register blocks of the packed matrix product: tile[R][NV vectors] (+)= left block · right panel, one step of the contraction (two for
+// bf16 pairs) after the other. R rows of a left block whose rows lie kRows apart; a tile row is two vectors long whatever NV is.
 //   KindF32     f32 left, f32 panel
 //   KindWiden   f32 left, bf16 pairs panel widened on load
 //   KindPairs   bf16 pairs left, bf16 pairs panel, one dot instruction per pair

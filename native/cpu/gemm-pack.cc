@@ -14,7 +14,8 @@ void pack_right(const GemmPackArgs& args) {
     const int64_t first = p * width;
     const int64_t outputs = args.outputs - first < width ? args.outputs - first : width;
     char* panel = static_cast<char*>(args.panels) + p * stride;
-    LORIKEET_FLOAT_SWITCH(args.dtype, T, pack_panel(args, static_cast<const T*>(args.source) + first * args.output_stride, outputs, width, panel));
+    LORIKEET_FLOAT_SWITCH(args.dtype, T,
+                          pack_panel(args, static_cast<const T*>(args.source) + first * args.output_stride, outputs, width, panel));
   });
 }
 

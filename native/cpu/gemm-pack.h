@@ -1,7 +1,7 @@
 #pragma once
 
-// Packing of both operands of a product, shared by the kernels that use it. Words are what a step of the contraction takes of one row: an f32, or a
-// pair of bf16. Operands that lie along the contraction are packed by squares of words turned in registers.
+// Packing of both operands of a product, shared by the kernels that use it. Words are what a step of the contraction takes of one row: an
+// f32, or a pair of bf16. Operands that lie along the contraction are packed by squares of words turned in registers.
 
 #include <cstring>
 
@@ -82,8 +82,8 @@ LORIKEET_INLINE void row_words(const T* row, int64_t first, int64_t k, float sca
 
 LORIKEET_INLINE void zero_words(uint32_t* words) { memset(words, 0, kVector * sizeof(uint32_t)); }
 
-/// A left block of `rows` <= kRows rows: left[k][kRows] in Kind's element, filled with zero to a whole number of steps. Rows past `rows` stay
-/// undefined.
+/// A left block of `rows` <= kRows rows: left[k][kRows] in Kind's element, filled with zero to a whole number of steps. Rows past `rows`
+/// stay undefined.
 template <class Kind, class T>
 void pack_left(typename Kind::Left* left, const T* x, int64_t row_stride, int64_t column_stride, int64_t rows, int64_t k) {
   if constexpr (Kind::kDepth == 2 && Kind::kLeftRows == 1) {

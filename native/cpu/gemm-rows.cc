@@ -1,5 +1,6 @@
-// out[r, c] = scale * Σ_t p[t, r] · x[t, c]: weight gradients and column sums. A task owns some columns; it walks the rows in slices, widens a slice of
-// x into panels (masked on the way) and goes on with the accumulators of the slice before, so that each element is one chain over all rows.
+// out[r, c] = scale * Σ_t p[t, r] · x[t, c]: weight gradients and column sums. A task owns some columns; it walks the rows in slices,
+// widens a slice of x into panels (masked on the way) and goes on with the accumulators of the slice before, so that each element is one
+// chain over all rows.
 
 #include "cpu/level.h"
 

@@ -1,6 +1,7 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels.
-// For each run of left blocks that fits kLeftBytes: (1) every block is packed and the z of its low-rank terms computed; (2) tasks of some blocks
-// times some panels fill tiles (the whole contraction in registers, then the terms as further steps of the same accumulators) and write them out.
+// For each run of left blocks that fits kLeftBytes: (1) every block is packed and the z of its low-rank terms computed; (2) tasks of some
+// blocks times some panels fill tiles (the whole contraction in registers, then the terms as further steps of the same accumulators) and
+// write them out.
 
 #include "cpu/level.h"
 
@@ -9,7 +10,7 @@
 
 namespace lorikeet::LORIKEET_LEVEL {
 
-inline constexpr int64_t kLeftBytes = 16 << 20;   // packed left operand in flight
+inline constexpr int64_t kLeftBytes = 16 << 20;    // packed left operand in flight
 inline constexpr int64_t kBlockBytes = 512 << 10;  // packed left operand of one task: half of a level-2 cache
 
 template <class T, class Accumulator>
@@ -75,7 +76,8 @@ struct Product {
     const int64_t columns = args.n - first < kWidth ? args.n - first : kWidth;
     const int64_t offset = block * kRows * args.y_row_stride + first;
     const Accumulator* panel_bias = bias == nullptr ? nullptr : bias + first;
-    LORIKEET_FLOAT_SWITCH(args.y_dtype, T, write_tile(tile, kWidth, static_cast<T*>(args.y) + offset, args.y_row_stride, rows, columns, panel_bias));
+    LORIKEET_FLOAT_SWITCH(args.y_dtype, T,
+                          write_tile(tile, kWidth, static_cast<T*>(args.y) + offset, args.y_row_stride, rows, columns, panel_bias));
   }
 
   void run() {
@@ -120,16 +122,17 @@ void run_product(const GemmArgs& args) {
   Scratch bias_memory(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(Accumulator)));
   auto* bias = args.bias == nullptr ? nullptr : bias_memory.as<Accumulator>();
   if (bias != nullptr) {
-    LORIKEET_FLOAT_SWITCH(args.bias_dtype, T, for (int64_t j = 0; j < args.n; ++j) {
-      bias[j] = static_cast<Accumulator>(load(static_cast<const T*>(args.bias) + j));
-    });
+    LORIKEET_FLOAT_SWITCH(
+        args.bias_dtype, T,
+        for (int64_t j = 0; j < args.n; ++j) { bias[j] = static_cast<Accumulator>(load(static_cast<const T*>(args.bias) + j)); });
   }
   Scratch starts((blocks + 1) * static_cast<int64_t>(sizeof(int64_t)));
   Scratch terms(count_block_terms(args) * static_cast<int64_t>(sizeof(BlockTerm)));
   LowRankPlan plan{starts.as<int64_t>(), terms.as<BlockTerm>(), 0};
   make_plan<Extra>(args, blocks, plan);
   Scratch packed(plan.packed_elements * static_cast<int64_t>(sizeof(typename Main::Left)));
-  Product<Main, Extra>{args, plan, bias, packed.as<typename Main::Left>(), nullptr, 0, steps_of<Main>(args.k) * Main::kLeftRows * kRows}.run();
+  Product<Main, Extra>{args, plan, bias, packed.as<typename Main::Left>(), nullptr, 0, steps_of<Main>(args.k) * Main::kLeftRows * kRows}
+      .run();
 }
 
 void gemm(const GemmArgs& args) {

@@ -1,7 +1,7 @@
 #pragma once
 
-// Transposition of a square of 32-bit words, one vector wide, in registers: log2(kVector) rounds, each exchanging blocks of half the size across the
-// diagonal.
+// Transposition of a square of 32-bit words, one vector wide, in registers: log2(kVector) rounds, each exchanging blocks of half the size
+// across the diagonal.
 
 #include <utility>
 
@@ -14,8 +14,10 @@ template <int Bit, size_t... Lane>
 LORIKEET_INLINE void exchange(WordVector& low, WordVector& high, std::index_sequence<Lane...>) {
   constexpr int n = kVector, bit = Bit;
   const WordVector a = low, b = high;
-  low = (WordVector)__builtin_shufflevector(a, b, ((static_cast<int>(Lane) & bit) == 0 ? static_cast<int>(Lane) : n + static_cast<int>(Lane) - bit)...);
-  high = (WordVector)__builtin_shufflevector(a, b, ((static_cast<int>(Lane) & bit) == 0 ? static_cast<int>(Lane) + bit : n + static_cast<int>(Lane))...);
+  low = (WordVector)__builtin_shufflevector(
+      a, b, ((static_cast<int>(Lane) & bit) == 0 ? static_cast<int>(Lane) : n + static_cast<int>(Lane) - bit)...);
+  high = (WordVector)__builtin_shufflevector(
+      a, b, ((static_cast<int>(Lane) & bit) == 0 ? static_cast<int>(Lane) + bit : n + static_cast<int>(Lane))...);
 }
 
 template <int Bit>

@@ -5,9 +5,9 @@
 // Right operands are packed into panels: two vectors (or one) of outputs side by side, all of the contraction below each other.
 //   f32, f64  [outputs / width][contraction][width]
 //   bf16      [outputs / width][contraction / 2][width][2]    (pairs along the contraction, the last one filled with zero)
-// Left operands are packed per call in blocks of kGemmRows rows, k-major. Every output element is one chain of multiply-adds over k in rising order,
-// in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K and the level alone, never
-// on M, the place in a block or the number of threads.
+// Left operands are packed per call in blocks of kGemmRows rows, k-major. Every output element is one chain of multiply-adds over k in
+// rising order, in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K and
+// the level alone, never on M, the place in a block or the number of threads.
 
 #include <cstdint>
 
@@ -27,9 +27,7 @@ enum class Panel : uint8_t { f64, f32, bf16 };
 enum class Arithmetic : uint8_t { f64, f32, bf16_pairs };
 
 /// The panel that holds a storage type exactly.
-constexpr Panel panel_for(DType dtype) {
-  return dtype == DType::f64 ? Panel::f64 : dtype == DType::bf16 ? Panel::bf16 : Panel::f32;
-}
+constexpr Panel panel_for(DType dtype) { return dtype == DType::f64 ? Panel::f64 : dtype == DType::bf16 ? Panel::bf16 : Panel::f32; }
 
 /// bf16 pairs only where both operands are bf16 and the level has the instruction: nothing is rounded that was not stored so.
 constexpr Arithmetic arithmetic_for(Level level, DType x, Panel panel) {

@@ -28,7 +28,8 @@ void check_base(LowRankProductPlan& plan, const Tensor& x, const BaseWeight& wei
     plan.n = shape[0];
   } else {
     check_argument(adapters.count() > 0, op, ": needs at least one adapter");
-    check_shape(adapters.b[0].rank() == 2, op, ": B of adapter 0 has two dimensions [outputs, rank]; got ", to_string(adapters.b[0].shape()));
+    check_shape(adapters.b[0].rank() == 2, op, ": B of adapter 0 has two dimensions [outputs, rank]; got ",
+                to_string(adapters.b[0].shape()));
     plan.n = adapters.b[0].size(0);
   }
   plan.level = weight.packed ? weight.packed->level() : gemm_level();
@@ -48,13 +49,13 @@ void check_adapters(LowRankProductPlan& plan, const LowRankAdapters& adapters) {
                  op, ": lists of adapters have different lengths");
   for (size_t i = 0; i < count; ++i) {
     const Tensor &a = adapters.a[i], &b = adapters.b[i], &bias = adapters.biases[i];
-    check_shape(a.rank() == 2 && a.size(1) == plan.k, op, ": A of adapter ", i, " does not fit; got ", to_string(a.shape()), ", expected [rank, ",
-                plan.k, "]");
+    check_shape(a.rank() == 2 && a.size(1) == plan.k, op, ": A of adapter ", i, " does not fit; got ", to_string(a.shape()),
+                ", expected [rank, ", plan.k, "]");
     check_shape(b.rank() == 2 && b.size(0) == plan.n && b.size(1) == a.size(0), op, ": B of adapter ", i, " does not fit; got ",
                 to_string(b.shape()), ", expected [", plan.n, ", ", a.size(0), "]");
     check_shape(a.size(0) > 0, op, ": rank of adapter ", i, " must be positive; got 0");
-    check_argument(is_float(a.dtype()) && is_float(b.dtype()), op, ": factors of adapter ", i, " must be floating; got A ", name_of(a.dtype()),
-                   " and B ", name_of(b.dtype()));
+    check_argument(is_float(a.dtype()) && is_float(b.dtype()), op, ": factors of adapter ", i, " must be floating; got A ",
+                   name_of(a.dtype()), " and B ", name_of(b.dtype()));
     check_shape(!bias.defined() || bias.shape() == Shape{plan.n}, op, ": bias of adapter ", i, " does not fit; expected [", plan.n, "]");
     const double p = adapters.dropouts[i], scale = adapters.scales[i];
     check_argument(p >= 0 && p < 1, op, ": dropout of adapter ", i, " must be in [0, 1); got ", p);
@@ -70,12 +71,13 @@ void add_segments(LowRankProductPlan& plan, const std::vector<RowSegment>& segme
   for (size_t s = 0; s < segments.size(); ++s) {
     const RowSegment& segment = segments[s];
     check_argument(segment.begin >= previous && segment.end >= segment.begin && segment.end <= plan.m, op, ": segment ", s,
-                   " must follow the one before and lie in the rows; got [", segment.begin, ", ", segment.end, "), expected within [", previous, ", ",
-                   plan.m, ")");
+                   " must follow the one before and lie in the rows; got [", segment.begin, ", ", segment.end, "), expected within [",
+                   previous, ", ", plan.m, ")");
     previous = segment.end;
     for (size_t i = 0; i < segment.adapters.size(); ++i) {
       const int64_t index = segment.adapters[i];
-      check_argument(index >= 0 && index < count, op, ": segment ", s, " names an unknown adapter; got ", index, ", expected less than ", count);
+      check_argument(index >= 0 && index < count, op, ": segment ", s, " names an unknown adapter; got ", index, ", expected less than ",
+                     count);
       check_argument(std::find(segment.adapters.begin(), segment.adapters.begin() + static_cast<int64_t>(i), index) ==
                          segment.adapters.begin() + static_cast<int64_t>(i),
                      op, ": segment ", s, " names adapter ", index, " twice");
@@ -91,8 +93,8 @@ void add_segments(LowRankProductPlan& plan, const std::vector<RowSegment>& segme
 
 }  // namespace
 
-LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias, const LowRankAdapters& adapters,
-                                     const std::vector<RowSegment>& segments) {
+LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias,
+                                     const LowRankAdapters& adapters, const std::vector<RowSegment>& segments) {
   auto plan = std::make_shared<LowRankProductPlan>();
   plan->op = op;
   check_base(*plan, x, weight, bias, adapters);

@@ -20,8 +20,8 @@ struct LowRankProductPlan {
     int64_t rank;
     double scale;
     DropoutMask mask;
-    int64_t rows;                   // of all its segments
-    std::vector<RowRange> ranges;   // of x against z
+    int64_t rows;                  // of all its segments
+    std::vector<RowRange> ranges;  // of x against z
     double keep_scale() const { return mask.p > 0 ? 1.0 / (1.0 - mask.p) : 1.0; }
   };
   std::vector<Adapter> adapters;
@@ -30,7 +30,7 @@ struct LowRankProductPlan {
 using LowRankPlanPtr = std::shared_ptr<const LowRankProductPlan>;
 
 /// Checks all shapes, dtypes and segments; throws errors that begin with `op`.
-LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias, const LowRankAdapters& adapters,
-                                     const std::vector<RowSegment>& segments);
+LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias,
+                                     const LowRankAdapters& adapters, const std::vector<RowSegment>& segments);
 
 }  // namespace lorikeet

@@ -22,10 +22,10 @@ struct Factor {
 struct Run {
   LowRankPlanPtr plan;
   bool backward;
-  Tensor x, panels, bias, y;             // y undefined: only z is wanted
-  std::vector<int64_t> adapters;         // those that take part
-  std::vector<Factor> shrink, expand;    // one for each of `adapters`
-  Tensors z, biases;                     // likewise
+  Tensor x, panels, bias, y;           // y undefined: only z is wanted
+  std::vector<int64_t> adapters;       // those that take part
+  std::vector<Factor> shrink, expand;  // one for each of `adapters`
+  Tensors z, biases;                   // likewise
 };
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -40,14 +40,15 @@ void pack_factor(const Plan& plan, const Factor& factor, int vectors, void* pane
 /// scale * bias in the type of the accumulators.
 void widen_bias(const Plan& plan, const Tensor& bias, double scale, void* out) {
   const int64_t stride = bias.strides()[0];
-  LORIKEET_FLOAT_SWITCH(bias.dtype(), T, for (int64_t j = 0; j < plan.n; ++j) {
-    const double value = static_cast<double>(load(bias.data<T>() + j * stride)) * scale;
-    if (plan.wide == DType::f64) {
-      static_cast<double*>(out)[j] = value;
-    } else {
-      static_cast<float*>(out)[j] = static_cast<float>(value);
-    }
-  });
+  LORIKEET_FLOAT_SWITCH(
+      bias.dtype(), T, for (int64_t j = 0; j < plan.n; ++j) {
+        const double value = static_cast<double>(load(bias.data<T>() + j * stride)) * scale;
+        if (plan.wide == DType::f64) {
+          static_cast<double*>(out)[j] = value;
+        } else {
+          static_cast<float*>(out)[j] = static_cast<float>(value);
+        }
+      });
 }
 
 /// Packs the factors and runs the product; engine thread.
@@ -132,16 +133,16 @@ void enqueue_run(const Run& run) {
 Tensor detached(const Tensor& x) { return x.defined() ? x.detach() : x; }
 
 /// scale * Σ p[t, r] x[t, c] over the ranges, as [rank, columns] or turned; p undefined: ones (a column sum, [columns]).
-Tensor sum_over_rows(const Plan& plan, const Tensor& x, const Tensor& p, const std::vector<RowRange>& ranges, double scale, const DropoutMask& mask,
-                     bool turned) {
+Tensor sum_over_rows(const Plan& plan, const Tensor& x, const Tensor& p, const std::vector<RowRange>& ranges, double scale,
+                     const DropoutMask& mask, bool turned) {
   const int64_t rank = p.defined() ? p.size(1) : 1, columns = x.size(1);
   Tensor out = empty(!p.defined() ? Shape{columns} : turned ? Shape{columns, rank} : Shape{rank, columns}, plan.wide);
   enqueue(plan.op, {x, p}, {out}, [=, wide = plan.wide, level = plan.level] {
     static const double one = 1;
     static const float one_f32 = 1;
     const void* ones = wide == DType::f64 ? static_cast<const void*>(&one) : &one_f32;
-    gemm_rows_kernel.at_level(level)({x.raw(), x.dtype(), x.strides()[0], columns, p.defined() ? p.raw() : ones, p.defined() ? rank : 0, rank,
-                                      ranges.data(), static_cast<int64_t>(ranges.size()), scale, mask, out.raw(), turned});
+    gemm_rows_kernel.at_level(level)({x.raw(), x.dtype(), x.strides()[0], columns, p.defined() ? p.raw() : ones, p.defined() ? rank : 0,
+                                      rank, ranges.data(), static_cast<int64_t>(ranges.size()), scale, mask, out.raw(), turned});
   });
   return out;
 }

@@ -8,9 +8,10 @@
 
 namespace lorikeet {
 
-/// Adapters of one layer, entry i of every list belonging to adapter i: a[i] [R, K], b[i] [N, R], delta scales[i] * b a. biases[i] [N] (or undefined)
-/// adds scales[i] * biases[i] to the rows of the adapter. dropouts[i] drops elements of x for this adapter alone: the element at its local row t and
-/// column k is kept when uniform(seeds[i], streams[i], t * K + k) >= p. Local rows count the rows of the adapter's segments from 0.
+/// Adapters of one layer, entry i of every list belonging to adapter i: a[i] [R, K], b[i] [N, R], delta scales[i] * b a. biases[i] [N] (or
+/// undefined) adds scales[i] * biases[i] to the rows of the adapter. dropouts[i] drops elements of x for this adapter alone: the element at
+/// its local row t and column k is kept when uniform(seeds[i], streams[i], t * K + k) >= p. Local rows count the rows of the adapter's
+/// segments from 0.
 struct LowRankAdapters {
   Tensors a, b, biases;
   std::vector<double> scales, dropouts;
@@ -30,12 +31,13 @@ struct BaseWeight {
   Tensor dense;
 };
 
-/// y[.., N] = x[.., K] Wᵀ + bias + Σ_i scale_i (drop_i(x) A_iᵀ) B_iᵀ, the sum over the adapters of each row's segment; rows outside every segment
-/// get the base alone. One pass: the low-rank products are further steps of the accumulators of the base product. Where the base runs in bf16 pairs,
-/// A, z = x Aᵀ and scale B are rounded to bf16 for those steps; elsewhere they are f32 (f64 for f64). y has the dtype of x.
+/// y[.., N] = x[.., K] Wᵀ + bias + Σ_i scale_i (drop_i(x) A_iᵀ) B_iᵀ, the sum over the adapters of each row's segment; rows outside every
+/// segment get the base alone. One pass: the low-rank products are further steps of the accumulators of the base product. Where the base
+/// runs in bf16 pairs, A, z = x Aᵀ and scale B are rounded to bf16 for those steps; elsewhere they are f32 (f64 for f64). y has the dtype
+/// of x.
 ///
-/// Saves z only where some B wants a gradient, x only where some A or the dense weight does. Gradients of adapters and biases are f32 (f64) chains
-/// over the rows of the adapter alone, in their order.
+/// Saves z only where some B wants a gradient, x only where some A or the dense weight does. Gradients of adapters and biases are f32 (f64)
+/// chains over the rows of the adapter alone, in their order.
 Tensor low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias, const LowRankAdapters& adapters,
                         const std::vector<RowSegment>& segments);
 

@@ -17,7 +17,8 @@ Tensor pack_matrix(const Tensor& weight, bool turned, Level level, Panel panel) 
 
 PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level_(gemm_level()), panel_(panel_for(weight.dtype())) {
   check_shape(weight.rank() == 2, "packWeight: a weight has two dimensions [outputs, inputs]; got ", to_string(weight.shape()));
-  check_argument(is_float(dtype_), "packWeight: this dtype has no packed layout; got ", name_of(dtype_), ", expected f64, f32, bf16 or f16");
+  check_argument(is_float(dtype_), "packWeight: this dtype has no packed layout; got ", name_of(dtype_),
+                 ", expected f64, f32, bf16 or f16");
   check(weight.device() == Device::cpu, ErrorCode::device, "packWeight: no cuda kernel in this build");
   shape_ = weight.shape();
   forward_ = pack_matrix(weight, false, level_, panel_);

@@ -13,8 +13,8 @@ enum class WeightLayout : uint8_t { dual };
 
 constexpr const char* name_of(WeightLayout) { return "dual"; }
 
-/// A frozen weight W [N, K] in the layout that its kernels read. It never takes part in autograd. Level and panel are those in force when it was
-/// packed; products with it run at that level whatever is in force later. Methods belong to the JavaScript thread.
+/// A frozen weight W [N, K] in the layout that its kernels read. It never takes part in autograd. Level and panel are those in force when
+/// it was packed; products with it run at that level whatever is in force later. Methods belong to the JavaScript thread.
 class PackedWeight {
  public:
   /// Packs a matrix of any strides; f64, f32 and bf16 are kept as they are, f16 is widened to f32. Throws for other dtypes and ranks.

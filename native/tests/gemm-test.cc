@@ -1,5 +1,5 @@
-// The packed product at every level of this machine against double arithmetic: odd sizes, every storage type, low-rank terms on segments of rows,
-// and the bits of a row alone against its bits in a block.
+// The packed product at every level of this machine against double arithmetic: odd sizes, every storage type, low-rank terms on segments of
+// rows, and the bits of a row alone against its bits in a block.
 
 #include <algorithm>
 #include <cmath>
@@ -62,7 +62,8 @@ double roundoff(DType dtype) {
 }
 
 void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t n, int64_t k, int64_t rank) {
-  const std::string label = concat(name_of(level), " x ", name_of(x_dtype), " w ", name_of(w_dtype), " m=", m, " n=", n, " k=", k, " rank=", rank);
+  const std::string label =
+      concat(name_of(level), " x ", name_of(x_dtype), " w ", name_of(w_dtype), " m=", m, " n=", n, " k=", k, " rank=", rank);
   const Panel panel = panel_for(w_dtype);
   const Arithmetic arithmetic = arithmetic_for(level, x_dtype, panel);
   Buffer x = random_buffer(x_dtype, m * k), w = random_buffer(w_dtype, n * k), bias = random_buffer(x_dtype, n);
@@ -93,8 +94,25 @@ void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t 
   };
   add(begin, middle);
   add(middle + 1, end);
-  GemmArgs args{x.data(), x_dtype, k, 1, y.data(), x_dtype, n, m, k, n, arithmetic, panel, panels.data, bias.data(), x_dtype,
-                &term, 1, rows.data(), static_cast<int64_t>(rows.size())};
+  GemmArgs args{x.data(),
+                x_dtype,
+                k,
+                1,
+                y.data(),
+                x_dtype,
+                n,
+                m,
+                k,
+                n,
+                arithmetic,
+                panel,
+                panels.data,
+                bias.data(),
+                x_dtype,
+                &term,
+                1,
+                rows.data(),
+                static_cast<int64_t>(rows.size())};
   gemm_kernel.at_level(level)(args);
 
   const auto adapted = [=](int64_t i) { return (i >= begin && i < middle) || (i >= middle + 1 && i < end); };
@@ -137,7 +155,8 @@ void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t 
     one.row_count = adapted(i) ? 1 : 0;
     gemm_kernel.at_level(level)(one);
     const auto bytes = static_cast<size_t>(n * size_of(x_dtype));
-    EXPECT(std::memcmp(alone.data(), y.bytes.data() + static_cast<size_t>(i) * bytes, bytes) == 0, "%s: row %d alone", label.c_str(), static_cast<int>(i));
+    EXPECT(std::memcmp(alone.data(), y.bytes.data() + static_cast<size_t>(i) * bytes, bytes) == 0, "%s: row %d alone", label.c_str(),
+           static_cast<int>(i));
   }
 }
 
@@ -170,7 +189,7 @@ const DType kPairs[][2] = {{DType::f64, DType::f64},   {DType::f32, DType::f32},
                            {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}, {DType::f16, DType::f16},  {DType::f16, DType::bf16}};
 
 // m, n, k, rank
-const int64_t kSizes[][4] = {{1, 1, 1, 1},      {0, 5, 3, 2},       {2, 33, 31, 3},    {15, 47, 17, 8},  {16, 64, 32, 16},
+const int64_t kSizes[][4] = {{1, 1, 1, 1},      {0, 5, 3, 2},      {2, 33, 31, 3},    {15, 47, 17, 8},   {16, 64, 32, 16},
                              {17, 65, 129, 33}, {31, 100, 50, 64}, {33, 31, 200, 16}, {130, 96, 300, 1}, {5, 3, 0, 2}};
 
 NATIVE_TEST(gemm_at_every_level) {

@@ -4,7 +4,12 @@ import { numbers, random } from './products.js';
 
 /** Random factors of one adapter; `extra` adds a bias, a dropout and so on. */
 export function factors(k: number, n: number, rank: number, dtype: DType, extra: Partial<LowRankFactors> = {}): LowRankFactors {
-  return { a: random([rank, k], dtype, 1 / Math.sqrt(k)), b: random([n, rank], dtype, 1 / Math.sqrt(rank)), scale: 0.5 + rank / 64, ...extra };
+  return {
+    a: random([rank, k], dtype, 1 / Math.sqrt(k)),
+    b: random([n, rank], dtype, 1 / Math.sqrt(rank)),
+    scale: 0.5 + rank / 64,
+    ...extra,
+  };
 }
 
 /** The contribution of adapters on segments to y [M, N], in double: scale (drop(x) Aᵀ) Bᵀ + scale bias, written down one sum after the other. */
@@ -55,4 +60,3 @@ export function copyFactors(adapter: LowRankFactors, dtype: DType, trainable = f
 export function rowsOf(x: Tensor, start: number, end: number): Tensor {
   return copyOf(narrow(x, 0, start, end - start), x.dtype);
 }
-

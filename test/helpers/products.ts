@@ -56,7 +56,8 @@ export function withoutLeaks(t: ExecutionContext, body: () => void): void {
 export const numbers = (x: Tensor): Float64Array => Float64Array.from(x.dataSync() as Float64Array, Number);
 
 let draws = 0;
-export const random = (shape: readonly number[], dtype: DType = 'f32', std = 1): Tensor => normal(shape, { dtype, std, seed: 11, stream: draws++ });
+export const random = (shape: readonly number[], dtype: DType = 'f32', std = 1): Tensor =>
+  normal(shape, { dtype, std, seed: 11, stream: draws++ });
 
 /** Half a unit in the last place, relative. */
 export const roundoff: Record<string, number> = { f64: 2 ** -53, f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 };
@@ -88,7 +89,8 @@ export function worstOf(got: ArrayLike<number>, expected: ArrayLike<number>, tol
   return worst;
 }
 
-export const largest = (values: ArrayLike<number>): number => Array.from(values).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+export const largest = (values: ArrayLike<number>): number =>
+  Array.from(values).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
 /** Compares with a tolerance relative to the largest expected value. */
 export function near(t: ExecutionContext, got: ArrayLike<number>, expected: ArrayLike<number>, relative: number, what: string): void {
@@ -119,7 +121,8 @@ export function checkGradients(
   const weight = random(y.shape, 'f64');
   y.backward(weight);
   const weights = numbers(weight);
-  const loss = (values: Readonly<Record<string, Tensor>>): number => numbers(f(values)).reduce((sum, v, i) => sum + v * (weights[i] ?? 0), 0);
+  const loss = (values: Readonly<Record<string, Tensor>>): number =>
+    numbers(f(values)).reduce((sum, v, i) => sum + v * (weights[i] ?? 0), 0);
   const step = 1e-5;
   for (const [name, leaf] of Object.entries(leaves)) {
     const gradient = leaf.grad;

@@ -1,7 +1,33 @@
 import test from 'ava';
 import { type DType, InvalidArgumentError, memory, ShapeError, scope, synchronize, type Tensor } from 'lorikeet';
-import { add, arange, contiguous, expand, linear, matmul, narrow, ones, packWeight, permute, reshape, tensor, transpose } from 'lorikeet/ops';
-import { atEveryLevel, checkGradients, near, numbers, productReference, random, roundoff, sameBits, withoutLeaks, withThreads, worstOf } from '../helpers/products.js';
+import {
+  add,
+  arange,
+  contiguous,
+  expand,
+  linear,
+  matmul,
+  narrow,
+  ones,
+  packWeight,
+  permute,
+  reshape,
+  tensor,
+  transpose,
+} from 'lorikeet/ops';
+import {
+  atEveryLevel,
+  checkGradients,
+  near,
+  numbers,
+  productReference,
+  random,
+  roundoff,
+  sameBits,
+  withoutLeaks,
+  withThreads,
+  worstOf,
+} from '../helpers/products.js';
 
 const make = (values: Float64Array, shape: readonly number[]): Tensor => tensor(values, { shape, dtype: 'f64' });
 const combinations: [DType, DType][] = [
@@ -20,7 +46,13 @@ test('unpacking gives the weight back exactly', (t) => {
     atEveryLevel(t, (level) => {
       for (const dtype of ['f64', 'f32', 'bf16', 'f16'] as const) {
         const whole = random([70, 90], dtype);
-        for (const weight of [whole, transpose(whole), narrow(narrow(whole, 0, 3, 37), 1, 5, 31), narrow(whole, 0, 0, 0), narrow(whole, 1, 0, 1)]) {
+        for (const weight of [
+          whole,
+          transpose(whole),
+          narrow(narrow(whole, 0, 3, 37), 1, 5, 31),
+          narrow(whole, 0, 0, 0),
+          narrow(whole, 1, 0, 1),
+        ]) {
           using packed = packWeight(weight);
           t.deepEqual(packed.shape, weight.shape);
           t.is(packed.dtype, dtype);
@@ -37,7 +69,11 @@ test('values and dx at every level, for every pair of dtypes', (t) => {
     atEveryLevel(t, (level) => {
       for (const [dtype, weightDtype] of combinations) {
         for (const m of [0, 1, 2, 15, 16, 17, 31, 33]) {
-          for (const [n, k] of [[5, 3], [47, 17], [65, 129]] as const) {
+          for (const [n, k] of [
+            [5, 3],
+            [47, 17],
+            [65, 129],
+          ] as const) {
             const x = random([m, k], dtype).setRequiresGrad(true);
             const weight = random([n, k], weightDtype);
             const bias = random([n], dtype);
@@ -46,8 +82,17 @@ test('values and dx at every level, for every pair of dtypes', (t) => {
             const dy = random([m, n], dtype);
             y.backward(dy);
             const unit = dtype === 'f64' ? 2 ** -53 : 2 ** -24;
-            const check = (got: Tensor, { values, magnitudes }: ReturnType<typeof productReference>, length: number, what: string): void => {
-              const worst = worstOf(numbers(got), values, (i) => 1e-300 + (length + 4) * unit * ((magnitudes[i] ?? 0) + 4) + (roundoff[dtype] ?? 0) * Math.abs(values[i] ?? 0));
+            const check = (
+              got: Tensor,
+              { values, magnitudes }: ReturnType<typeof productReference>,
+              length: number,
+              what: string,
+            ): void => {
+              const worst = worstOf(
+                numbers(got),
+                values,
+                (i) => 1e-300 + (length + 4) * unit * ((magnitudes[i] ?? 0) + 4) + (roundoff[dtype] ?? 0) * Math.abs(values[i] ?? 0),
+              );
               t.true(worst <= 1, `${level} ${dtype} ${weightDtype} ${m}x${n}x${k} ${what}: ${worst}`);
             };
             const forward = productReference(numbers(x), numbers(weight), m, n, k);
@@ -81,7 +126,13 @@ test('gradients against central differences in f64, packed and dense', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
       using packed = packWeight(random([6, 5], 'f64'));
-      checkGradients(t, { x: random([2, 3, 5], 'f64'), bias: random([6], 'f64') }, ({ x, bias }) => linear(x as Tensor, packed, bias), make, `${level} packed`);
+      checkGradients(
+        t,
+        { x: random([2, 3, 5], 'f64'), bias: random([6], 'f64') },
+        ({ x, bias }) => linear(x as Tensor, packed, bias),
+        make,
+        `${level} packed`,
+      );
       checkGradients(
         t,
         { x: random([2, 3, 5], 'f64'), weight: random([6, 5], 'f64'), bias: random([6], 'f64') },
@@ -105,8 +156,20 @@ test('a broadcast gradient of y is read as it is', (t) => {
       };
       const values = numbers(random([5, 20]));
       const row = random([1, 9]);
-      t.true(sameBits(run((y) => expand(row, y.shape)), run((y) => contiguous(expand(row, y.shape)))), level);
-      t.true(sameBits(run((y) => expand(ones([1, 1]), y.shape)), run((y) => ones(y.shape))), level);
+      t.true(
+        sameBits(
+          run((y) => expand(row, y.shape)),
+          run((y) => contiguous(expand(row, y.shape))),
+        ),
+        level,
+      );
+      t.true(
+        sameBits(
+          run((y) => expand(ones([1, 1]), y.shape)),
+          run((y) => ones(y.shape)),
+        ),
+        level,
+      );
       packed.dispose();
     }),
   );
@@ -115,14 +178,26 @@ test('a broadcast gradient of y is read as it is', (t) => {
 test('gradients of a dense weight in f32 and bf16 follow those in f64', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
-      for (const [dtype, weightDtype] of [['f32', 'f32'], ['bf16', 'f32'], ['bf16', 'bf16']] as const) {
-        const leaves = [random([35, 24], dtype), random([21, 24], weightDtype), random([21], weightDtype)].map((x) => x.setRequiresGrad(true));
+      for (const [dtype, weightDtype] of [
+        ['f32', 'f32'],
+        ['bf16', 'f32'],
+        ['bf16', 'bf16'],
+      ] as const) {
+        const leaves = [random([35, 24], dtype), random([21, 24], weightDtype), random([21], weightDtype)].map((x) =>
+          x.setRequiresGrad(true),
+        );
         const wide = leaves.map((x) => make(numbers(x), x.shape).setRequiresGrad(true));
         const dy = random([35, 21], dtype);
         linear(leaves[0] as Tensor, leaves[1] as Tensor, leaves[2]).backward(dy);
         linear(wide[0] as Tensor, wide[1] as Tensor, wide[2]).backward(make(numbers(dy), dy.shape));
         leaves.forEach((leaf, i) => {
-          near(t, numbers(leaf.grad as Tensor), numbers(wide[i]?.grad as Tensor), 4 * (roundoff[dtype] ?? 0) + 1e-6, `${level} ${dtype} input ${i}`);
+          near(
+            t,
+            numbers(leaf.grad as Tensor),
+            numbers(wide[i]?.grad as Tensor),
+            4 * (roundoff[dtype] ?? 0) + 1e-6,
+            `${level} ${dtype} input ${i}`,
+          );
         });
       }
     }),
@@ -145,10 +220,17 @@ test('rows and their gradients have the same bits in any batch and with any numb
           });
         const whole = run(0, 67);
         const single = run(0, 67, 1);
-        const parts = [[0, 1], [5, 1], [66, 1], [20, 7], [1, 66]] as const;
+        const parts = [
+          [0, 1],
+          [5, 1],
+          [66, 1],
+          [20, 7],
+          [1, 66],
+        ] as const;
         for (const i of [0, 1] as const) {
           t.true(sameBits(whole[i], single[i]), `${level} ${dtype} threads`);
-          for (const [from, count] of parts) t.true(sameBits(narrow(whole[i], 0, from, count), run(from, count)[i]), `${level} ${dtype} rows ${from}+${count}`);
+          for (const [from, count] of parts)
+            t.true(sameBits(narrow(whole[i], 0, from, count), run(from, count)[i]), `${level} ${dtype} rows ${from}+${count}`);
         }
       }
     }),
@@ -201,13 +283,22 @@ test('wrong arguments are errors that say what fits', (t) => {
   withoutLeaks(t, () =>
     scope(() => {
       using packed = packWeight(random([6, 5]));
-      t.throws(() => linear(random([2, 4]), packed), { instanceOf: ShapeError, message: 'linear: x and weight do not fit; got x [2, 4] and weight [6, 5], expected x [.., 5]' });
-      t.throws(() => linear(random([2, 5]), packed, random([5])), { instanceOf: ShapeError, message: 'linear: bias does not fit; got [5], expected [6]' });
+      t.throws(() => linear(random([2, 4]), packed), {
+        instanceOf: ShapeError,
+        message: 'linear: x and weight do not fit; got x [2, 4] and weight [6, 5], expected x [.., 5]',
+      });
+      t.throws(() => linear(random([2, 5]), packed, random([5])), {
+        instanceOf: ShapeError,
+        message: 'linear: bias does not fit; got [5], expected [6]',
+      });
       t.throws(() => linear(random([2, 5], 'f64'), packed), {
         instanceOf: InvalidArgumentError,
         message: 'linear: dtypes do not fit; got x f64 and weight f32, expected both or neither in f64',
       });
-      t.throws(() => packWeight(random([6])), { instanceOf: ShapeError, message: 'packWeight: a weight has two dimensions [outputs, inputs]; got [6]' });
+      t.throws(() => packWeight(random([6])), {
+        instanceOf: ShapeError,
+        message: 'packWeight: a weight has two dimensions [outputs, inputs]; got [6]',
+      });
       t.throws(() => packWeight(reshape(arange(6, { dtype: 'i32' }), [2, 3])), {
         instanceOf: InvalidArgumentError,
         message: 'packWeight: this dtype has no packed layout; got i32, expected f64, f32, bf16 or f16',

@@ -18,9 +18,18 @@ const segmentsOf = (m: number): RowSegment[] => [
 test('one adapter of every rank at every level', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
-      for (const [dtype, weightDtype, factorDtype] of [['f64', 'f64', 'f64'], ['f32', 'f32', 'f32'], ['f32', 'bf16', 'f32'], ['bf16', 'bf16', 'f32'], ['f16', 'f16', 'f16']] as const) {
+      for (const [dtype, weightDtype, factorDtype] of [
+        ['f64', 'f64', 'f64'],
+        ['f32', 'f32', 'f32'],
+        ['f32', 'bf16', 'f32'],
+        ['bf16', 'bf16', 'f32'],
+        ['f16', 'f16', 'f16'],
+      ] as const) {
         for (const rank of [1, 3, 8, 16, 33, 64]) {
-          for (const [m, n, k] of [[1, 17, 9], [17, 65, 70]] as const) {
+          for (const [m, n, k] of [
+            [1, 17, 9],
+            [17, 65, 70],
+          ] as const) {
             const x = random([m, k], dtype);
             const bias = random([n], dtype);
             using packed = packWeight(random([n, k], weightDtype));
@@ -45,7 +54,9 @@ test('several adapters of different rank and scale on segments of rows', (t) => 
           const [n, k] = [37, 45];
           const x = random([m, k], dtype);
           using packed = packWeight(random([n, k], dtype));
-          const adapters = [8, 3, 17].map((rank, i) => factors(k, n, rank, dtype === 'f64' ? 'f64' : 'f32', { bias: random([n], 'f32'), dropout: i * 0.3, seed: 5, stream: i }));
+          const adapters = [8, 3, 17].map((rank, i) =>
+            factors(k, n, rank, dtype === 'f64' ? 'f64' : 'f32', { bias: random([n], 'f32'), dropout: i * 0.3, seed: 5, stream: i }),
+          );
           const segments = segmentsOf(m);
           const y = lowRankLinear(x, packed, { adapters, segments });
           const base = linear(x, packed);
@@ -53,7 +64,8 @@ test('several adapters of different rank and scale on segments of rows', (t) => 
           const expected = lowRankReference(x, n, adapters, segments).map((v, i) => v + (plain[i] ?? 0));
           near(t, numbers(y), expected, tolerance[dtype] ?? 0, `${level} ${dtype} m=${m}`);
           const outside = Math.floor(m / 3) + 1;
-          if (outside < m) t.true(sameBits(narrow(y, 0, outside, 1), narrow(base, 0, outside, 1)), `${level}: a row outside every segment is the base`);
+          if (outside < m)
+            t.true(sameBits(narrow(y, 0, outside, 1), narrow(base, 0, outside, 1)), `${level}: a row outside every segment is the base`);
         }
       }
     }),
@@ -86,7 +98,11 @@ test('gradients against central differences in f64', (t) => {
         ...Object.fromEntries(
           [2, 1, 3].flatMap((rank, i) => {
             const { a, b } = factors(k, n, rank, 'f64');
-            return [[`a${i}`, a], [`b${i}`, b], [`c${i}`, random([n], 'f64')]];
+            return [
+              [`a${i}`, a],
+              [`b${i}`, b],
+              [`c${i}`, random([n], 'f64')],
+            ];
           }),
         ),
       } as Record<string, Tensor>;
@@ -119,12 +135,24 @@ interface Gradients {
 }
 
 /** Runs forward and backward on leaves of its own. */
-function train(x: Tensor, dy: Tensor, weight: ReturnType<typeof packWeight>, adapters: readonly LowRankFactors[], segments: RowSegment[], dtype: DType, factorDtype: DType): Gradients {
+function train(
+  x: Tensor,
+  dy: Tensor,
+  weight: ReturnType<typeof packWeight>,
+  adapters: readonly LowRankFactors[],
+  segments: RowSegment[],
+  dtype: DType,
+  factorDtype: DType,
+): Gradients {
   const leaf = copyOf(x, dtype).setRequiresGrad(true);
   const own = adapters.map((adapter) => copyFactors(adapter, factorDtype, true));
   const y = lowRankLinear(leaf, weight, { adapters: own, segments });
   y.backward(copyOf(dy, dtype));
-  return { y: y.detach(), x: leaf.grad as Tensor, factors: own.flatMap(({ a, b, bias }) => [a, b, ...(bias ? [bias] : [])].map((p) => p.grad as Tensor)) };
+  return {
+    y: y.detach(),
+    x: leaf.grad as Tensor,
+    factors: own.flatMap(({ a, b, bias }) => [a, b, ...(bias ? [bias] : [])].map((p) => p.grad as Tensor)),
+  };
 }
 
 test('gradients in f32 and bf16 follow those in f64', (t) => {
@@ -137,7 +165,9 @@ test('gradients in f32 and bf16 follow those in f64', (t) => {
         const weight = random([n, k], dtype);
         using packed = packWeight(weight);
         using wide = packWeight(copyOf(weight, 'f64'));
-        const adapters = [16, 3, 33].map((rank, i) => factors(k, n, rank, 'f32', { bias: random([n]), dropout: i * 0.2, seed: 9, stream: i }));
+        const adapters = [16, 3, 33].map((rank, i) =>
+          factors(k, n, rank, 'f32', { bias: random([n]), dropout: i * 0.2, seed: 9, stream: i }),
+        );
         const got = train(x, dy, packed, adapters, segmentsOf(m), dtype, 'f32');
         const expected = train(x, dy, wide, adapters, segmentsOf(m), 'f64', 'f64');
         const relative = tolerance[dtype] ?? 0;
@@ -158,7 +188,9 @@ test('rows and adapter gradients have the bits of a run alone', (t) => {
         const [n, k] = [70, 90];
         const factorDtype = dtype === 'f64' ? 'f64' : 'f32';
         using packed = packWeight(random([n, k], dtype));
-        const adapters = [8, 20].map((rank, i) => factors(k, n, rank, factorDtype, { bias: random([n], factorDtype), dropout: i * 0.5, seed: 1, stream: i }));
+        const adapters = [8, 20].map((rank, i) =>
+          factors(k, n, rank, factorDtype, { bias: random([n], factorDtype), dropout: i * 0.5, seed: 1, stream: i }),
+        );
         const x = random([90, k], dtype);
         const dy = random([90, n], dtype);
         // Adapter 0 owns rows 13 to 53, in two segments; adapter 1 the rows around.
@@ -171,11 +203,23 @@ test('rows and adapter gradients have the bits of a run alone', (t) => {
         const together = withThreads(2, () => train(x, dy, packed, adapters, segments, dtype, factorDtype));
         const oneThread = withThreads(1, () => train(x, dy, packed, adapters, segments, dtype, factorDtype));
         t.true(sameBits(together.y, oneThread.y) && sameBits(together.x, oneThread.x), `${level} ${dtype}: threads`);
-        together.factors.forEach((gradient, i) => t.true(sameBits(gradient, oneThread.factors[i] as Tensor), `${level} ${dtype}: threads, factor ${i}`));
-        const alone = train(rowsOf(x, 13, 53), rowsOf(dy, 13, 53), packed, adapters.slice(0, 1), [{ start: 0, end: 40, adapters: [0] }], dtype, factorDtype);
+        together.factors.forEach((gradient, i) => {
+          t.true(sameBits(gradient, oneThread.factors[i] as Tensor), `${level} ${dtype}: threads, factor ${i}`);
+        });
+        const alone = train(
+          rowsOf(x, 13, 53),
+          rowsOf(dy, 13, 53),
+          packed,
+          adapters.slice(0, 1),
+          [{ start: 0, end: 40, adapters: [0] }],
+          dtype,
+          factorDtype,
+        );
         t.true(sameBits(narrow(together.y, 0, 13, 40), alone.y), `${level} ${dtype}: y`);
         t.true(sameBits(narrow(together.x, 0, 13, 40), alone.x), `${level} ${dtype}: dx`);
-        alone.factors.forEach((gradient, i) => t.true(sameBits(gradient, together.factors[i] as Tensor), `${level} ${dtype}: factor ${i}`));
+        alone.factors.forEach((gradient, i) => {
+          t.true(sameBits(gradient, together.factors[i] as Tensor), `${level} ${dtype}: factor ${i}`);
+        });
       }
     }),
   );
@@ -223,18 +267,61 @@ test('wrong arguments are errors that say what fits', (t) => {
     using packed = packWeight(random([6, 5]));
     const x = random([4, 5]);
     const adapter = factors(5, 6, 2, 'f32');
-    const fails = (adapters: LowRankFactors[], segments: RowSegment[] | undefined, message: string | RegExp, instanceOf: typeof ShapeError | typeof InvalidArgumentError): void => {
+    const fails = (
+      adapters: LowRankFactors[],
+      segments: RowSegment[] | undefined,
+      message: string | RegExp,
+      instanceOf: typeof ShapeError | typeof InvalidArgumentError,
+    ): void => {
       t.throws(() => lowRankLinear(x, packed, { adapters, ...(segments && { segments }) }), { message, instanceOf });
     };
-    fails([{ ...adapter, a: random([2, 4]) }], undefined, 'lowRankLinear: A of adapter 0 does not fit; got [2, 4], expected [rank, 5]', ShapeError);
-    fails([adapter, { ...adapter, b: random([6, 3]) }], undefined, 'lowRankLinear: B of adapter 1 does not fit; got [6, 3], expected [6, 2]', ShapeError);
-    fails([{ ...adapter, a: zeros([0, 5]), b: zeros([6, 0]) }], undefined, 'lowRankLinear: rank of adapter 0 must be positive; got 0', ShapeError);
+    fails(
+      [{ ...adapter, a: random([2, 4]) }],
+      undefined,
+      'lowRankLinear: A of adapter 0 does not fit; got [2, 4], expected [rank, 5]',
+      ShapeError,
+    );
+    fails(
+      [adapter, { ...adapter, b: random([6, 3]) }],
+      undefined,
+      'lowRankLinear: B of adapter 1 does not fit; got [6, 3], expected [6, 2]',
+      ShapeError,
+    );
+    fails(
+      [{ ...adapter, a: zeros([0, 5]), b: zeros([6, 0]) }],
+      undefined,
+      'lowRankLinear: rank of adapter 0 must be positive; got 0',
+      ShapeError,
+    );
     fails([{ ...adapter, bias: random([5]) }], undefined, /^lowRankLinear: bias of adapter 0 does not fit; /, ShapeError);
     fails([{ ...adapter, dropout: 1 }], undefined, 'lowRankLinear: dropout of adapter 0 must be in [0, 1); got 1', InvalidArgumentError);
-    fails([{ ...adapter, scale: Number.NaN }], undefined, /^lowRankLinear: scale of adapter 0 must be finite; got -?nan$/, InvalidArgumentError);
-    fails([adapter], [{ start: 0, end: 5, adapters: [0] }], /^lowRankLinear: segment 0 must follow the one before and lie in the rows; got \[0, 5\)/, InvalidArgumentError);
-    fails([adapter], [{ start: 0, end: 2, adapters: [0] }, { start: 1, end: 3, adapters: [0] }], /^lowRankLinear: segment 1 must follow/, InvalidArgumentError);
-    fails([adapter], [{ start: 0, end: 2, adapters: [1] }], 'lowRankLinear: segment 0 names an unknown adapter; got 1, expected less than 1', InvalidArgumentError);
+    fails(
+      [{ ...adapter, scale: Number.NaN }],
+      undefined,
+      /^lowRankLinear: scale of adapter 0 must be finite; got -?nan$/,
+      InvalidArgumentError,
+    );
+    fails(
+      [adapter],
+      [{ start: 0, end: 5, adapters: [0] }],
+      /^lowRankLinear: segment 0 must follow the one before and lie in the rows; got \[0, 5\)/,
+      InvalidArgumentError,
+    );
+    fails(
+      [adapter],
+      [
+        { start: 0, end: 2, adapters: [0] },
+        { start: 1, end: 3, adapters: [0] },
+      ],
+      /^lowRankLinear: segment 1 must follow/,
+      InvalidArgumentError,
+    );
+    fails(
+      [adapter],
+      [{ start: 0, end: 2, adapters: [1] }],
+      'lowRankLinear: segment 0 names an unknown adapter; got 1, expected less than 1',
+      InvalidArgumentError,
+    );
     fails([adapter], [{ start: 0, end: 2, adapters: [0, 0] }], 'lowRankLinear: segment 0 names adapter 0 twice', InvalidArgumentError);
   });
 });

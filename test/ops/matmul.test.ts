@@ -1,7 +1,19 @@
 import test from 'ava';
-import { InvalidArgumentError, ShapeError, type DType, type Tensor } from 'lorikeet';
+import { type DType, InvalidArgumentError, ShapeError, type Tensor } from 'lorikeet';
 import { expand, matmul, narrow, permute, reshape, tensor, transpose } from 'lorikeet/ops';
-import { atEveryLevel, checkGradients, near, numbers, productReference, random, roundoff, sameBits, withoutLeaks, withThreads, worstOf } from '../helpers/products.js';
+import {
+  atEveryLevel,
+  checkGradients,
+  near,
+  numbers,
+  productReference,
+  random,
+  roundoff,
+  sameBits,
+  withoutLeaks,
+  withThreads,
+  worstOf,
+} from '../helpers/products.js';
 
 const dtypes: DType[] = ['f64', 'f32', 'bf16', 'f16'];
 const make = (values: Float64Array, shape: readonly number[]): Tensor => tensor(values, { shape, dtype: 'f64' });
@@ -11,7 +23,14 @@ test('products of odd sizes at every level and dtype', (t) => {
     atEveryLevel(t, (level) => {
       for (const dtype of dtypes) {
         for (const m of [0, 1, 2, 15, 16, 17, 31, 33]) {
-          for (const [n, k] of [[5, 3], [33, 31], [100, 50], [65, 129], [1, 1], [7, 0]] as const) {
+          for (const [n, k] of [
+            [5, 3],
+            [33, 31],
+            [100, 50],
+            [65, 129],
+            [1, 1],
+            [7, 0],
+          ] as const) {
             const a = random([m, k], dtype);
             const b = random([k, n], dtype);
             const y = matmul(a, b);
@@ -19,7 +38,11 @@ test('products of odd sizes at every level and dtype', (t) => {
             t.is(y.dtype, dtype);
             const { values, magnitudes } = productReference(numbers(a), numbers(transpose(b)), m, n, k);
             const unit = dtype === 'f64' ? 2 ** -53 : 2 ** -24;
-            const worst = worstOf(numbers(y), values, (i) => 1e-300 + (k + 4) * unit * (magnitudes[i] ?? 0) + (roundoff[dtype] ?? 0) * Math.abs(values[i] ?? 0));
+            const worst = worstOf(
+              numbers(y),
+              values,
+              (i) => 1e-300 + (k + 4) * unit * (magnitudes[i] ?? 0) + (roundoff[dtype] ?? 0) * Math.abs(values[i] ?? 0),
+            );
             t.true(worst <= 1, `${level} ${dtype} ${m}x${n}x${k}: ${worst}`);
           }
         }
@@ -61,9 +84,27 @@ test('views, broadcast batches and shared matrices', (t) => {
 test('gradients against central differences in f64', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
-      checkGradients(t, { a: random([3, 5], 'f64'), b: random([5, 4], 'f64') }, ({ a, b }) => matmul(a as Tensor, b as Tensor), make, `${level} plain`);
-      checkGradients(t, { a: random([2, 3, 5], 'f64'), b: random([5, 4], 'f64') }, ({ a, b }) => matmul(a as Tensor, b as Tensor), make, `${level} shared b`);
-      checkGradients(t, { a: random([2, 1, 3, 5], 'f64'), b: random([3, 5, 2], 'f64') }, ({ a, b }) => matmul(a as Tensor, b as Tensor), make, `${level} broadcast`);
+      checkGradients(
+        t,
+        { a: random([3, 5], 'f64'), b: random([5, 4], 'f64') },
+        ({ a, b }) => matmul(a as Tensor, b as Tensor),
+        make,
+        `${level} plain`,
+      );
+      checkGradients(
+        t,
+        { a: random([2, 3, 5], 'f64'), b: random([5, 4], 'f64') },
+        ({ a, b }) => matmul(a as Tensor, b as Tensor),
+        make,
+        `${level} shared b`,
+      );
+      checkGradients(
+        t,
+        { a: random([2, 1, 3, 5], 'f64'), b: random([3, 5, 2], 'f64') },
+        ({ a, b }) => matmul(a as Tensor, b as Tensor),
+        make,
+        `${level} broadcast`,
+      );
       checkGradients(
         t,
         { a: random([5, 2, 3], 'f64'), b: random([4, 5], 'f64') },
@@ -101,8 +142,15 @@ test('a row has the same bits alone, in any batch, and with any number of thread
         const a = random([67, 300], dtype);
         const b = random([300, 130], dtype);
         const y = withThreads(1, () => matmul(a, b));
-        t.true(sameBits(y, withThreads(2, () => matmul(a, b))), `${level} ${dtype} threads`);
-        for (const row of [0, 5, 12, 66]) t.true(sameBits(narrow(y, 0, row, 1), matmul(narrow(a, 0, row, 1), b)), `${level} ${dtype} row ${row}`);
+        t.true(
+          sameBits(
+            y,
+            withThreads(2, () => matmul(a, b)),
+          ),
+          `${level} ${dtype} threads`,
+        );
+        for (const row of [0, 5, 12, 66])
+          t.true(sameBits(narrow(y, 0, row, 1), matmul(narrow(a, 0, row, 1), b)), `${level} ${dtype} row ${row}`);
         t.true(sameBits(narrow(y, 0, 30, 7), matmul(narrow(a, 0, 30, 7), b)), `${level} ${dtype} seven rows`);
       }
     }),
@@ -111,8 +159,14 @@ test('a row has the same bits alone, in any batch, and with any number of thread
 
 test('wrong operands are errors that say what fits', (t) => {
   withoutLeaks(t, () => {
-    t.throws(() => matmul(random([4, 8]), random([9, 16])), { instanceOf: ShapeError, message: 'matmul: inner sizes differ; got a [4, 8] and b [9, 16]' });
-    t.throws(() => matmul(random([8]), random([8, 2])), { instanceOf: ShapeError, message: /^matmul: operands need at least two dimensions; got a \[8\] and b \[8, 2\]/ });
+    t.throws(() => matmul(random([4, 8]), random([9, 16])), {
+      instanceOf: ShapeError,
+      message: 'matmul: inner sizes differ; got a [4, 8] and b [9, 16]',
+    });
+    t.throws(() => matmul(random([8]), random([8, 2])), {
+      instanceOf: ShapeError,
+      message: /^matmul: operands need at least two dimensions; got a \[8\] and b \[8, 2\]/,
+    });
     t.throws(() => matmul(random([2, 8], 'f32'), random([8, 2], 'bf16')), {
       instanceOf: InvalidArgumentError,
       message: 'matmul: dtypes do not fit; got a f32 and b bf16, expected one floating dtype',

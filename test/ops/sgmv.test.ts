@@ -56,11 +56,18 @@ test('gradients against central differences in f64', (t) => {
         t,
         { x: random([m, k], 'f64'), a0: first.a, b0: first.b, a1: second.a, b1: second.b },
         ({ x, a0, b0, a1, b1 }) =>
-          sgmv(x as Tensor, [{ a: a0 as Tensor, b: b0 as Tensor, scale: 2 }, { a: a1 as Tensor, b: b1 as Tensor, scale: -0.5 }], [
-            { start: 0, end: 2, adapters: [1] },
-            { start: 2, end: 3, adapters: [0] },
-            { start: 4, end: 6, adapters: [0, 1] },
-          ]),
+          sgmv(
+            x as Tensor,
+            [
+              { a: a0 as Tensor, b: b0 as Tensor, scale: 2 },
+              { a: a1 as Tensor, b: b1 as Tensor, scale: -0.5 },
+            ],
+            [
+              { start: 0, end: 2, adapters: [1] },
+              { start: 2, end: 3, adapters: [0] },
+              { start: 4, end: 6, adapters: [0, 1] },
+            ],
+          ),
         make,
         level,
       );
@@ -77,12 +84,22 @@ test('gradients of an adapter depend on its own rows alone', (t) => {
       const dy = random([50, n]);
       const run = (start: number, end: number, used: number[], at: number): Tensor[] => {
         const own = used.map((i) => copyFactors(adapters[i] as (typeof adapters)[number], 'f32', true));
-        const segments = [{ start: 0, end: 9, adapters: [1] }, { start: 9, end: 41, adapters: [0] }, { start: 41, end: 50, adapters: [1] }];
-        sgmv(copyOf(rowsOf(x, start, end), 'f32'), own, used.length === 2 ? segments : [{ start: 0, end: end - start, adapters: [0] }]).backward(rowsOf(dy, start, end));
+        const segments = [
+          { start: 0, end: 9, adapters: [1] },
+          { start: 9, end: 41, adapters: [0] },
+          { start: 41, end: 50, adapters: [1] },
+        ];
+        sgmv(
+          copyOf(rowsOf(x, start, end), 'f32'),
+          own,
+          used.length === 2 ? segments : [{ start: 0, end: end - start, adapters: [0] }],
+        ).backward(rowsOf(dy, start, end));
         return [own[at]?.a.grad as Tensor, own[at]?.b.grad as Tensor];
       };
       const together = run(0, 50, [0, 1], 0);
-      run(9, 41, [0], 0).forEach((gradient, i) => t.true(sameBits(gradient, together[i] as Tensor), `${level} factor ${i}`));
+      run(9, 41, [0], 0).forEach((gradient, i) => {
+        t.true(sameBits(gradient, together[i] as Tensor), `${level} factor ${i}`);
+      });
     }),
   );
 });
@@ -91,6 +108,8 @@ test('wrong arguments are errors', (t) => {
   withoutLeaks(t, () => {
     const x = random([4, 5]);
     t.throws(() => sgmv(x, [], []), { instanceOf: InvalidArgumentError, message: 'sgmv: needs at least one adapter' });
-    t.throws(() => sgmv(x, [factors(6, 3, 2, 'f32')], []), { message: 'sgmv: A of adapter 0 does not fit; got [2, 6], expected [rank, 5]' });
+    t.throws(() => sgmv(x, [factors(6, 3, 2, 'f32')], []), {
+      message: 'sgmv: A of adapter 0 does not fit; got [2, 6], expected [rank, 5]',
+    });
   });
 });
