@@ -75,6 +75,11 @@ export class AdaptedLayer extends Layer {
     return this.#runRows(x, context, this.#activation.routed(rows));
   }
 
+  override effective(context?: ForwardContext): Layer {
+    const rows = context?.rows === undefined ? [this.#activation.running] : this.#activation.routed(context.rows);
+    return rows.some((names) => this.#modulesOf(names).length > 0) ? this : this.#base;
+  }
+
   /** The output with exactly these adapter modules, whatever is active. */
   run(x: Tensor, context: ForwardContext | undefined, modules: readonly AdapterModule[]): Tensor {
     if (modules.length === 0) return this.#base.forward(x, context);

@@ -2,6 +2,7 @@ import { InvalidArgumentError, ShapeError } from '../errors.js';
 import type { ForwardContext } from '../nn/context.js';
 import { Linear } from '../nn/linear.js';
 import { tensor } from '../ops/create.js';
+import { cast } from '../ops/elementwise.js';
 import { crossEntropy, logitsCrossEntropy, type Reduction } from '../ops/loss.js';
 import type { Tensor } from '../tensor.js';
 import type { TokenRows } from './batch.js';
@@ -54,7 +55,9 @@ export function languageLoss(
   context: ForwardContext,
   reduction: Reduction,
 ): Tensor {
-  const head = network.lm_head;
+  const head = network.lm_head.effective(context);
   if (head instanceof Linear) return crossEntropy(hidden, head.weight, targets, { reduction, ...(head.bias && { bias: head.bias }) });
-  return logitsCrossEntropy(network.head(hidden, context), targets, { reduction });
+  // Logits in f32 whatever the model computes in, as they are inside crossEntropy.
+  const wide = hidden.dtype === 'bf16' || hidden.dtype === 'f16' ? cast(hidden, 'f32') : hidden;
+  return logitsCrossEntropy(network.head(wide, context), targets, { reduction });
 }

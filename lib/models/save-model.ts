@@ -54,7 +54,8 @@ export async function saveModel(
       weights.set(name, options.dtype === undefined ? dense : noGrad(() => cast(dense, options.dtype as DType)));
     };
     for (const [name, value] of network.namedParameters()) put(name, value);
-    if (untied && network.lm_head instanceof Linear) put('lm_head.weight', network.lm_head.weight);
+    const head = network.lm_head.effective();
+    if (untied && head instanceof Linear) put('lm_head.weight', head.weight);
     await saveSafetensors(join(folder, 'model.safetensors'), weights);
     return weights.size;
   });
@@ -71,7 +72,7 @@ export async function saveModel(
 
 /** Whether a head that is tied to the embedding was changed apart from it. */
 async function hasOwnHead({ network }: LanguageModel): Promise<boolean> {
-  const head = network.lm_head;
+  const head = network.lm_head.effective();
   if (!(head instanceof Linear) || head.tiedTo === undefined || !(head.weight instanceof PackedWeight)) return false;
   const { weight } = head;
   const { tiedTo } = head;

@@ -139,6 +139,11 @@ export abstract class Module {
 /** A module that maps one tensor to one tensor: what adapters replace and wrap. */
 export abstract class Layer extends Module {
   abstract forward(x: Tensor, context?: ForwardContext): Tensor;
+
+  /** The layer that computes in this context: another one where this only stands for it, so that callers may take shortcuts for the kinds they know. */
+  effective(_context?: ForwardContext): Layer {
+    return this;
+  }
 }
 
 /** Modules by number: `layers.0`, `layers.1`, ... */

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { attach, loadAdapter, type Model, sample, TunedModel } from 'lorikeet';
+import { attach, loadAdapter, loadModel, type Model, sample, saveModel, TunedModel } from 'lorikeet';
 import { noGrad, scope } from '#dist/scope.js';
-import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
+import { loadTiny, logitsOf, readReference, referenceError, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
@@ -131,6 +131,44 @@ test.serial('several active adapters are saved into folders of their names, one 
   tuned.dispose();
   model.dispose();
 });
+
+test.serial('the loss of an adapted head is that of its logits, and a disabled one leaves the base bits', async (t) => {
+  const model = await loadTiny('models/llama-sharded');
+  const lossOf = (): number => scope(() => noGrad(() => tuned.loss({ ids: [ids] }).dataSync()[0] as number));
+  const tuned = TunedModel.of(model);
+  const base = lossOf();
+  await attach(model, { type: 'lora', targets: ['lm_head'] });
+  t.true(Math.abs(lossOf() - base) < 1e-6);
+  perturb(tuned);
+  const logits = await logitsOf(tuned, ids);
+  const width = logits.length / ids.length;
+  const nll = ids.slice(1).map((id, i) => {
+    const row = Array.from(logits.subarray(i * width, (i + 1) * width));
+    return Math.log(row.reduce((total, value) => total + Math.exp(value), 0)) - (row[id] ?? 0);
+  });
+  t.true(Math.abs(lossOf() - nll.reduce((total, value) => total + value, 0) / nll.length) < 1e-5);
+  tuned.disable();
+  t.is(lossOf(), base);
+  tuned.dispose();
+  model.dispose();
+});
+
+for (const name of ['lm-head-tied', 'embedding-tied', 'token-indices-tied', 'modules-to-save-both']) {
+  test.serial(`a merged model that is saved and loaded computes as the adapted one, tied or not: ${name}`, async (t) => {
+    const folder = `test/golden/adapters/${name}`;
+    const reference = readReference(`${folder}/reference.json`);
+    const model = await loadTiny(reference.base);
+    const tuned = await loadAdapter(model, folder);
+    await tuned.merge();
+    const out = join(temporaryFolder(), 'merged');
+    await saveModel(tuned, out);
+    const merged = await loadModel(out);
+    t.true((await referenceError(merged, reference)) < 1e-5);
+    merged.dispose();
+    tuned.dispose();
+    model.dispose();
+  });
+}
 
 test.serial('pattern keys that decide for no layer are errors', async (t) => {
   const model = await loadTiny();

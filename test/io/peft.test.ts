@@ -1,7 +1,10 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
+import fc from 'fast-check';
 import { AdapterMismatchError, loadAdapter } from '#dist/adapters/index.js';
+import { resolveOptions } from '#dist/adapters/resolve-config.js';
+import { ConfigError } from '#dist/errors.js';
 import { readPeftConfig, writePeftConfig } from '#dist/io/peft-config.js';
 import { loadSafetensors, saveSafetensors } from '#dist/io/safetensors.js';
 import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
@@ -202,6 +205,23 @@ for (const [change, message] of [
     t.throws(() => readPeftConfig({ ...base, ...change }), { code: 'config', message });
   });
 }
+
+test('whatever a config holds, it is read or refused with an error of ours', (t) => {
+  const entry = fc.tuple(fc.constantFrom(...Object.keys(base)), fc.jsonValue());
+  fc.assert(
+    fc.property(fc.array(entry, { minLength: 1, maxLength: 4 }), (entries) => {
+      try {
+        const { method, config } = readPeftConfig({ ...base, ...Object.fromEntries(entries) });
+        resolveOptions(method, config as unknown as Record<string, unknown>);
+        return true;
+      } catch (error) {
+        return error instanceof ConfigError;
+      }
+    }),
+    { numRuns: 2000 },
+  );
+  t.pass();
+});
 
 test('initialisations that leave the base alone are plain LoRA, and are written back as they were', (t) => {
   for (const init of ['eva', 'mica', 'gaussian', 'orthogonal', true, false]) {
