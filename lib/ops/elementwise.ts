@@ -22,7 +22,12 @@ function affine(x: Tensor, factor: number, offset: number): Tensor {
 }
 
 /** Calls `fn` with both operands as handles; a number becomes a one-element tensor with the dtype of the other one, for the length of the call. */
-function withOperands(name: string, a: Tensor | number, b: Tensor | number, fn: (a: TensorHandle, b: TensorHandle) => TensorHandle): Tensor {
+function withOperands(
+  name: string,
+  a: Tensor | number,
+  b: Tensor | number,
+  fn: (a: TensorHandle, b: TensorHandle) => TensorHandle,
+): Tensor {
   if (typeof a !== 'number' && typeof b !== 'number') return new Tensor(fn(a.handle, b.handle));
   if (typeof a === 'number' && typeof b === 'number') {
     throw new InvalidArgumentError(`${name}: at least one operand must be a tensor; got two numbers`);

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors.js';
-import { clone } from '../ops/elementwise.js';
 import { zeros } from '../ops/create.js';
+import { clone } from '../ops/elementwise.js';
 import { copyInto } from '../ops/shape.js';
 import { keep, noGrad, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
@@ -106,7 +106,8 @@ export abstract class Optimizer<Settings extends object> {
   /** Goes back to a state of {@link state}: same groups of the same parameters. The given tensors are copied. */
   loadState(state: OptimizerState): void {
     const slots = this.#slots.flat();
-    if (state.kind !== this.kind) throw new InvalidArgumentError(`${this.kind}: this state belongs to another optimizer; got "${state.kind}"`);
+    if (state.kind !== this.kind)
+      throw new InvalidArgumentError(`${this.kind}: this state belongs to another optimizer; got "${state.kind}"`);
     if (state.steps.length !== slots.length || state.groups.length !== this.groups.length) {
       throw new InvalidArgumentError(
         `${this.kind}: the state does not fit; got ${state.steps.length} parameters in ${state.groups.length} groups, expected ${slots.length} in ${this.groups.length}`,
@@ -131,7 +132,9 @@ export abstract class Optimizer<Settings extends object> {
       const given = state.tensors[name];
       if (!given) throw new InvalidArgumentError(`${this.kind}: the state lacks the tensor "${name}"`);
       if (given.shape.join() !== own.shape.join()) {
-        throw new InvalidArgumentError(`${this.kind}: "${name}" has another shape; got [${given.shape.join(', ')}], expected [${own.shape.join(', ')}]`);
+        throw new InvalidArgumentError(
+          `${this.kind}: "${name}" has another shape; got [${given.shape.join(', ')}], expected [${own.shape.join(', ')}]`,
+        );
       }
       copyInto(own, given);
     }
@@ -161,7 +164,7 @@ export abstract class Optimizer<Settings extends object> {
   #eachState(visit: (name: string, state: Tensor) => void): void {
     this.#slots.flat().forEach((slot, i) => {
       const names = this.stateNames(this.#groupOf(i).settings);
-      slot.states.forEach((state, j) => visit(`${i}.${names[j]}`, state));
+      for (const [j, state] of slot.states.entries()) visit(`${i}.${names[j]}`, state);
     });
   }
 }

@@ -31,19 +31,24 @@ export function readGroups<Settings extends object>(
   if (tensors.length > 0 && tensors.length < list.length) {
     throw new InvalidArgumentError(`${op}: parameters are tensors or groups, not both; got ${tensors.length} tensors among ${list.length}`);
   }
-  const raw: ParameterGroup<Settings>[] = tensors.length > 0 ? [{ parameters: tensors } as unknown as ParameterGroup<Settings>] : list.filter(isGroup);
+  const raw: ParameterGroup<Settings>[] =
+    tensors.length > 0 ? [{ parameters: tensors } as unknown as ParameterGroup<Settings>] : list.filter(isGroup);
   const seen = new Set<Tensor>();
   const groups = raw.map(({ parameters, name, ...rest }, i): Group<Settings> => {
     const label = name ?? `${i}`;
     const own = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
     const settings = { ...defaults, ...own } as Settings;
     for (const key of Object.keys(settings)) {
-      if (!(key in defaults)) throw new InvalidArgumentError(`${op}: group ${label} has an unknown setting "${key}"; expected ${Object.keys(defaults).join(', ')}`);
+      if (!(key in defaults))
+        throw new InvalidArgumentError(
+          `${op}: group ${label} has an unknown setting "${key}"; expected ${Object.keys(defaults).join(', ')}`,
+        );
     }
     check(settings, label);
     const members = [...parameters];
     for (const x of members) {
-      if (seen.has(x)) throw new InvalidArgumentError(`${op}: a parameter of shape [${x.shape.join(', ')}] is in the list twice (group ${label})`);
+      if (seen.has(x))
+        throw new InvalidArgumentError(`${op}: a parameter of shape [${x.shape.join(', ')}] is in the list twice (group ${label})`);
       seen.add(x);
     }
     return { name: label, parameters: members, settings };
@@ -55,6 +60,8 @@ export function readGroups<Settings extends object>(
 /** Throws unless `value` lies in [low, high) (high may be infinite). */
 export function checkRange(op: string, group: string, name: string, value: number, low: number, high: number): void {
   if (!(value >= low && value < high)) {
-    throw new InvalidArgumentError(`${op}: ${name} of group ${group} is out of range; got ${value}, expected ${low} or more${high === Number.POSITIVE_INFINITY ? '' : ` and below ${high}`}`);
+    throw new InvalidArgumentError(
+      `${op}: ${name} of group ${group} is out of range; got ${value}, expected ${low} or more${high === Number.POSITIVE_INFINITY ? '' : ` and below ${high}`}`,
+    );
   }
 }

@@ -1,8 +1,8 @@
-#include "cpu/level.h"
+#include "ops/cross-entropy.h"
 #include "cpu/lanes.h"
+#include "cpu/level.h"
 #include "cpu/row-tasks.h"
 #include "cpu/vector-math.h"
-#include "ops/cross-entropy.h"
 
 // A row of logits l with target t, z = scale · l, m = max z, s = Σ e^(z - m):
 //   loss = log s - (z_t - m),   dl = weight · scale · (e^(z - m) / s - [t]), with the difference at the target taken before rounding.
@@ -30,8 +30,8 @@ LORIKEET_INLINE C sum_of_exponentials(const T* logits, int64_t n, C scale, C mos
 }
 
 template <class T, class G>
-LORIKEET_INLINE void write_gradients(const T* logits, int64_t n, compute_t<T> scale, compute_t<T> most, compute_t<T> factor, compute_t<T> share,
-                                     G* gradients) {
+LORIKEET_INLINE void write_gradients(const T* logits, int64_t n, compute_t<T> scale, compute_t<T> most, compute_t<T> factor,
+                                     compute_t<T> share, G* gradients) {
   // Source and target may be the same memory, element for element.
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) store(gradients + i, factor * (vexp(load(logits + i) * scale - most) * share));

@@ -1,9 +1,9 @@
+#include "ops/dropout.h"
 #include "core/rng.h"
 #include "cpu/level.h"
-#include "ops/dropout.h"
 
-// Element i takes word i % 4 of Philox(seed, stream, i / 4): the mask of the low-rank layers (cpu/dropout-mask.h), made in blocks so that the rounds of
-// many counters run side by side.
+// Element i takes word i % 4 of Philox(seed, stream, i / 4): the mask of the low-rank layers (cpu/dropout-mask.h), made in blocks so that
+// the rounds of many counters run side by side.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {

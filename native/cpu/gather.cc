@@ -1,9 +1,9 @@
+#include "ops/gather.h"
 #include "cpu/level.h"
 #include "cpu/row-tasks.h"
-#include "ops/gather.h"
 
-// gather copies elements by their size. scatter_add works on lines along the middle dimension: a line owns its outputs, its sources are added in order
-// in the compute type, and it is rounded once at the end.
+// gather copies elements by their size. scatter_add works on lines along the middle dimension: a line owns its outputs, its sources are
+// added in order in the compute type, and it is rounded once at the end.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {

@@ -1,9 +1,10 @@
-#include "cpu/level.h"
-#include "cpu/lanes.h"
-#include "cpu/tensor-list.h"
 #include "ops/gradient-norm.h"
+#include "cpu/lanes.h"
+#include "cpu/level.h"
+#include "cpu/tensor-list.h"
 
-// Sums over the chunks of a list, one partial a chunk: squares in double, and counts of values whose difference from themselves is not zero (NaN, ±inf).
+// Sums over the chunks of a list, one partial a chunk: squares in double, and counts of values whose difference from themselves is not zero
+// (NaN, ±inf).
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {

@@ -1,6 +1,6 @@
+#include "ops/index-select.h"
 #include "cpu/level.h"
 #include "cpu/row-tasks.h"
-#include "ops/index-select.h"
 
 // Copies of runs of bytes, and their gradient: one task sums the uses of one target in a block of columns, in order, in the compute type.
 
@@ -22,7 +22,8 @@ void add(const IndexAddArgs& a) {
   constexpr int64_t kBlock = 256;
   auto dy = static_cast<const T*>(a.dy);
   auto out = static_cast<T*>(a.out);
-  for_each_row(a.outer * a.size, a.inner, [&](int64_t row) { __builtin_memset(out + row * a.inner, 0, static_cast<size_t>(a.inner) * sizeof(T)); });
+  for_each_row(a.outer * a.size, a.inner,
+               [&](int64_t row) { __builtin_memset(out + row * a.inner, 0, static_cast<size_t>(a.inner) * sizeof(T)); });
   int64_t blocks = (a.inner + kBlock - 1) / kBlock;
   for_each_row(a.outer * a.targets * blocks, kBlock, [&](int64_t task) {
     int64_t block = task % blocks, s = task / blocks % a.targets, o = task / blocks / a.targets;

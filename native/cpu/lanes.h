@@ -1,7 +1,7 @@
 #pragma once
 
-// Reductions over a row in a fixed order: element i goes to lane i % kLanes and the lanes are joined in a fixed tree. The bits of a result depend on
-// the row and its length alone, and the loops vectorise at every level without reordering.
+// Reductions over a row in a fixed order: element i goes to lane i % kLanes and the lanes are joined in a fixed tree. The bits of a result
+// depend on the row and its length alone, and the loops vectorise at every level without reordering.
 
 #include "cpu/level.h"
 

@@ -1,7 +1,7 @@
-#include "cpu/level.h"
-#include "cpu/lanes.h"
-#include "cpu/row-tasks.h"
 #include "ops/layer-norm.h"
+#include "cpu/lanes.h"
+#include "cpu/level.h"
+#include "cpu/row-tasks.h"
 
 // Rows x [D], n = (x - mean) · rstd:
 //   forward          y = n · w + b

@@ -1,6 +1,6 @@
+#include "ops/optimizers.h"
 #include "cpu/level.h"
 #include "cpu/tensor-list.h"
-#include "ops/optimizers.h"
 
 // One pass over parameter, gradient and states; the order of roundings is PyTorch's.
 

@@ -1,8 +1,9 @@
-#include "cpu/level.h"
 #include "ops/reduce.h"
+#include "cpu/level.h"
 
-// [outer, reduced, inner] -> [outer, inner]. Sums over a contiguous run (inner = 1) use 16 lanes joined in a fixed tree; sums over rows (inner > 1) add
-// slices of kSlice rows in order, then the slices in order. So the result depends on the reduced extent alone, not on threads or neighbours.
+// [outer, reduced, inner] -> [outer, inner]. Sums over a contiguous run (inner = 1) use 16 lanes joined in a fixed tree; sums over rows
+// (inner > 1) add slices of kSlice rows in order, then the slices in order. So the result depends on the reduced extent alone, not on
+// threads or neighbours.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {

@@ -1,7 +1,7 @@
-#include "cpu/level.h"
-#include "cpu/lanes.h"
-#include "cpu/row-tasks.h"
 #include "ops/rms-norm.h"
+#include "cpu/lanes.h"
+#include "cpu/level.h"
+#include "cpu/row-tasks.h"
 
 // Rows x [D], weight w [D], n = x · rstd:
 //   forward          y = w · round(n)
@@ -69,13 +69,13 @@ void backward_weight(const RmsNormArgs& a) {
 }
 
 /// The weight has x's dtype, or is f32.
-#define LORIKEET_BY_DTYPES(name)                                  \
-  void rms_norm_##name(const RmsNormArgs& a) {                    \
-    if (a.weight_dtype == DType::f32 && a.dtype != DType::f32) {  \
+#define LORIKEET_BY_DTYPES(name)                                   \
+  void rms_norm_##name(const RmsNormArgs& a) {                     \
+    if (a.weight_dtype == DType::f32 && a.dtype != DType::f32) {   \
       if (a.dtype == DType::bf16) return name<BFloat16, float>(a); \
-      return name<Float16, float>(a);                             \
-    }                                                             \
-    LORIKEET_FLOAT_SWITCH(a.dtype, T, (name<T, T>(a)))            \
+      return name<Float16, float>(a);                              \
+    }                                                              \
+    LORIKEET_FLOAT_SWITCH(a.dtype, T, (name<T, T>(a)))             \
   }
 LORIKEET_BY_DTYPES(forward)
 LORIKEET_BY_DTYPES(backward)

@@ -14,8 +14,8 @@ LORIKEET_INLINE void for_each_row(int64_t rows, int64_t columns, const Body& bod
   });
 }
 
-/// Sums over rows, column by column: total[c] = Σ_r term(r, c) with rows added in slices of kRowSlice, then the slices, both in order; calls
-/// finish(c, total) for each column. A task owns a block of columns, so the order does not depend on threads.
+/// Sums over rows, column by column: total[c] = Σ_r term(r, c) with rows added in slices of kRowSlice, then the slices, both in order;
+/// calls finish(c, total) for each column. A task owns a block of columns, so the order does not depend on threads.
 inline constexpr int64_t kRowSlice = 128;
 inline constexpr int64_t kColumnBlock = 64;
 

@@ -1,6 +1,6 @@
+#include "ops/swiglu.h"
 #include "cpu/level.h"
 #include "cpu/vector-math.h"
-#include "ops/swiglu.h"
 
 // s = sigmoid(gate):
 //   forward   y = gate · s · up

@@ -1,10 +1,10 @@
+#include "ops/top-k.h"
 #include "cpu/level.h"
 #include "cpu/row-tasks.h"
-#include "ops/top-k.h"
 
-// Floats become unsigned keys of the same order (NaN largest, -0 = +0). A radix select over 8-bit digits, from the top, finds the k-th largest key; the keys
-// that still match shrink from digit to digit. One pass then collects the larger keys and the first of the equal ones, and a heap sort orders them by key,
-// then by place. The loops have no branch on the data, which is random to the processor.
+// Floats become unsigned keys of the same order (NaN largest, -0 = +0). A radix select over 8-bit digits, from the top, finds the k-th
+// largest key; the keys that still match shrink from digit to digit. One pass then collects the larger keys and the first of the equal
+// ones, and a heap sort orders them by key, then by place. The loops have no branch on the data, which is random to the processor.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {

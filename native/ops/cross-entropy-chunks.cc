@@ -111,14 +111,16 @@ class Chunks {
       args.panel = panel;
       args.panels = panels.data();
       gemm_kernel.at_level(plan_.level)(args);
-      add_rows_kernel.at_level(plan_.level)({plan_.wide, product.data(), at(run_.dhead, first * plan_.width, plan_.wide), 1, args.m * plan_.width});
+      add_rows_kernel.at_level(plan_.level)(
+          {plan_.wide, product.data(), at(run_.dhead, first * plan_.width, plan_.wide), 1, args.m * plan_.width});
     }
   }
 
   const LossPlan& plan_;
   const LossRun& run_;
   int64_t chunk_;
-  /// The gradients in the logits are rounded to the hidden dtype, so that dhidden runs at that type's speed; not where the head wants them too.
+  /// The gradients in the logits are rounded to the hidden dtype, so that dhidden runs at that type's speed; not where the head wants them
+  /// too.
   bool narrow_gradients_;
   WorkBuffer logits_, gradients_, hidden_, dhidden_, losses_, weights_;
   std::vector<int64_t> targets_;

@@ -43,15 +43,15 @@ struct LossPlan {
 /// Pointers of one run over all chunks; what is null is not computed. Inside stream work.
 struct LossRun {
   const void* hidden;
-  const void* head;             // panels over the vocabulary
-  const void* head_turned;      // panels over the width, for dhidden
+  const void* head;         // panels over the vocabulary
+  const void* head_turned;  // panels over the width, for dhidden
   const void* bias;
   const int64_t* targets;
-  const void* weights;          // [rows] gradients of the losses; null = 1
-  void* losses;                 // [rows], written
-  void* dhidden;                // [rows, width] in the hidden dtype, written
-  void* dhead;                  // [vocabulary, width] in the wide type, written
-  void* dbias;                  // [vocabulary] in the wide type, written
+  const void* weights;  // [rows] gradients of the losses; null = 1
+  void* losses;         // [rows], written
+  void* dhidden;        // [rows, width] in the hidden dtype, written
+  void* dhead;          // [vocabulary, width] in the wide type, written
+  void* dbias;          // [vocabulary] in the wide type, written
 };
 
 /// Runs every chunk of valid rows: logits, losses, and the gradients asked for.

@@ -12,7 +12,8 @@ DType wide_of(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f3
 
 /// Targets as contiguous i64, checked against the rows of x [.., C].
 Tensor checked_targets(const char* op, const Tensor& x, const Tensor& targets) {
-  check_argument(targets.dtype() == DType::i64 || targets.dtype() == DType::i32, op, ": targets must be i64 or i32; got ", name_of(targets.dtype()));
+  check_argument(targets.dtype() == DType::i64 || targets.dtype() == DType::i32, op, ": targets must be i64 or i32; got ",
+                 name_of(targets.dtype()));
   bool fits = x.rank() == targets.rank() + 1;
   for (int i = 0; fits && i < targets.rank(); ++i) fits = x.size(i) == targets.size(i);
   check_shape(fits, op, ": targets do not fit; got ", to_string(x.shape()), " and targets ", to_string(targets.shape()),
@@ -20,7 +21,8 @@ Tensor checked_targets(const char* op, const Tensor& x, const Tensor& targets) {
   return cast(contiguous(targets.detach()), DType::i64);
 }
 
-LossPlan make_plan(const Tensor& hidden, const BaseWeight& head, const std::optional<Tensor>& bias, int64_t ignore_index, double logit_scale) {
+LossPlan make_plan(const Tensor& hidden, const BaseWeight& head, const std::optional<Tensor>& bias, int64_t ignore_index,
+                   double logit_scale) {
   check_argument(is_float(hidden.dtype()), "crossEntropy: needs floating hidden states; got ", name_of(hidden.dtype()));
   check(hidden.device() == Device::cpu, ErrorCode::device, "crossEntropy: no cuda kernel in this build");
   const Shape& shape = head.packed ? head.packed->shape() : head.dense.shape();
@@ -42,8 +44,8 @@ LossPlan make_plan(const Tensor& hidden, const BaseWeight& head, const std::opti
   plan.logit_scale = logit_scale;
   plan.bias_dtype = bias ? bias->dtype() : DType::f32;
   if (bias) {
-    check_shape(bias->rank() == 1 && bias->size(0) == plan.vocabulary, "crossEntropy: the bias does not fit; got ", to_string(bias->shape()),
-                ", expected [", plan.vocabulary, "]");
+    check_shape(bias->rank() == 1 && bias->size(0) == plan.vocabulary, "crossEntropy: the bias does not fit; got ",
+                to_string(bias->shape()), ", expected [", plan.vocabulary, "]");
     check_argument(is_float(bias->dtype()) && (bias->dtype() == DType::f64) == (plan.wide == DType::f64),
                    "crossEntropy: the bias has another precision; got ", name_of(bias->dtype()), " beside ", name_of(plan.dtype));
   }
@@ -59,8 +61,8 @@ void enqueue_chunks(const LossPlan& plan, const Tensor& hidden, const Tensor& he
                     const Tensor& targets, const Tensor& weights, const Tensor& losses, const Tensor& dhidden, const Tensor& dhead,
                     const Tensor& dbias) {
   enqueue("crossEntropy", {hidden, head, head_turned, bias, targets, weights}, {losses, dhidden, dhead, dbias}, [=] {
-    run_loss_chunks(plan, {hidden.raw(), head.raw(), raw_or_null(head_turned), raw_or_null(bias), targets.data<int64_t>(), raw_or_null(weights),
-                           raw_or_null(losses), raw_or_null(dhidden), raw_or_null(dhead), raw_or_null(dbias)});
+    run_loss_chunks(plan, {hidden.raw(), head.raw(), raw_or_null(head_turned), raw_or_null(bias), targets.data<int64_t>(),
+                           raw_or_null(weights), raw_or_null(losses), raw_or_null(dhidden), raw_or_null(dhead), raw_or_null(dbias)});
   });
 }
 
@@ -75,15 +77,16 @@ Tensor backward_panels(const LossPlan& plan, const PackedWeightPtr& packed, cons
 /// Rows of x times their weights.
 Tensor scaled_rows(const Tensor& x, const Tensor& weights, int64_t rows, int64_t columns) {
   Tensor out = empty_like(x);
-  enqueue("crossEntropy backward", {x, weights}, {out},
-          [=] { scale_rows_kernel({x.dtype(), x.raw(), weights.raw(), out.raw(), rows, columns}); });
+  enqueue("crossEntropy backward", {x, weights}, {out}, [=] {
+    scale_rows_kernel({x.dtype(), x.raw(), weights.raw(), out.raw(), rows, columns});
+  });
   return out;
 }
 
 }  // namespace
 
-Tensor cross_entropy(const Tensor& input_hidden, const BaseWeight& head, const std::optional<Tensor>& input_bias, const Tensor& input_targets,
-                     int64_t ignore_index, double logit_scale) {
+Tensor cross_entropy(const Tensor& input_hidden, const BaseWeight& head, const std::optional<Tensor>& input_bias,
+                     const Tensor& input_targets, int64_t ignore_index, double logit_scale) {
   LossPlan plan = make_plan(input_hidden, head, input_bias, ignore_index, logit_scale);
   Tensor targets = checked_targets("crossEntropy", input_hidden, input_targets);
   Tensor hidden = contiguous(input_hidden), bias = input_bias ? contiguous(*input_bias) : Tensor();
@@ -108,8 +111,8 @@ Tensor cross_entropy(const Tensor& input_hidden, const BaseWeight& head, const s
              Tensor turned = wanted[0] ? backward_panels(plan, packed, dense) : Tensor();
              Tensors gradients{wanted[0] ? empty_like(hidden) : Tensor(), wanted[1] ? empty(head_shape, plan.wide) : Tensor(),
                                wanted[2] ? empty(Shape{plan.vocabulary}, plan.wide) : Tensor()};
-             enqueue_chunks(plan, hidden, forward_panels(plan, packed, dense), turned, saved_bias.get("crossEntropy"), targets, contiguous(dy[0]),
-                            Tensor(), gradients[0], gradients[1], gradients[2]);
+             enqueue_chunks(plan, hidden, forward_panels(plan, packed, dense), turned, saved_bias.get("crossEntropy"), targets,
+                            contiguous(dy[0]), Tensor(), gradients[0], gradients[1], gradients[2]);
              return gradients;
            });
   }
@@ -126,7 +129,8 @@ Tensor logits_cross_entropy(const Tensor& input, const Tensor& input_targets, in
   plan.vocabulary = logits.size(-1);
   plan.ignore_index = ignore_index;
   Tensor losses = empty(targets.shape(), wide_of(logits.dtype()));
-  LossRowsArgs args{logits.dtype(), nullptr, plan.rows, plan.vocabulary, nullptr, ignore_index, logit_scale, nullptr, nullptr, nullptr, logits.dtype()};
+  LossRowsArgs args{logits.dtype(), nullptr, plan.rows, plan.vocabulary, nullptr,       ignore_index,
+                    logit_scale,    nullptr, nullptr,   nullptr,         logits.dtype()};
   enqueue("logitsCrossEntropy", {logits, targets}, {losses}, [=, logits = logits.detach(), losses = losses.detach()]() mutable {
     plan.valid_rows("logitsCrossEntropy", targets.data<int64_t>());
     args.logits = logits.raw();

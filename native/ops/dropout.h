@@ -5,8 +5,8 @@
 
 namespace lorikeet {
 
-/// Inverted dropout: y = x / (1 - p) where uniform(seed, stream, element index) >= p, else 0; 0 <= p < 1. The mask is a function of its counters, so
-/// backward makes it again and keeps nothing. Differentiable.
+/// Inverted dropout: y = x / (1 - p) where uniform(seed, stream, element index) >= p, else 0; 0 <= p < 1. The mask is a function of its
+/// counters, so backward makes it again and keeps nothing. Differentiable.
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream);
 
 /// Contiguous arrays of n elements.

@@ -16,7 +16,8 @@ GatherArgs extents(const Tensor& x, int dim, int64_t count) {
 }
 
 void check_inputs(const char* op, const Tensor& x, int dim, const Tensor& index) {
-  check_argument(index.dtype() == DType::i64 || index.dtype() == DType::i32, op, ": indices must be i64 or i32; got ", name_of(index.dtype()));
+  check_argument(index.dtype() == DType::i64 || index.dtype() == DType::i32, op, ": indices must be i64 or i32; got ",
+                 name_of(index.dtype()));
   bool fits = index.rank() == x.rank();
   for (int i = 0; fits && i < x.rank(); ++i) fits = i == dim || index.size(i) == x.size(i);
   check_shape(fits, op, ": the index does not fit; got x ", to_string(x.shape()), " and index ", to_string(index.shape()),
@@ -27,8 +28,8 @@ void check_inputs(const char* op, const Tensor& x, int dim, const Tensor& index)
 void check_range(const char* op, const Tensor& index, int64_t size) {
   const int64_t* values = index.data<int64_t>();
   for (int64_t i = 0; i < index.numel(); ++i) {
-    check_argument(values[i] >= 0 && values[i] < size, op, ": index ", values[i], " at position ", i, " is outside the dimension; expected 0 to ",
-                   size - 1);
+    check_argument(values[i] >= 0 && values[i] < size, op, ": index ", values[i], " at position ", i,
+                   " is outside the dimension; expected 0 to ", size - 1);
   }
 }
 
@@ -60,9 +61,8 @@ Tensor gather(const Tensor& input, int64_t dim, const Tensor& input_index) {
     gather_kernel(args);
   });
   if (is_float(x.dtype()) && needs_record({&x})) {
-    record("gather", {x}, {y}, [=, shape = x.shape()](const Tensors& dy, const Wanted&) -> Tensors {
-      return {spread(args, shape, index, contiguous(dy[0]))};
-    });
+    record("gather", {x}, {y},
+           [=, shape = x.shape()](const Tensors& dy, const Wanted&) -> Tensors { return {spread(args, shape, index, contiguous(dy[0]))}; });
   }
   return y;
 }
@@ -70,8 +70,8 @@ Tensor gather(const Tensor& input, int64_t dim, const Tensor& input_index) {
 Tensor scatter_add(const Tensor& input, int64_t dim, const Tensor& input_index, const Tensor& input_source) {
   int axis = normalize_dim("scatterAdd", dim, input.rank());
   check_inputs("scatterAdd", input, axis, input_index);
-  check_shape(input_source.shape() == input_index.shape(), "scatterAdd: the source does not fit; got index ", to_string(input_index.shape()),
-              " and source ", to_string(input_source.shape()), ", expected one shape");
+  check_shape(input_source.shape() == input_index.shape(), "scatterAdd: the source does not fit; got index ",
+              to_string(input_index.shape()), " and source ", to_string(input_source.shape()), ", expected one shape");
   check_argument(is_float(input.dtype()) && input.dtype() == input_source.dtype(), "scatterAdd: needs floating tensors of one dtype; got ",
                  name_of(input.dtype()), " and ", name_of(input_source.dtype()));
   Tensor x = contiguous(input), source = contiguous(input_source), index = cast(contiguous(input_index.detach()), DType::i64);

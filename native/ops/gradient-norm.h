@@ -9,8 +9,8 @@ namespace lorikeet {
 
 // Whole lists of floating tensors in one call. None of these is recorded.
 
-/// The square root of the sum of squares of all elements of all tensors: a scalar, f32, or f64 when all tensors are f64. Summed in f64 over fixed slices in
-/// the order of the list.
+/// The square root of the sum of squares of all elements of all tensors: a scalar, f32, or f64 when all tensors are f64. Summed in f64 over
+/// fixed slices in the order of the list.
 Tensor global_norm(const std::vector<Tensor>& tensors);
 
 /// How many elements of all tensors are NaN or infinite: an i64 scalar.

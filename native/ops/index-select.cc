@@ -13,7 +13,8 @@ namespace lorikeet {
 namespace {
 
 void check_index_dtype(const char* op, const Tensor& index) {
-  check_argument(index.dtype() == DType::i64 || index.dtype() == DType::i32, op, ": indices must be i64 or i32; got ", name_of(index.dtype()));
+  check_argument(index.dtype() == DType::i64 || index.dtype() == DType::i32, op, ": indices must be i64 or i32; got ",
+                 name_of(index.dtype()));
 }
 
 /// Positions of equal indices brought together, each group in rising order.
@@ -32,7 +33,8 @@ struct Groups {
   }
 };
 
-/// x [outer, size, inner] with the slices `index` [count] of its middle dimension taken into [outer, count, inner]. `thing` and `range` name a bad index.
+/// x [outer, size, inner] with the slices `index` [count] of its middle dimension taken into [outer, count, inner]. `thing` and `range`
+/// name a bad index.
 Tensor select(const char* op, const Tensor& x, const Tensor& index, int64_t outer, int64_t size, int64_t inner, const Shape& result,
               const char* thing, const char* range) {
   Tensor y = empty(result, x.dtype());
@@ -40,8 +42,8 @@ Tensor select(const char* op, const Tensor& x, const Tensor& index, int64_t oute
   enqueue(op, {x, index}, {y}, [=, x = x.detach(), y = y.detach()] {
     const int64_t* ids = index.data<int64_t>();
     for (int64_t i = 0; i < count; ++i) {
-      check_argument(ids[i] >= 0 && ids[i] < size, op, ": ", thing, " ", ids[i], " at position ", i, " is outside the ", range, "; expected 0 to ",
-                     size - 1);
+      check_argument(ids[i] >= 0 && ids[i] < size, op, ": ", thing, " ", ids[i], " at position ", i, " is outside the ", range,
+                     "; expected 0 to ", size - 1);
     }
     index_select_kernel({x.raw(), ids, y.raw(), outer, size, count, inner * size_of(x.dtype())});
   });
@@ -50,8 +52,8 @@ Tensor select(const char* op, const Tensor& x, const Tensor& index, int64_t oute
       Tensor dy = contiguous(gradients[0]), dx = empty(shape, dtype);
       enqueue(op, {dy, index}, {dx}, [=] {
         Groups groups(index.data<int64_t>(), count);
-        index_add_kernel({dtype, dy.raw(), dx.raw(), outer, size, count, inner, groups.order.data(), groups.first.data(), groups.target.data(),
-                          static_cast<int64_t>(groups.target.size())});
+        index_add_kernel({dtype, dy.raw(), dx.raw(), outer, size, count, inner, groups.order.data(), groups.first.data(),
+                          groups.target.data(), static_cast<int64_t>(groups.target.size())});
       });
       return {dx};
     });

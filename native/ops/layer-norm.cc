@@ -9,8 +9,8 @@ namespace {
 
 void check_parameter(const char* what, const Tensor& x, const Tensor& parameter) {
   if (!parameter.defined()) return;
-  check_shape(parameter.rank() == 1 && parameter.size(0) == x.size(-1), "layerNorm: the ", what, " does not fit; got x ", to_string(x.shape()),
-              " and ", what, " ", to_string(parameter.shape()), ", expected the size of x's last dimension");
+  check_shape(parameter.rank() == 1 && parameter.size(0) == x.size(-1), "layerNorm: the ", what, " does not fit; got x ",
+              to_string(x.shape()), " and ", what, " ", to_string(parameter.shape()), ", expected the size of x's last dimension");
   check_argument(parameter.dtype() == x.dtype() || (parameter.dtype() == DType::f32 && x.dtype() != DType::f64), "layerNorm: the ", what,
                  " must have x's dtype or be f32; got x ", name_of(x.dtype()), " and ", what, " ", name_of(parameter.dtype()));
 }

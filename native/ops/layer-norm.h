@@ -7,9 +7,9 @@
 
 namespace lorikeet {
 
-/// y = (x - mean) · rstd · weight + bias over the last dimension, rstd = 1 / sqrt(variance + eps) with the population variance, all in f32 (f64 for f64).
-/// x [.., D]; weight and bias [D] of x's dtype or both f32, either may be absent (1 and 0); y has x's shape and dtype. Differentiable in all three;
-/// backward keeps x, the mean and rstd, and nothing for a gradient that is not wanted.
+/// y = (x - mean) · rstd · weight + bias over the last dimension, rstd = 1 / sqrt(variance + eps) with the population variance, all in f32
+/// (f64 for f64). x [.., D]; weight and bias [D] of x's dtype or both f32, either may be absent (1 and 0); y has x's shape and dtype.
+/// Differentiable in all three; backward keeps x, the mean and rstd, and nothing for a gradient that is not wanted.
 Tensor layer_norm(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, double eps);
 
 /// x, y, dy, dx [rows, columns] contiguous; mean and rstd [rows] in f32 (f64 for f64); weight and bias may be null.

@@ -14,8 +14,8 @@ void check_lists(const char* op, const Tensors& parameters, const Tensors& gradi
                  parameters.size(), " parameters, ", gradients.size(), " gradients and ", steps.size(), " steps");
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Tensor &p = parameters[i], &g = gradients[i];
-    check_argument(is_float(p.dtype()) && p.dtype() == g.dtype(), op, ": parameter ", i, " and its gradient must be of one floating dtype; got ",
-                   name_of(p.dtype()), " and ", name_of(g.dtype()));
+    check_argument(is_float(p.dtype()) && p.dtype() == g.dtype(), op, ": parameter ", i,
+                   " and its gradient must be of one floating dtype; got ", name_of(p.dtype()), " and ", name_of(g.dtype()));
     check_shape(p.shape() == g.shape(), op, ": parameter ", i, " and its gradient differ in shape; got ", to_string(p.shape()), " and ",
                 to_string(g.shape()));
     check_argument(p.is_contiguous(), op, ": parameter ", i, " must be contiguous; got a strided ", to_string(p.shape()));
@@ -25,13 +25,13 @@ void check_lists(const char* op, const Tensors& parameters, const Tensors& gradi
 }
 
 void check_states(const char* op, const char* what, const Tensors& parameters, const Tensors& states) {
-  check_argument(states.size() == parameters.size(), op, ": lists differ in length; got ", parameters.size(), " parameters and ", states.size(),
-                 " ", what);
+  check_argument(states.size() == parameters.size(), op, ": lists differ in length; got ", parameters.size(), " parameters and ",
+                 states.size(), " ", what);
   for (size_t i = 0; i < states.size(); ++i) {
     DType expected = parameters[i].dtype() == DType::f64 ? DType::f64 : DType::f32;
-    check_argument(states[i].dtype() == expected && states[i].shape() == parameters[i].shape() && states[i].is_contiguous(), op, ": ", what, " ", i,
-                   " does not fit its parameter; got ", name_of(states[i].dtype()), to_string(states[i].shape()), ", expected ", name_of(expected),
-                   to_string(parameters[i].shape()));
+    check_argument(states[i].dtype() == expected && states[i].shape() == parameters[i].shape() && states[i].is_contiguous(), op, ": ", what,
+                   " ", i, " does not fit its parameter; got ", name_of(states[i].dtype()), to_string(states[i].shape()), ", expected ",
+                   name_of(expected), to_string(parameters[i].shape()));
   }
 }
 
@@ -58,8 +58,8 @@ void enqueue_step(const char* op, const Tensors& parameters, const Tensors& grad
 }  // namespace
 
 void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
-                const std::vector<Tensor>& second_moments, const std::vector<double>& steps, double rate, double beta1, double beta2, double eps,
-                double decay, const std::optional<Tensor>& scale) {
+                const std::vector<Tensor>& second_moments, const std::vector<double>& steps, double rate, double beta1, double beta2,
+                double eps, double decay, const std::optional<Tensor>& scale) {
   check_lists("adamwStep", parameters, gradients, steps);
   check_states("adamwStep", "first moments", parameters, first_moments);
   check_states("adamwStep", "second moments", parameters, second_moments);
@@ -67,7 +67,9 @@ void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>
                [=, p = detached(parameters), m = detached(first_moments), v = detached(second_moments)](const Tensors& g, double factor) {
                  TensorList list;
                  for (size_t i = 0; i < p.size(); ++i) {
-                   list.add({p[i].dtype(), p[i].numel(), {p[i].raw(), g[i].raw(), m[i].raw(), v[i].raw()},
+                   list.add({p[i].dtype(),
+                             p[i].numel(),
+                             {p[i].raw(), g[i].raw(), m[i].raw(), v[i].raw()},
                              {rate / (1 - std::pow(beta1, steps[i])), std::sqrt(1 - std::pow(beta2, steps[i]))}});
                  }
                  adamw_kernel({list.args(), factor, rate, beta1, beta2, eps, decay});
@@ -83,7 +85,10 @@ void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& 
                [=, p = detached(parameters), b = detached(buffers)](const Tensors& g, double factor) {
                  TensorList list;
                  for (size_t i = 0; i < p.size(); ++i) {
-                   list.add({p[i].dtype(), p[i].numel(), {p[i].raw(), g[i].raw(), b.empty() ? nullptr : b[i].raw(), nullptr}, {steps[i] == 1 ? 1.0 : 0.0, 0}});
+                   list.add({p[i].dtype(),
+                             p[i].numel(),
+                             {p[i].raw(), g[i].raw(), b.empty() ? nullptr : b[i].raw(), nullptr},
+                             {steps[i] == 1 ? 1.0 : 0.0, 0}});
                  }
                  sgd_kernel({list.args(), factor, rate, momentum, dampening, decay, nesterov});
                });

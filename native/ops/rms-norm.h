@@ -5,9 +5,9 @@
 
 namespace lorikeet {
 
-/// y = weight · round(x · rstd), rstd = 1 / sqrt(mean(x²) + eps) over the last dimension, in f32 (f64 for f64); `round` is the rounding to x's dtype, as
-/// published models are evaluated. x [.., D], weight [D] of x's dtype or f32; y has x's shape and dtype. Differentiable in x and weight; backward keeps
-/// x and rstd (one number a row), and nothing for a gradient that is not wanted.
+/// y = weight · round(x · rstd), rstd = 1 / sqrt(mean(x²) + eps) over the last dimension, in f32 (f64 for f64); `round` is the rounding to
+/// x's dtype, as published models are evaluated. x [.., D], weight [D] of x's dtype or f32; y has x's shape and dtype. Differentiable in x
+/// and weight; backward keeps x and rstd (one number a row), and nothing for a gradient that is not wanted.
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 
 /// x, y, dy, dx [rows, columns] contiguous; rstd [rows] in f32 (f64 for f64).

@@ -7,8 +7,8 @@
 namespace lorikeet {
 
 Tensor swiglu(const Tensor& input_gate, const Tensor& input_up) {
-  check_argument(is_float(input_gate.dtype()) && input_gate.dtype() == input_up.dtype(), "swiGlu: needs two floating tensors of one dtype; got ",
-                 name_of(input_gate.dtype()), " and ", name_of(input_up.dtype()));
+  check_argument(is_float(input_gate.dtype()) && input_gate.dtype() == input_up.dtype(),
+                 "swiGlu: needs two floating tensors of one dtype; got ", name_of(input_gate.dtype()), " and ", name_of(input_up.dtype()));
   check_shape(input_gate.shape() == input_up.shape(), "swiGlu: shapes differ; got gate ", to_string(input_gate.shape()), " and up ",
               to_string(input_up.shape()));
   check(input_gate.device() == Device::cpu && input_up.device() == Device::cpu, ErrorCode::device, "swiGlu: no cuda kernel in this build");

@@ -11,8 +11,8 @@ namespace lorikeet {
 std::vector<Tensor> top_k(const Tensor& input, int64_t k) {
   check_argument(is_float(input.dtype()), "topK: needs a floating tensor; got ", name_of(input.dtype()), ", cast it first");
   check_shape(input.rank() >= 1, "topK: needs at least one dimension; got a scalar");
-  check_argument(k >= 0 && k <= input.size(-1), "topK: k is outside the row; got k ", k, " and x ", to_string(input.shape()), ", expected 0 to ",
-                 input.size(-1));
+  check_argument(k >= 0 && k <= input.size(-1), "topK: k is outside the row; got k ", k, " and x ", to_string(input.shape()),
+                 ", expected 0 to ", input.size(-1));
   check(input.device() == Device::cpu, ErrorCode::device, "topK: no cuda kernel in this build");
   Tensor x = contiguous(input);
   Shape shape = x.shape();

@@ -33,7 +33,11 @@ interface Results {
 }
 
 /** Runs the op, and its backward from fixed gradients of the outputs. */
-export function runCase(opCase: OpCase, inputs: readonly Tensor[], gradientRows?: (data: number[], shape: readonly number[]) => number[]): Results {
+export function runCase(
+  opCase: OpCase,
+  inputs: readonly Tensor[],
+  gradientRows?: (data: number[], shape: readonly number[]) => number[],
+): Results {
   return scope(() => {
     const outputs = outputsOf(opCase.run(...inputs));
     const wanted = inputs.map((x) => x.requiresGrad);
@@ -90,7 +94,12 @@ export function battery(test: TestFn, cases: readonly OpCase[]): void {
   }
 }
 
-function compare(what: string, got: readonly ArrayBufferView[], expected: readonly (readonly number[])[], tolerance: number): string | undefined {
+function compare(
+  what: string,
+  got: readonly ArrayBufferView[],
+  expected: readonly (readonly number[])[],
+  tolerance: number,
+): string | undefined {
   if (got.length !== expected.length) return `${what}: ${got.length} outputs, expected ${expected.length}`;
   for (const [i, list] of got.entries()) {
     const numbers = Array.from(list as unknown as ArrayLike<number | bigint>, Number);
@@ -119,7 +128,9 @@ function gradientProblem(opCase: OpCase): string | undefined {
         expected = centralDifferences(opCase, inputs);
       } else {
         const own = (i: number): boolean => opCase.inputs[i]?.dtype !== undefined;
-        const wide = inputs.map((x, i) => (x.requiresGrad ? cast(x.detach(), 'f64').setRequiresGrad(true) : isFloat(x) && !own(i) ? cast(x, 'f64') : x));
+        const wide = inputs.map((x, i) =>
+          x.requiresGrad ? cast(x.detach(), 'f64').setRequiresGrad(true) : isFloat(x) && !own(i) ? cast(x, 'f64') : x,
+        );
         expected = runCase(opCase, wide).gradients as readonly (ArrayLike<number> | undefined)[];
       }
       for (const [i, gradient] of got.entries()) {
@@ -163,7 +174,10 @@ function sameResults(what: string, a: Results, b: Results): string | undefined {
 function threadProblem(opCase: OpCase): string | undefined {
   const specs = opCase.notBatched === undefined ? manyRows(opCase) : opCase.inputs;
   const dtype = dtypesOf(opCase).includes('f32') ? 'f32' : 'f64';
-  const [one, two] = [1, 2].map((count) => withThreads(count, () => scope(() => runCase(opCase, makeInputs(opCase, dtype, specs))))) as [Results, Results];
+  const [one, two] = [1, 2].map((count) => withThreads(count, () => scope(() => runCase(opCase, makeInputs(opCase, dtype, specs))))) as [
+    Results,
+    Results,
+  ];
   return sameResults(`${opCase.name}: 1 and 2 threads`, one, two);
 }
 

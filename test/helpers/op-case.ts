@@ -76,7 +76,9 @@ export function makeInputs(opCase: OpCase, dtype: DType, specs = opCase.inputs, 
 export function placed(data: readonly number[], shape: readonly number[], dtype: DType, layout: Layout): Tensor {
   const integer = dtype === 'i64' || dtype === 'i32' || dtype === 'u8' || dtype === 'bool';
   const make = (values: readonly number[], sizes: readonly number[]): Tensor =>
-    integer ? tensor(values as number[], { shape: sizes, dtype }) : scope(() => cast(tensor(values as number[], { shape: sizes, dtype: 'f64' }), dtype));
+    integer
+      ? tensor(values as number[], { shape: sizes, dtype })
+      : scope(() => cast(tensor(values as number[], { shape: sizes, dtype: 'f64' }), dtype));
   if (layout === 'plain' || shape.length === 0) return make(data, shape);
   return scope(() => {
     if (layout === 'swapped' && shape.length >= 2) {
@@ -96,7 +98,12 @@ export function placed(data: readonly number[], shape: readonly number[], dtype:
       const column = (at % (last + 3)) - 2;
       return column >= 0 && column < last ? (data[Math.floor(at / (last + 3)) * last + column] as number) : padding;
     });
-    return narrow(make(last === 0 ? [] : wide, last === 0 ? [...shape.slice(0, -1), 0] : [...shape.slice(0, -1), last + 3]), -1, last === 0 ? 0 : 2, last).detach();
+    return narrow(
+      make(last === 0 ? [] : wide, last === 0 ? [...shape.slice(0, -1), 0] : [...shape.slice(0, -1), last + 3]),
+      -1,
+      last === 0 ? 0 : 2,
+      last,
+    ).detach();
   });
 }
 

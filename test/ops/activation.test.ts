@@ -20,5 +20,7 @@ test('large gates neither overflow nor vanish', async (t) => {
 
 test('errors', (t) => {
   t.throws(() => swiGlu(ones([2, 3]), ones([3, 2])), { message: /swiGlu: shapes differ; got gate \[2, 3\] and up \[3, 2\]/ });
-  t.throws(() => swiGlu(ones([2]), ones([2], { dtype: 'f64' })), { message: /swiGlu: needs two floating tensors of one dtype; got f32 and f64/ });
+  t.throws(() => swiGlu(ones([2]), ones([2], { dtype: 'f64' })), {
+    message: /swiGlu: needs two floating tensors of one dtype; got f32 and f64/,
+  });
 });

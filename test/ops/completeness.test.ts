@@ -60,11 +60,20 @@ test('every member of a family has a case', async (t) => {
   const covered = await coveredNames();
   const members = Object.entries(families).flatMap(([family, union]) => (unions[union] ?? []).map((name) => `${family}:${name}`));
   t.true(members.length > 30);
-  t.deepEqual(members.filter((name) => !covered.has(name)), []);
+  t.deepEqual(
+    members.filter((name) => !covered.has(name)),
+    [],
+  );
 });
 
 test('nothing is listed that does not exist, or twice', async (t) => {
   const covered = await coveredNames();
-  t.deepEqual(Object.keys(outside).filter((name) => !(name in signatures) || covered.has(name)), []);
-  t.deepEqual([...covered].filter((name) => !name.includes(':') && !(name in signatures)), []);
+  t.deepEqual(
+    Object.keys(outside).filter((name) => !(name in signatures) || covered.has(name)),
+    [],
+  );
+  t.deepEqual(
+    [...covered].filter((name) => !name.includes(':') && !(name in signatures)),
+    [],
+  );
 });

@@ -7,7 +7,13 @@ import { sameBits } from '../helpers/values.js';
 const values = async (x: Tensor): Promise<number[]> => Array.from((await x.data()) as ArrayLike<number | bigint>, Number);
 
 test('tensors from numbers, nested lists and typed arrays', async (t) => {
-  t.deepEqual(tensor([[1, 2, 3], [4, 5, 6]]).shape, [2, 3]);
+  t.deepEqual(
+    tensor([
+      [1, 2, 3],
+      [4, 5, 6],
+    ]).shape,
+    [2, 3],
+  );
   t.deepEqual(tensor([1, 2, 3, 4], { shape: [2, 2] }).shape, [2, 2]);
   t.is(tensor(new Float64Array([1])).dtype, 'f64');
   t.is(tensor(BigInt64Array.of(1n)).dtype, 'i64');
@@ -34,7 +40,7 @@ test('random numbers are a function of seed, stream and index', (t) => {
   const make = (count: number) =>
     withThreads(count, () => [uniform([40001], { seed: 5, stream: 2 }), normal([40001], { seed: 5, stream: 2 })].map((x) => x.dataSync()));
   const [one, two] = [make(1), make(2)];
-  one.forEach((values, i) => t.true(sameBits(values, two[i] as ArrayBufferView)));
+  for (const [i, values] of one.entries()) t.true(sameBits(values, two[i] as ArrayBufferView));
   const other = uniform([40001], { seed: 5, stream: 3 }).dataSync();
   t.false(sameBits(one[0] as ArrayBufferView, other));
   // A prefix does not depend on how many numbers are drawn.

@@ -1,6 +1,27 @@
 import test from 'ava';
 import type { DType, Tensor } from 'lorikeet';
-import { add, cast, clamp, clone, div, equal, exp, floor, log, logicalNot, maximum, mul, ones, relu, round, sign, sub, sum, tensor, where } from 'lorikeet/ops';
+import {
+  add,
+  cast,
+  clamp,
+  clone,
+  div,
+  equal,
+  exp,
+  floor,
+  log,
+  logicalNot,
+  maximum,
+  mul,
+  ones,
+  relu,
+  round,
+  sign,
+  sub,
+  sum,
+  tensor,
+  where,
+} from 'lorikeet/ops';
 import { battery } from '../helpers/battery.js';
 import { cases } from './elementwise.cases.js';
 
@@ -34,7 +55,10 @@ test('integers add, multiply and divide exactly', async (t) => {
     t.deepEqual(await values(mul(a, 2)), [14, -14, dtype === 'i32' ? -(2 ** 31) : 2 ** 31]);
     t.deepEqual(await values(div(a, b)), [3, -3, 2 ** 30]);
   }
-  t.deepEqual(await (await sub(tensor([2 ** 53], { dtype: 'i64' }), tensor([-1], { dtype: 'i64' }))).data(), BigInt64Array.from([2n ** 53n + 1n]));
+  t.deepEqual(
+    await (await sub(tensor([2 ** 53], { dtype: 'i64' }), tensor([-1], { dtype: 'i64' }))).data(),
+    BigInt64Array.from([2n ** 53n + 1n]),
+  );
 });
 
 test('casts between all dtypes', async (t) => {

@@ -56,21 +56,16 @@ export const cases: OpCase[] = [
   {
     name: 'indexSelect in the middle',
     covers: ['indexSelect'],
-    inputs: [
-      { shape: [3, 6, 2] },
-      { shape: [4], dtype: 'i64', values: below(6), batched: false },
-    ],
+    inputs: [{ shape: [3, 6, 2] }, { shape: [4], dtype: 'i64', values: below(6), batched: false }],
     run: (x, index) => ops.indexSelect(x, 1, index),
-    reference: (x, index) => build([x.shape[0] as number, 4, 2], ([a, k, c]) => at(x, [a as number, index.data[k as number] as number, c as number])),
+    reference: (x, index) =>
+      build([x.shape[0] as number, 4, 2], ([a, k, c]) => at(x, [a as number, index.data[k as number] as number, c as number])),
   },
   ...[0, 1, 2].map(
     (dim): OpCase => ({
       name: `gather along ${dim}`,
       covers: ['gather'],
-      inputs: [
-        { shape: [4, 4, 4] },
-        { shape: [4, 4, 4].map((size, i) => (i === dim ? 5 : size)), dtype: 'i64', values: below(4) },
-      ],
+      inputs: [{ shape: [4, 4, 4] }, { shape: [4, 4, 4].map((size, i) => (i === dim ? 5 : size)), dtype: 'i64', values: below(4) }],
       run: (x, index) => ops.gather(x, dim, index),
       reference: (x, index) =>
         build(index.shape, (place) =>

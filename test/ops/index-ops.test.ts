@@ -13,7 +13,9 @@ test('an id outside the vocabulary is named when the work runs', async (t) => {
   const error = await t.throwsAsync(embedding(ones([5, 2]), ids([0, 5])).data(), { instanceOf: InvalidArgumentError });
   t.regex(error.message, /embedding: id 5 at position 1 is outside the vocabulary; expected 0 to 4/);
   await t.throwsAsync(embedding(ones([5, 2]), ids([-1])).data(), { message: /id -1 at position 0/ });
-  await t.throwsAsync(gather(ones([2, 2]), 1, reshape(ids([0, 1, 2, 0]), [2, 2])).data(), { message: /gather: index 2 at position 2 is outside the dimension; expected 0 to 1/ });
+  await t.throwsAsync(gather(ones([2, 2]), 1, reshape(ids([0, 1, 2, 0]), [2, 2])).data(), {
+    message: /gather: index 2 at position 2 is outside the dimension; expected 0 to 1/,
+  });
   await t.throwsAsync(indexSelect(ones([2, 2]), 1, ids([2])).data(), { message: /indexSelect: index 2/ });
   await t.throwsAsync(scatterAdd(ones([2]), 0, ids([2]), ones([1])).data(), { message: /scatterAdd: index 2/ });
 });
@@ -22,7 +24,16 @@ test('a frozen embedding gets no gradient; a trained one sums the uses of each r
   const weight = ones([4, 2]);
   t.false(embedding(weight, ids([1])).requiresGrad);
   weight.setRequiresGrad(true);
-  sum(mul(embedding(weight, ids([2, 0, 2])), tensor([[1, 2], [3, 4], [5, 6]]))).backward();
+  sum(
+    mul(
+      embedding(weight, ids([2, 0, 2])),
+      tensor([
+        [1, 2],
+        [3, 4],
+        [5, 6],
+      ]),
+    ),
+  ).backward();
   t.deepEqual(await numbers(weight.grad as Tensor), [3, 4, 0, 0, 6, 8, 0, 0]);
 });
 
@@ -31,7 +42,10 @@ test('many uses of a row sum in f32, rounded once', async (t) => {
   const weight = zeros([2, 1], { dtype: 'bf16' }).setRequiresGrad(true);
   sum(embedding(weight, zeros([1000], { dtype: 'i64' }))).backward();
   t.deepEqual(await numbers(weight.grad as Tensor), [1000, 0]);
-  t.deepEqual(await numbers(scatterAdd(zeros([2], { dtype: 'bf16' }), 0, zeros([1000], { dtype: 'i64' }), ones([1000], { dtype: 'bf16' }))), [1000, 0]);
+  t.deepEqual(
+    await numbers(scatterAdd(zeros([2], { dtype: 'bf16' }), 0, zeros([1000], { dtype: 'i64' }), ones([1000], { dtype: 'bf16' }))),
+    [1000, 0],
+  );
 });
 
 test('topK puts NaN first, keeps infinities in order and treats zeros of both signs as equal', async (t) => {
@@ -48,8 +62,13 @@ test('topK of a long row agrees with sorting', async (t) => {
 });
 
 test('errors', (t) => {
-  t.throws(() => embedding(ones([4]), ids([0])), { instanceOf: ShapeError, message: /embedding: the weight must be \[vocabulary, width\]; got \[4\]/ });
+  t.throws(() => embedding(ones([4]), ids([0])), {
+    instanceOf: ShapeError,
+    message: /embedding: the weight must be \[vocabulary, width\]; got \[4\]/,
+  });
   t.throws(() => embedding(ones([4, 2]), ones([1])), { message: /embedding: indices must be i64 or i32; got f32/ });
-  t.throws(() => gather(ones([2, 3]), 1, reshape(ids([0]), [1, 1])), { message: /gather: the index does not fit; got x \[2, 3\] and index \[1, 1\]/ });
+  t.throws(() => gather(ones([2, 3]), 1, reshape(ids([0]), [1, 1])), {
+    message: /gather: the index does not fit; got x \[2, 3\] and index \[1, 1\]/,
+  });
   t.throws(() => topK(ones([3]), 4), { message: /topK: k is outside the row; got k 4 and x \[3\], expected 0 to 3/ });
 });

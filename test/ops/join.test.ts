@@ -9,10 +9,24 @@ const numbers = async (x: Tensor): Promise<number[]> => Array.from((await x.data
 test('split gives views that add up to the whole', async (t) => {
   const x = reshape(arange(10), [2, 5]);
   const parts = split(x, 2, 1);
-  t.deepEqual(parts.map((part) => part.shape), [[2, 2], [2, 2], [2, 1]]);
+  t.deepEqual(
+    parts.map((part) => part.shape),
+    [
+      [2, 2],
+      [2, 2],
+      [2, 1],
+    ],
+  );
   t.deepEqual(await numbers(parts[1] as Tensor), [2, 3, 7, 8]);
   t.deepEqual(await numbers(concat(parts, 1)), await numbers(x));
-  t.deepEqual(split(x, [4, 0, 1], -1).map((part) => part.shape), [[2, 4], [2, 0], [2, 1]]);
+  t.deepEqual(
+    split(x, [4, 0, 1], -1).map((part) => part.shape),
+    [
+      [2, 4],
+      [2, 0],
+      [2, 1],
+    ],
+  );
 });
 
 test('gradients pass through split and concat', async (t) => {

@@ -100,7 +100,9 @@ export const cases: OpCase[] = [
     covers: ['logitsCrossEntropy'],
     inputs: [{ shape: [2, 3, 8] }, targets([2, 3], 8)],
     run: (logits, target) => scope(() => logitsCrossEntropy(logits, target)),
-    reference: (logits, target) => [losses(split(logits), target).reduce((a, b) => a + b, 0) / target.data.filter((v) => v !== ignored).length],
+    reference: (logits, target) => [
+      losses(split(logits), target).reduce((a, b) => a + b, 0) / target.data.filter((v) => v !== ignored).length,
+    ],
     notBatched: 'the rows are averaged',
   },
 ];

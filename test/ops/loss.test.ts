@@ -9,7 +9,8 @@ battery(test, cases);
 
 const numbers = (x: Tensor | undefined): Float32Array => (x as Tensor).dataSync() as Float32Array;
 const ids = (values: number[]): Tensor => tensor(values, { dtype: 'i64' });
-const everyNth = (count: number, n: number, vocabulary: number): Tensor => ids(Array.from({ length: count }, (_, i) => (i % n === 0 ? -100 : (i * 7919) % vocabulary)));
+const everyNth = (count: number, n: number, vocabulary: number): Tensor =>
+  ids(Array.from({ length: count }, (_, i) => (i % n === 0 ? -100 : (i * 7919) % vocabulary)));
 
 test('many chunks agree with the loss of whole logits, frozen and trained', (t) => {
   // 700 rows over chunks of 512.
@@ -74,9 +75,18 @@ test('errors', async (t) => {
   const error = await t.throwsAsync(crossEntropy(ones([2, 4]), ones([5, 4]), ids([0, 5])).data(), { instanceOf: InvalidArgumentError });
   t.regex(error.message, /crossEntropy: target 5 at position 1 is outside the vocabulary; expected 0 to 4, or -100 to leave it out/);
   await t.throwsAsync(logitsCrossEntropy(ones([1, 3]), ids([-1])).data(), { message: /logitsCrossEntropy: target -1 at position 0/ });
-  t.throws(() => crossEntropy(ones([2, 4]), ones([5, 3]), ids([0, 1])), { instanceOf: ShapeError, message: /crossEntropy: the head does not fit; got hidden \[2, 4\] and head \[5, 3\]/ });
-  t.throws(() => crossEntropy(ones([2, 4]), ones([5, 4]), ids([0])), { message: /crossEntropy: targets do not fit; got \[2, 4\] and targets \[1\]/ });
-  t.throws(() => crossEntropy(ones([2, 4]), ones([5, 4], { dtype: 'f64' }), ids([0, 1])), { message: /crossEntropy: dtypes do not fit; got hidden f32 and head f64/ });
-  t.throws(() => crossEntropy(ones([1, 4]), ones([5, 4]), ids([0]), { bias: ones([4]) }), { message: /crossEntropy: the bias does not fit; got \[4\], expected \[5\]/ });
+  t.throws(() => crossEntropy(ones([2, 4]), ones([5, 3]), ids([0, 1])), {
+    instanceOf: ShapeError,
+    message: /crossEntropy: the head does not fit; got hidden \[2, 4\] and head \[5, 3\]/,
+  });
+  t.throws(() => crossEntropy(ones([2, 4]), ones([5, 4]), ids([0])), {
+    message: /crossEntropy: targets do not fit; got \[2, 4\] and targets \[1\]/,
+  });
+  t.throws(() => crossEntropy(ones([2, 4]), ones([5, 4], { dtype: 'f64' }), ids([0, 1])), {
+    message: /crossEntropy: dtypes do not fit; got hidden f32 and head f64/,
+  });
+  t.throws(() => crossEntropy(ones([1, 4]), ones([5, 4]), ids([0]), { bias: ones([4]) }), {
+    message: /crossEntropy: the bias does not fit; got \[4\], expected \[5\]/,
+  });
   t.throws(() => logitsCrossEntropy(ones([1, 3]), ones([1])), { message: /logitsCrossEntropy: targets must be i64 or i32; got f32/ });
 });

@@ -13,7 +13,9 @@ test('rmsNorm rounds before the weight, as published models are evaluated', asyn
 
 test('norms name what does not fit', (t) => {
   t.throws(() => rmsNorm(ones([2, 4]), ones([3])), { message: /rmsNorm: the weight does not fit; got x \[2, 4\] and weight \[3\]/ });
-  t.throws(() => rmsNorm(ones([2, 4]), ones([4], { dtype: 'f64' })), { message: /rmsNorm: the weight must have x's dtype or be f32; got x f32 and weight f64/ });
+  t.throws(() => rmsNorm(ones([2, 4]), ones([4], { dtype: 'f64' })), {
+    message: /rmsNorm: the weight must have x's dtype or be f32; got x f32 and weight f64/,
+  });
   t.throws(() => layerNorm(ones([2, 4]), ones([4]), ones([5])), { message: /layerNorm: the bias does not fit/ });
   t.throws(() => layerNorm(ones([2], { dtype: 'i64' })), { message: /layerNorm: needs a floating tensor; got i64/ });
 });

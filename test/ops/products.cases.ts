@@ -11,7 +11,8 @@ function product(x: Dense, w: Dense): number[] {
   const rows = x.shape.slice(0, -1).reduce((a, b) => a * b, 1);
   return build([rows, outputs], ([row, n]) => {
     let sum = 0;
-    for (let k = 0; k < inputs; k++) sum += (x.data[(row as number) * inputs + k] as number) * (w.data[(n as number) * inputs + k] as number);
+    for (let k = 0; k < inputs; k++)
+      sum += (x.data[(row as number) * inputs + k] as number) * (w.data[(n as number) * inputs + k] as number);
     return sum;
   });
 }
@@ -88,7 +89,12 @@ export const cases: OpCase[] = [
     run: (x, weight, a1, b1, a2, b2) =>
       scope(() => {
         const packed = packWeight(weight);
-        const y = lowRankLinear(x, packed, { adapters: [{ a: a1, b: b1, scale: 0.5 }, { a: a2, b: b2, scale: -2 }] });
+        const y = lowRankLinear(x, packed, {
+          adapters: [
+            { a: a1, b: b1, scale: 0.5 },
+            { a: a2, b: b2, scale: -2 },
+          ],
+        });
         packed.dispose();
         return y;
       }),

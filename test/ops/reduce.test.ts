@@ -6,7 +6,8 @@ import { cases } from './reduce.cases.js';
 
 battery(test, cases);
 
-const values = async (x: Tensor | undefined): Promise<number[]> => Array.from((await (x as Tensor).data()) as ArrayLike<number | bigint>, Number);
+const values = async (x: Tensor | undefined): Promise<number[]> =>
+  Array.from((await (x as Tensor).data()) as ArrayLike<number | bigint>, Number);
 
 test('keepDim keeps reduced dimensions as 1', (t) => {
   const x = ones([2, 3, 4]);

@@ -68,7 +68,10 @@ export const cases: OpCase[] = [
     covers: ['concat'],
     inputs: [{ shape: [3, 2] }, { shape: [3, 5] }],
     run: (a, b) => ops.concat([a, b], -1),
-    reference: (a, b) => build([a.shape[0] as number, 7], ([row, c]) => ((c as number) < 2 ? at(a, [row as number, c as number]) : at(b, [row as number, (c as number) - 2]))),
+    reference: (a, b) =>
+      build([a.shape[0] as number, 7], ([row, c]) =>
+        (c as number) < 2 ? at(a, [row as number, c as number]) : at(b, [row as number, (c as number) - 2]),
+      ),
   },
   {
     name: 'stack',

@@ -1,6 +1,23 @@
 import test from 'ava';
 import type { Tensor } from 'lorikeet';
-import { add, arange, contiguous, copyInto, expand, fill, narrow, ones, permute, reshape, select, squeeze, sum, transpose, unsqueeze, zeros } from 'lorikeet/ops';
+import {
+  add,
+  arange,
+  contiguous,
+  copyInto,
+  expand,
+  fill,
+  narrow,
+  ones,
+  permute,
+  reshape,
+  select,
+  squeeze,
+  sum,
+  transpose,
+  unsqueeze,
+  zeros,
+} from 'lorikeet/ops';
 import { battery } from '../helpers/battery.js';
 import { cases } from './shape.cases.js';
 

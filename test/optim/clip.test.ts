@@ -24,7 +24,12 @@ test('norms and clipped gradients follow PyTorch, at every level', (t) => {
         parameters.forEach((x, i) => {
           const size = Math.max(...(expected[i] ?? []).map(Math.abs));
           const result = Array.from(x.grad?.dataSync() as Float32Array, (v) => v / size);
-          t.true(worstError(result, (expected[i] ?? []).map((v) => v / size)) < 2e-6);
+          t.true(
+            worstError(
+              result,
+              (expected[i] ?? []).map((v) => v / size),
+            ) < 2e-6,
+          );
           const scaled = flat(gradients[i] ?? []).map((v) => (v * scale) / size);
           t.true(worstError(scaled, result) < 2e-6);
         });

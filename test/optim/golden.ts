@@ -6,7 +6,10 @@ export type Nested = number | string | readonly Nested[];
 
 export interface GoldenRun {
   readonly kind: 'adamw' | 'sgd';
-  readonly groups: readonly (Record<string, number | boolean | readonly number[]> & { readonly learningRate: number; readonly epsilon?: number })[];
+  readonly groups: readonly (Record<string, number | boolean | readonly number[]> & {
+    readonly learningRate: number;
+    readonly epsilon?: number;
+  })[];
   /** Parameters after each step. */
   readonly parameters: readonly (readonly Nested[])[];
 }

@@ -4,7 +4,7 @@ import { cast, full, normal, ones, tensor } from 'lorikeet/ops';
 import { AdamW, gradientNorm, type Optimizer, SGD } from 'lorikeet/optim';
 import { atLevel, machineLevels, withThreads } from '../helpers/engine.js';
 import { sameBits, worstError } from '../helpers/values.js';
-import { flat, golden, type GoldenRun, runs } from './golden.js';
+import { flat, type GoldenRun, golden, runs } from './golden.js';
 
 const numbers = (x: Tensor): Float32Array => x.dataSync() as Float32Array;
 
@@ -24,7 +24,7 @@ for (const [name, run] of runs) {
         const parameters = golden.initial.map((x, i) => tensor(flat(x), { shape: golden.shapes[i] as number[] }).setRequiresGrad(true));
         const optimizer = optimizerOf(run, parameters);
         run.parameters.forEach((expected, step) => {
-          parameters.forEach((x, i) => x.setGrad(tensor(flat(golden.gradients[step]?.[i] ?? []), { shape: x.shape })));
+          for (const [i, x] of parameters.entries()) x.setGrad(tensor(flat(golden.gradients[step]?.[i] ?? []), { shape: x.shape }));
           optimizer.step();
           parameters.forEach((x, i) => {
             const error = worstError(numbers(x), flat(expected[i] ?? []));
@@ -65,7 +65,10 @@ test('16-bit parameters keep f32 states', (t) => {
     x.setGrad(tensor([1, -1, 0], { dtype }));
     optimizer.step();
     t.deepEqual([...numbers(x)], [0.875, 1.125, 1]);
-    t.deepEqual(Object.values(optimizer.state().tensors).map((state) => state.dtype), ['f32', 'f32']);
+    t.deepEqual(
+      Object.values(optimizer.state().tensors).map((state) => state.dtype),
+      ['f32', 'f32'],
+    );
   }
 });
 
@@ -82,11 +85,14 @@ test('one step over many tensors has the same bits for every thread count', (t) 
       return [...parameters.map(numbers), numbers(gradientNorm(parameters))];
     });
   const [one, two] = [run(1), run(2)];
-  one.forEach((x, i) => t.true(sameBits(x, two[i] as ArrayBufferView)));
+  for (const [i, x] of one.entries()) t.true(sameBits(x, two[i] as ArrayBufferView));
 });
 
 test('a saved state continues exactly', (t) => {
-  for (const make of [(x: Tensor) => new AdamW([x], { learningRate: 0.1 }), (x: Tensor) => new SGD([x], { learningRate: 0.1, momentum: 0.9 })]) {
+  for (const make of [
+    (x: Tensor) => new AdamW([x], { learningRate: 0.1 }),
+    (x: Tensor) => new SGD([x], { learningRate: 0.1, momentum: 0.9 }),
+  ]) {
     const gradient = (step: number): Tensor => normal([40], { seed: 9, stream: step });
     const whole = normal([40], { seed: 8 }).setRequiresGrad(true);
     const first = make(whole);
@@ -130,11 +136,19 @@ test('errors', (t) => {
   t.throws(() => new AdamW([]), { message: /AdamW: there is no parameter to train/ });
   t.throws(() => new AdamW([x, x]), { message: /AdamW: a parameter of shape \[2\] is in the list twice/ });
   t.throws(() => new AdamW([x], { betas: [1, 0.9] }), { message: /AdamW: betas\[0\] of group 0 is out of range; got 1/ });
-  t.throws(() => new AdamW([{ parameters: [x], name: 'head', learningRate: -1 }]), { message: /AdamW: learningRate of group head is out of range; got -1/ });
+  t.throws(() => new AdamW([{ parameters: [x], name: 'head', learningRate: -1 }]), {
+    message: /AdamW: learningRate of group head is out of range; got -1/,
+  });
   t.throws(() => new AdamW([{ parameters: [x], momentum: 1 } as never]), { message: /AdamW: group 0 has an unknown setting "momentum"/ });
   t.throws(() => new SGD([x], { nesterov: true }), { message: /SGD: nesterov of group 0 needs momentum and no dampening/ });
   const optimizer = new AdamW([x]);
-  t.throws(() => optimizer.loadState(new SGD([ones([2])]).state()), { message: /adamw: this state belongs to another optimizer; got "sgd"/ });
-  t.throws(() => optimizer.loadState({ ...optimizer.state(), steps: [1, 2] }), { message: /adamw: the state does not fit; got 2 parameters/ });
-  t.throws(() => optimizer.loadState({ ...optimizer.state(), steps: [1] }), { message: /adamw: the state lacks the tensor "0.firstMoment"/ });
+  t.throws(() => optimizer.loadState(new SGD([ones([2])]).state()), {
+    message: /adamw: this state belongs to another optimizer; got "sgd"/,
+  });
+  t.throws(() => optimizer.loadState({ ...optimizer.state(), steps: [1, 2] }), {
+    message: /adamw: the state does not fit; got 2 parameters/,
+  });
+  t.throws(() => optimizer.loadState({ ...optimizer.state(), steps: [1] }), {
+    message: /adamw: the state lacks the tensor "0.firstMoment"/,
+  });
 });
