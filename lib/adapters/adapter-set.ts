@@ -7,7 +7,7 @@ import { type DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
 import type { AdapterModule, AnyMethod, CalibrationData, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
 import { adaptedLayers, eject, inject, layersOf, modulesOn } from './inject.js';
-import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, unmergeLayers } from './merge.js';
+import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
 import { type ResolvedConfig, targetOptions } from './resolve-config.js';
 import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
@@ -302,7 +302,7 @@ export class AdapterSet {
 
   /** Takes all adapters off; the network is as it was before the first one. Merged adapters stay in the weights. Idempotent. */
   dispose(): void {
-    for (const state of this.#merged) for (const value of state.before.values()) value?.dispose();
+    for (const state of this.#merged) releaseBase(state);
     this.#merged = [];
     this.#activation.merged.clear();
     for (const name of this.names) this.remove(name);

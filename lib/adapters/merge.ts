@@ -205,10 +205,16 @@ export async function mergeLayers(
   return { states: final, report: { maxError: Math.max(0, ...errors), meanError: average, layers: measured } };
 }
 
+/** Releases the unmerged parameters; a weight that belongs to the embedding a head is tied to stays. */
+export function releaseBase({ layer, before }: MergedState): void {
+  const owned = layer.base instanceof Linear ? layer.base.tiedTo?.weight : undefined;
+  for (const value of before.values()) if (value !== owned) value?.dispose();
+}
+
 /** Releases the unmerged parameters where the modules can compute them again. */
 function forgetBase(state: MergedState): MergedState {
   if (!state.modules.every((module) => module.unmerge !== undefined)) return state;
-  for (const value of state.before.values()) value?.dispose();
+  releaseBase(state);
   return { ...state, before: new Map() };
 }
 

@@ -290,3 +290,22 @@ test.serial('a fired signal leaves the network as it was', async (t) => {
   t.is(memory().tensors, started);
   network.dispose();
 });
+
+test.serial('a method that reads no data refuses data', async (t) => {
+  const network = new TinyNetwork();
+  await t.throwsAsync(attach(network, { type: 'lora' }, { data: [] }), { code: 'config', message: /"lora" reads no data/ });
+  network.dispose();
+});
+
+test.serial('a tied dense head is merged without touching its embedding, kept or not', async (t) => {
+  for (const keepBase of [true, false]) {
+    const network = new TinyNetwork('f64');
+    const set = await attach(network, { type: 'lora', targets: ['head'], init: false });
+    const adapted = await output(network);
+    await set.merge({ keepBase });
+    t.true(relativeError(await output(network), adapted) < 1e-12);
+    set.dispose();
+    t.notThrows(() => scope(() => network.forward(ids())));
+    network.dispose();
+  }
+});
