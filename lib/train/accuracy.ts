@@ -1,8 +1,13 @@
+import { targetCount } from '../data/batch.js';
 import { type DataSource, readExamples } from '../data/dataset.js';
 import { encodeCompletion, type Sequence } from '../data/encode.js';
 import type { Example } from '../data/example.js';
-import { FormatError } from '../errors.js';
+import { FormatError, throwIfAborted } from '../errors.js';
 import type { LanguageModel } from '../model.js';
+import { tensor } from '../ops/create.js';
+import { indexSelect } from '../ops/index-ops.js';
+import { reshape } from '../ops/shape.js';
+import { noGrad, scope } from '../scope.js';
 import { type EvaluateOptions, sequenceLosses } from './evaluate.js';
 
 type Completion = Extract<Example, { kind: 'completion' }>;
@@ -23,12 +28,11 @@ export async function labelAccuracy(
   let right = 0;
   let rows = 0;
   const score = async (examples: readonly Completion[]): Promise<void> => {
-    const sequences = (await Promise.all(examples.map((example) => choiceSequences(model, example, maxLength)))).flat();
-    const losses = await sequenceLosses(model, sequences, { ...options, onProgress: undefined });
-    let start = 0;
-    for (const { choices = [], completion } of examples) {
-      const own = losses.subarray(start, start + choices.length);
-      start += choices.length;
+    throwIfAborted(options.signal, 'evaluate');
+    const rivals = await Promise.all(examples.map((example) => choiceSequences(model, example, maxLength)));
+    const losses = rivals.every(differInLast) ? await lastTokenLosses(model, rivals) : await wholeLosses(model, rivals, options);
+    for (const [index, { choices = [], completion }] of examples.entries()) {
+      const own = losses[index] ?? [];
       if (choices[own.indexOf(Math.min(...own))] === completion) right++;
     }
     rows += examples.length;
@@ -40,8 +44,45 @@ export async function labelAccuracy(
     await score(waiting);
     waiting = [];
   }
-  await score(waiting);
+  if (waiting.length > 0) await score(waiting);
   return right / rows;
+}
+
+/** Whether sequences have all but their last token in common, and only that one is to be predicted. */
+function differInLast([first, ...others]: readonly Sequence[]): boolean {
+  if (first === undefined || targetCount(first) !== 1 || first.learnt.at(-1) !== 1) return false;
+  const { ids } = first;
+  return others.every(
+    (other) =>
+      other.ids.length === ids.length && targetCount(other) === 1 && other.ids.every((id, t) => t === ids.length - 1 || id === ids[t]),
+  );
+}
+
+/** Negative log-likelihoods, up to a constant of each row, of rivals that differ in their last token: one pass over what they share. */
+async function lastTokenLosses(model: LanguageModel, rivals: readonly (readonly Sequence[])[]): Promise<number[][]> {
+  const prompts = rivals.map(([first]) => Array.from(first?.ids.subarray(0, -1) ?? []));
+  const [values, vocabulary] = await scope(async () => {
+    const logits = noGrad(() => {
+      const hidden = model.forward(prompts, { training: false });
+      const [batch = 0, time = 0, width = 0] = hidden.shape;
+      const last = tensor(
+        prompts.map((prompt, row) => row * time + prompt.length - 1),
+        { dtype: 'i64' },
+      );
+      return model.head(indexSelect(reshape(hidden, [batch * time, width]), 0, last), { training: false });
+    });
+    return [await logits.data(), logits.shape[1] ?? 0] as const;
+  });
+  return rivals.map((sequences, row) => sequences.map(({ ids }) => -Number(values[row * vocabulary + (ids.at(-1) ?? 0)])));
+}
+
+async function wholeLosses(model: LanguageModel, rivals: readonly (readonly Sequence[])[], options: EvaluateOptions): Promise<number[][]> {
+  const losses = await sequenceLosses(model, rivals.flat(), { ...options, onProgress: undefined });
+  let start = 0;
+  return rivals.map((sequences) => {
+    start += sequences.length;
+    return Array.from(losses.subarray(start - sequences.length, start));
+  });
 }
 
 /** The prompt with each choice after it, of which the choice is to be predicted. */

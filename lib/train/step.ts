@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { type Batch, collate } from '../data/batch.js';
 import type { Sequence } from '../data/encode.js';
 import { NonFiniteError } from '../errors.js';
@@ -47,11 +48,13 @@ export async function stepGradients(model: LanguageModel, parameters: readonly T
   return { loss, gradNorm, tokens };
 }
 
-/** Adds the gradient of one batch; returns its part of the step's loss. */
+/** Adds the gradient of one batch; returns its part of the step's loss. The event loop turns between forward and backward. */
 function batchGradients(model: LanguageModel, { ids, targets }: Batch, total: number, checkpointing: boolean): Promise<number> {
-  return scope(() => {
+  return scope(async () => {
     const loss = mul(model.loss({ ids, targets, reduction: 'sum', training: true, checkpointing }), 1 / total);
+    await setImmediate();
     loss.backward();
+    await setImmediate();
     return loss.item();
   });
 }

@@ -117,6 +117,20 @@ test('Ctrl-C finishes the step, saves, says how to resume; the resumed run ends 
   );
 });
 
+test('a saved adapter is trained on, and a recipe without `out` writes nothing but the result', async (t) => {
+  const first = join(folder, 'first');
+  const settings = ['--set', 'training.steps=2', '--set', `data={ train: { path: ${shippedText('train')} } }`];
+  t.is((await lorikeet(['train', recipe, ...settings, '--out', first])).code, 0);
+  const adapter = join(first, 'adapter');
+  const second = await lorikeet(['train', recipe, ...settings, '--set', `adapter=${adapter}`, '--json']);
+  t.is(second.code, 0, second.stderr);
+  t.regex(second.stderr, /nothing will be written/);
+  t.like(lastJson(second), { steps: 2, adapter: null, evalLoss: null });
+  const missing = await lorikeet(['train', recipe, '--set', `adapter=${join(folder, 'none')}`]);
+  t.is(missing.code, 2);
+  t.regex(missing.stderr, /no adapter_config\.json/);
+});
+
 test('an unknown option of the adapter is wrong use, before anything is written', async (t) => {
   const out = join(folder, 'never');
   const result = await lorikeet(['train', recipe, '--set', 'adapter={ type: lora, aplha: 3 }', '--out', out]);

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
+/** The entry of the command line. */
+export const commandLine = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 export interface CommandResult {
   readonly code: number | null;
   readonly stdout: string;
@@ -14,7 +15,7 @@ export interface CommandResult {
 /** Runs `lorikeet` with these arguments to its end; `onError` sees standard error as it comes and may send signals. */
 export function lorikeet(args: readonly string[], onError?: (text: string, child: ChildProcess) => void): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [commandLine, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (piece: Buffer) => {

@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { evaluate, loadModel } from 'lorikeet';
+import { encodeCompletion } from 'lorikeet/data';
+import { sequenceLosses } from '#dist/train/evaluate.js';
 import { dataFolder } from '../helpers/folders.js';
-import { shippedModel, shippedText, withTuned } from '../helpers/shipped.js';
+import { shippedModel, shippedRows, shippedText, withTuned } from '../helpers/shipped.js';
 
 /** The references are float64; float32 sums of some 20,000 token losses stay within this. */
 const kTolerance = 2e-5;
@@ -47,6 +49,26 @@ test('labels: the likeliest label is counted', async (t) => {
     t.is(result.accuracy, 0.5);
     t.is(result.sequences, 2);
     t.is((await evaluate(tuned, { ...source, rows: rows.slice(0, 1) })).accuracy, 1);
+  });
+});
+
+test('labels of one token, scored together, win where their likelihood is highest', async (t) => {
+  await withTuned(async (tuned) => {
+    const rows = shippedRows(12).map((text, index) => ({ text: text.slice(0, 20 + 7 * index), label: index % 3 }));
+    const labels = ['a', 'I', 's'];
+    const { accuracy } = await evaluate(tuned, { rows, prompt: '{text}', completion: ' {label}', labels });
+    let right = 0;
+    for (const { text, label } of rows) {
+      const sequences = await Promise.all(
+        labels.map(async (word) => {
+          const { ids, promptLength } = await encodeCompletion(tuned.tokenizer, text, ` ${word}`);
+          return { ids: Int32Array.from(ids), learnt: new Uint8Array(ids.length).fill(1, promptLength), where: text };
+        }),
+      );
+      const losses = await sequenceLosses(tuned, sequences);
+      if (losses.indexOf(Math.min(...losses)) === label) right++;
+    }
+    t.is(accuracy, right / rows.length);
   });
 });
 
