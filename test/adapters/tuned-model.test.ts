@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { attach, loadAdapter, loadModel, type Model, sample, saveModel, TunedModel } from 'lorikeet';
+import { AdamW } from '#dist/optim/index.js';
 import { noGrad, scope } from '#dist/scope.js';
 import { loadTiny, logitsOf, readReference, referenceError, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
@@ -68,6 +69,38 @@ test.serial('decoding through a cache by rows gives the bits of each row alone',
   const together = decode([0, 1, 2, 3]);
   for (const row of [0, 1, 2, 3]) t.true(sameBits(together[row] as Float32Array, decode([row])[0] as Float32Array), `row ${row}`);
   tuned.dispose();
+  model.dispose();
+});
+
+test.serial('adapters trained in the rows of one batch end with the bits of training alone', async (t) => {
+  const model = await loadTiny();
+  const texts: Record<string, number[]> = { a: ids, b: [9, 4, 77, 3], c: [50, 51, 52, 53, 54, 55, 56, 57] };
+  const run = async (names: readonly string[]): Promise<Map<string, Float32Array[]>> => {
+    await attach(model, { type: 'lora', dropout: 0.1, targets: 'all-linear' }, { name: 'a', seed: 1 });
+    await attach(model, { type: 'lora', rank: 3, loraBias: true }, { name: 'b', seed: 2 });
+    const tuned = await attach(
+      model,
+      { type: 'lora', dora: true, targets: ['q_proj', 'embed_tokens', 'down_proj'] },
+      { name: 'c', seed: 3 },
+    );
+    const optimizer = new AdamW(tuned.parameters(names), { learningRate: 1e-2 });
+    const rows = { ids: names.map((name) => texts[name] as number[]), rows: names.map((name) => [name]) };
+    for (let step = 0; step < 4; step++) {
+      scope(() => tuned.loss({ ...rows, training: true, reduction: 'sum' }).backward());
+      optimizer.step();
+      optimizer.zeroGrad();
+    }
+    const found = new Map(names.map((name) => [name, tuned.parameters([name]).map((value) => value.dataSync() as Float32Array)]));
+    optimizer.dispose();
+    tuned.dispose();
+    return found;
+  };
+  const together = await run(['a', 'b', 'c']);
+  for (const name of ['a', 'b', 'c']) {
+    const alone = (await run([name])).get(name) as Float32Array[];
+    for (const [i, values] of alone.entries())
+      t.true(sameBits(values, (together.get(name) as Float32Array[])[i] as Float32Array), `${name} ${i}`);
+  }
   model.dispose();
 });
 
