@@ -4,6 +4,7 @@ import { Linear } from '../nn/linear.js';
 import { Layer, type Module, type Parameter } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { lowRankLinear } from '../ops/lowrank.js';
+import { narrow } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterModule } from './adapter.js';
 import { type Run, routeRows, segmentsOf } from './row-routing.js';
@@ -100,17 +101,30 @@ export class AdaptedLayer extends Layer {
     const training = context?.training ?? false;
     const base = this.#base;
     const factors = base instanceof Linear ? modules.flatMap((module) => module.lowRank?.(training) ?? []) : [];
-    let first = factors.length === 0;
-    let next =
+    const bare =
       base instanceof Linear && factors.length > 0
         ? (input: Tensor): Tensor => lowRankLinear(input, base.weight, { ...biasOf(base), adapters: factors })
         : (input: Tensor): Tensor => base.forward(input, context);
+    return this.#around(x, context, modules, bare, factors.length === 0);
+  }
+
+  /** The modules with a `forward` of their own, one around the other; `first` tells the innermost that `bare` is the bare layer. */
+  #around(
+    x: Tensor,
+    context: ForwardContext | undefined,
+    modules: readonly AdapterModule[],
+    bare: (x: Tensor) => Tensor,
+    first: boolean,
+  ): Tensor {
+    let next = bare;
+    let innermost = first;
     for (const module of modules) {
       if (module.forward === undefined) continue;
       const below = next;
-      const isFirst = first;
-      next = (input: Tensor): Tensor => module.forward?.({ x: input, context, base, next: below, first: isFirst }) ?? below(input);
-      first = false;
+      const isFirst = innermost;
+      next = (input: Tensor): Tensor =>
+        module.forward?.({ x: input, context, base: this.#base, next: below, first: isFirst }) ?? below(input);
+      innermost = false;
     }
     return next(x);
   }
@@ -124,6 +138,7 @@ export class AdaptedLayer extends Layer {
     const perRow = leading / rows.length;
     const runs = rows.map((names, row) => ({ start: row * perRow, length: perRow, adapters: this.#modulesOf(names) }));
     const base = this.#base;
+    if ([...base.namedChildren()].length > 0) return this.#runRowsAround(x, context, runs);
     const alone = (part: Tensor, modules: readonly AdapterModule[]): Tensor => this.run(part, context, modules);
     if (!(base instanceof Linear)) {
       return routeRows(x, runs, { isPlain: (modules) => modules.length === 0, together: (part) => base.forward(part, context), alone });
@@ -133,6 +148,27 @@ export class AdaptedLayer extends Layer {
       return lowRankLinear(part, base.weight, { ...biasOf(base), ...segmentsOf(parts, rowsPerEntry, context?.training ?? false) });
     };
     return routeRows(x, runs, { isPlain: (modules) => modules.every(isLowRankOnly), together, alone });
+  }
+
+  /**
+   * A layer made of layers sees the whole batch, whose rows have their adapters inside too; the adapters around it then work on their rows of its input and output.
+   */
+  #runRowsAround(x: Tensor, context: ForwardContext | undefined, runs: readonly Run[]): Tensor {
+    const y = this.#base.forward(x, context);
+    const inner: ForwardContext = { training: context?.training ?? false };
+    return routeRows(x, runs, {
+      isPlain: () => false,
+      together: () => y,
+      alone: (part, modules, start) => {
+        const below = narrow(y, 0, start, part.shape[0] ?? 0);
+        const bare = (input: Tensor): Tensor => {
+          if (input !== part)
+            throw new AdapterError('adapters by row: an adapter around a block cannot change the input of the block for some rows alone');
+          return below;
+        };
+        return this.#around(part, inner, modules, bare, true);
+      },
+    });
   }
 
   override namedChildren(): Iterable<[string, Module]> {

@@ -15,11 +15,11 @@ export interface Run {
 const sameModules = (a: readonly AdapterModule[], b: readonly AdapterModule[]): boolean =>
   a.length === b.length && a.every((module, i) => module === b[i]);
 
-/** How the rows of a layer are computed: `together` takes rows that `isPlain`, each with its own modules; `alone` takes rows with one list of modules. */
+/** How the rows of a layer are computed: `together` takes rows that `isPlain`, each with its own modules; `alone` takes rows with one list of modules, from entry `start`. */
 export interface RowWork {
   readonly isPlain: (modules: readonly AdapterModule[]) => boolean;
   readonly together: (x: Tensor, runs: readonly Run[]) => Tensor;
-  readonly alone: (x: Tensor, modules: readonly AdapterModule[]) => Tensor;
+  readonly alone: (x: Tensor, modules: readonly AdapterModule[], start: number) => Tensor;
 }
 
 /**
@@ -42,7 +42,7 @@ export function routeRows(x: Tensor, rows: readonly Run[], work: RowWork): Tenso
   }
   const special = rows.filter((row) => !work.isPlain(row.adapters));
   for (const run of isRecording() ? special : joined(special)) {
-    parts.set(run.start, work.alone(run.length === x.shape[0] ? x : narrow(x, 0, run.start, run.length), run.adapters));
+    parts.set(run.start, work.alone(run.length === x.shape[0] ? x : narrow(x, 0, run.start, run.length), run.adapters, run.start));
   }
   const ordered = [...parts].sort(([a], [b]) => a - b).map(([, part]) => part);
   return ordered.length === 1 && ordered[0] !== undefined ? ordered[0] : concat(ordered, 0);
