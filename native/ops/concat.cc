@@ -32,6 +32,7 @@ Tensor concatenate(const std::vector<Tensor>& tensors, int64_t dim) {
   }
   if (is_float(y.dtype()) && needs_record(tensors)) {
     std::vector<int64_t> sizes;
+    sizes.reserve(tensors.size());
     for (const Tensor& x : tensors) sizes.push_back(x.size(axis));
     record("concat", tensors, {y}, [=](const Tensors& dy, const Wanted& wanted) {
       Tensors gradients(sizes.size());

@@ -107,7 +107,7 @@ Tensor cross_entropy(const Tensor& input_hidden, const BaseWeight& head, const s
     Shape head_shape{plan.vocabulary, plan.width};
     record("crossEntropy", {hidden, head.dense, bias}, {losses},
            [=, packed = head.packed](const Tensors& dy, const Wanted& wanted) -> Tensors {
-             Tensor dense = saved_head.get("crossEntropy"), hidden = saved_hidden.get("crossEntropy");
+             const Tensor &dense = saved_head.get("crossEntropy"), &hidden = saved_hidden.get("crossEntropy");
              Tensor turned = wanted[0] ? backward_panels(plan, packed, dense) : Tensor();
              Tensors gradients{wanted[0] ? empty_like(hidden) : Tensor(), wanted[1] ? empty(head_shape, plan.wide) : Tensor(),
                                wanted[2] ? empty(Shape{plan.vocabulary}, plan.wide) : Tensor()};
@@ -141,7 +141,8 @@ Tensor logits_cross_entropy(const Tensor& input, const Tensor& input_targets, in
   if (needs_record({&logits})) {
     Saved saved(logits);
     record("logitsCrossEntropy", {logits}, {losses}, [=](const Tensors& dy, const Wanted&) -> Tensors {
-      Tensor logits = saved.get("logitsCrossEntropy"), weights = contiguous(dy[0]), dlogits = empty_like(logits);
+      const Tensor& logits = saved.get("logitsCrossEntropy");
+      Tensor weights = contiguous(dy[0]), dlogits = empty_like(logits);
       enqueue("logitsCrossEntropy", {logits, targets, weights}, {dlogits}, [=]() mutable {
         args.logits = logits.raw();
         args.targets = targets.data<int64_t>();

@@ -68,7 +68,8 @@ Tensor layer_norm(const Tensor& input, const std::optional<Tensor>& input_weight
     bool needs_x = requires_grad(x) || requires_grad(weight);
     Saved saved_x(needs_x ? x : Tensor()), saved_weight(requires_grad(x) ? weight : Tensor());
     record("layerNorm", {x, weight, bias}, {y}, [=](const Tensors& gradients, const Wanted& wanted) -> Tensors {
-      Tensor x = saved_x.get("layerNorm"), weight = saved_weight.get("layerNorm"), dy = contiguous(gradients[0]);
+      const Tensor &x = saved_x.get("layerNorm"), &weight = saved_weight.get("layerNorm");
+      Tensor dy = contiguous(gradients[0]);
       Tensors out(3);
       for (int i = 0; i < 3; ++i) {
         if (wanted[i]) out[i] = i == 0 ? empty_like(x) : empty(Shape{args.columns}, args.weight_dtype);

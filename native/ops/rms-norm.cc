@@ -35,7 +35,8 @@ Tensor rms_norm(const Tensor& input, const Tensor& input_weight, double eps) {
   if (needs_record({&x, &weight})) {
     Saved saved_x(x), saved_weight(requires_grad(x) ? weight : Tensor());
     record("rmsNorm", {x, weight}, {y}, [=](const Tensors& gradients, const Wanted& wanted) -> Tensors {
-      Tensor x = saved_x.get("rmsNorm"), weight = saved_weight.get("rmsNorm"), dy = contiguous(gradients[0]), dx, dweight;
+      const Tensor &x = saved_x.get("rmsNorm"), &weight = saved_weight.get("rmsNorm");
+      Tensor dy = contiguous(gradients[0]), dx, dweight;
       if (wanted[0]) {
         dx = empty_like(x);
         enqueue("rmsNorm backward", {x, weight, dy, rstd}, {dx}, [=]() mutable {

@@ -20,7 +20,8 @@ Tensor swiglu(const Tensor& input_gate, const Tensor& input_up) {
   if (needs_record({&gate, &up})) {
     Saved saved_gate(gate), saved_up(requires_grad(gate) ? up : Tensor());
     record("swiGlu", {gate, up}, {y}, [=](const Tensors& gradients, const Wanted& wanted) -> Tensors {
-      Tensor gate = saved_gate.get("swiGlu"), up = saved_up.get("swiGlu"), dy = contiguous(gradients[0]);
+      const Tensor &gate = saved_gate.get("swiGlu"), &up = saved_up.get("swiGlu");
+      Tensor dy = contiguous(gradients[0]);
       Tensor dgate = wanted[0] ? empty_like(gate) : Tensor(), dup = wanted[1] ? empty_like(gate) : Tensor();
       enqueue("swiGlu backward", {gate, up, dy}, {dgate, dup}, [=] {
         auto raw = [](const Tensor& x) -> void* { return x.defined() ? x.raw() : nullptr; };
