@@ -1,6 +1,6 @@
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import { takeLock } from './lock.js';
@@ -31,7 +31,14 @@ export class RunFolder {
   /** Opens a new or empty folder, or with `resume` one that is there, and locks it. */
   static open(path: string, resume: boolean): RunFolder {
     RunFolder.check(path, resume);
-    mkdirSync(join(path, 'checkpoints'), { recursive: true });
+    try {
+      // The parents first: in folders of the system that take no new ones, creating all at once never returns.
+      mkdirSync(dirname(resolve(path)), { recursive: true });
+      if (!existsSync(path)) mkdirSync(path);
+      mkdirSync(join(path, 'checkpoints'), { recursive: true });
+    } catch (cause) {
+      throw new ConfigError(`out: cannot create folder "${path}"; ${(cause as Error).message}`, { cause });
+    }
     return new RunFolder(path, takeLock(path));
   }
 
