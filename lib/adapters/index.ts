@@ -13,6 +13,8 @@ export {
 } from './adapter.js';
 export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from './adapter-set.js';
 export { attach, attachMethod } from './attach.js';
+export { combineAdapters } from './combine/combine.js';
+export { type CombinationType, type CombineOptions, type CombinePart, combinationTypes } from './combine/options.js';
 export { AdapterMismatchError, type LoadAdapterOptions, type LoadReport, loadAdapter } from './load.js';
 export type { LoraConfig, LoraInit } from './lora-config.js';
 export { type LoraPlusGroup, type LoraPlusOptions, loraPlusGroups } from './lora-plus.js';

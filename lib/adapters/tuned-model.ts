@@ -8,6 +8,8 @@ import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import type { KeyValueCache } from '../nn/cache.js';
 import type { Device, DType, Tensor } from '../tensor.js';
 import { type AdapterRow, AdapterSet } from './adapter-set.js';
+import { combineAdapters } from './combine/combine.js';
+import type { CombineOptions, CombinePart } from './combine/options.js';
 import type { MergeOptions, MergeReport } from './merge.js';
 
 /** Options of `save`. */
@@ -154,6 +156,19 @@ export class TunedModel implements LanguageModel {
   /** Which layers carry which adapter, and how many parameters. */
   table(names?: readonly string[]): AdapterRow[] {
     return this.adapters.table(names);
+  }
+
+  /**
+   * Makes a new adapter from several: by default (`cat`) exactly the weighted sum of their changes. It becomes the active one; its parts stay.
+   *
+   * ```ts
+   * await tuned.combine('both', [{ adapter: 'a', weight: 0.7 }, { adapter: 'b', weight: 0.3 }], { type: 'svd', rank: 16 });
+   * ```
+   *
+   * Throws `AdapterError` for a name that is taken or unknown and for adapters that cannot be combined, `ConfigError` for wrong options.
+   */
+  async combine(name: string, parts: readonly CombinePart[], options?: CombineOptions): Promise<void> {
+    await combineAdapters(this.adapters, name, parts, options);
   }
 
   /** Folds the active adapters into the weights; returns the measured error. See `AdapterSet.merge`. */

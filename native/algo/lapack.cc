@@ -14,6 +14,10 @@ void dgelqf_(const int* m, const int* n, double* a, const int* lda, double* tau,
 void sorglq_(const int* m, const int* n, const int* k, float* a, const int* lda, const float* tau, float* work, const int* lwork, int* info);
 void dorglq_(const int* m, const int* n, const int* k, double* a, const int* lda, const double* tau, double* work, const int* lwork,
              int* info);
+void sgesdd_(const char* jobz, const int* m, const int* n, float* a, const int* lda, float* s, float* u, const int* ldu, float* vt,
+             const int* ldvt, float* work, const int* lwork, int* iwork, int* info);
+void dgesdd_(const char* jobz, const int* m, const int* n, double* a, const int* lda, double* s, double* u, const int* ldu, double* vt,
+             const int* ldvt, double* work, const int* lwork, int* iwork, int* info);
 }
 
 namespace lorikeet {
@@ -61,7 +65,23 @@ void qr(T* x, int64_t rows, int64_t columns, T* q, T* r, Factor factor, Generate
   for (int64_t i = 0; i < rows; ++i) std::copy(x + i * columns, x + i * columns + k, q + i * k);
 }
 
+/// Row-major x is column-major x^T = V S U^T: the routine's "U" holds our V^T in row-major order, and its "V^T" our U.
+template <class T, class Routine>
+bool svd(T* x, int64_t rows, int64_t columns, T* u, T* s, T* vt, Routine routine) {
+  std::lock_guard lock(lapack_mutex());
+  int m = to_int("svd", rows), n = to_int("svd", columns), k = std::min(m, n), code = 0;
+  Scratch integers(8 * k * static_cast<int64_t>(sizeof(int)));
+  with_workspace<T>("svd", [&](T* work, const int* size, int* info) {
+    routine("S", &n, &m, x, &n, s, vt, &n, u, &k, work, size, integers.as<int>(), &code);
+    *info = std::min(code, 0);
+  });
+  return code == 0;
+}
+
 }  // namespace
+
+bool reduced_svd(double* x, int64_t m, int64_t n, double* u, double* s, double* vt) { return svd(x, m, n, u, s, vt, dgesdd_); }
+bool reduced_svd(float* x, int64_t m, int64_t n, float* u, float* s, float* vt) { return svd(x, m, n, u, s, vt, sgesdd_); }
 
 void householder_qr(double* x, int64_t m, int64_t n, double* q, double* r) { qr(x, m, n, q, r, dgelqf_, dorglq_); }
 void householder_qr(float* x, int64_t m, int64_t n, float* q, float* r) { qr(x, m, n, q, r, sgelqf_, sorglq_); }

@@ -1,5 +1,6 @@
 #include "binding/bind.h"
 #include "ops/qr.h"
+#include "ops/svd.h"
 
 // Decompositions on LAPACK.
 
@@ -7,6 +8,7 @@ namespace lorikeet {
 
 static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(qr, "qr")
+  OP(svd, "svd")
 }
 
 static BindingPart part(bind);

@@ -1,13 +1,19 @@
 import { existsSync, readdirSync } from 'node:fs';
-import type { Command } from 'commander';
-import { loadAdapter, loadModel, saveModel } from '../../index.js';
-import { type CommandContext, command, runCommand, WrongUse } from '../command.js';
+import { type Command, Option } from 'commander';
+import type { Model } from '../../index.js';
+import { type CombinationType, combinationTypes, loadAdapter, loadModel, saveModel, type TunedModel } from '../../index.js';
+import { type CommandContext, command, realNumber, runCommand, WrongUse, wholeNumber } from '../command.js';
 import { dtypeOption } from '../options.js';
 import type { OutputOptions } from '../output.js';
 
 interface Options extends OutputOptions {
   readonly model: string;
-  readonly adapter: string;
+  readonly adapter: readonly string[];
+  readonly weight: readonly number[];
+  readonly combine?: CombinationType;
+  readonly density?: number;
+  readonly rank?: number;
+  readonly seed?: number;
   readonly out: string;
   readonly dtype?: 'f32' | 'bf16' | 'f16' | 'f64';
 }
@@ -19,19 +25,52 @@ export function mergeCommand(): Command {
     'lorikeet merge --model ./smollm2 --adapter runs/notes/adapter --out merged',
   )
     .requiredOption('--model <path>', 'folder of a published model, .gguf file or hub id')
-    .requiredOption('--adapter <folder>', 'PEFT folder')
+    .requiredOption('--adapter <folder>', 'PEFT folder; repeat it to combine several', append)
+    .option('--weight <number>', 'how much of the adapter before it, also negative (default: 1)', appendNumber, [])
+    .addOption(new Option('--combine <type>', 'how several adapters become one (default: cat, the exact sum)').choices(combinationTypes))
+    .option('--density <share>', 'share of values that ties, dare and magnitude_prune keep', realNumber(0, 1))
+    .option('--rank <number>', 'rank of an svd combination', wholeNumber(1))
+    .option('--seed <number>', 'seed of the random choice of dare', wholeNumber(0))
     .requiredOption('--out <folder>', 'folder to write; must be new or empty')
     .addOption(dtypeOption())
     .action((options: Options) => runCommand(options, run));
 }
 
-async function run(options: Options, { output, signal }: CommandContext): Promise<void> {
-  const { out, dtype } = options;
+const append = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
+const appendNumber = (text: string, before: readonly number[]): readonly number[] => [
+  ...before,
+  realNumber(Number.NEGATIVE_INFINITY)(text),
+];
+
+/** Loads the adapters; with weights or with several of them, their combination is the active one. */
+async function openAdapters(model: Model, options: Options, { output, signal }: CommandContext): Promise<TunedModel> {
+  const { adapter: folders, weight: weights, combine, density, rank, seed } = options;
+  const [first = ''] = folders;
+  if (folders.length === 1 && weights.length === 0 && combine === undefined) return loadAdapter(model, first, { signal });
+  let tuned = await loadAdapter(model, first, { name: 'adapter1', signal });
+  for (const [i, folder] of folders.slice(1).entries()) tuned = await loadAdapter(model, folder, { name: `adapter${i + 2}`, signal });
+  output.message(`combining ${folders.length} adapters`);
+  const parts = folders.map((_, i) => ({ adapter: `adapter${i + 1}`, weight: weights[i] ?? 1 }));
+  await tuned.combine('combined', parts, {
+    signal,
+    ...(combine && { type: combine }),
+    ...(density !== undefined && { density }),
+    ...(rank !== undefined && { rank }),
+    ...(seed !== undefined && { seed }),
+  });
+  return tuned;
+}
+
+async function run(options: Options, context: CommandContext): Promise<void> {
+  const { out, dtype, adapter, weight } = options;
+  const { output, signal } = context;
+  if (weight.length > 0 && weight.length !== adapter.length)
+    throw new WrongUse(`merge: each --adapter needs its --weight; got ${adapter.length} adapters and ${weight.length} weights`);
   if (existsSync(out) && readdirSync(out).length > 0) throw new WrongUse(`merge: folder "${out}" exists; choose another, or remove it`);
   output.message(`loading ${options.model}`);
   const model = await loadModel(options.model, { signal, ...(dtype === undefined ? {} : { dtype }) });
   try {
-    const tuned = await loadAdapter(model, options.adapter, { signal });
+    const tuned = await openAdapters(model, options, context);
     output.startProgress('merging layers', 0);
     const { maxError } = await tuned.merge({ keepBase: false, signal, onProgress: ({ done }) => output.progress(done) });
     output.message(`writing ${out}`);
