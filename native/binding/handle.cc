@@ -61,6 +61,7 @@ void TensorHandle::release() {
   if (!tensor_.defined()) return;
   tensor_ = Tensor();
   --*count_;
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_);
 }
 
 Napi::Value TensorHandle::wrap(Napi::Env env, const Tensor& tensor) {
@@ -71,6 +72,8 @@ Napi::Value TensorHandle::wrap(Napi::Env env, const Tensor& tensor) {
   handle->tensor_ = tensor;
   handle->count_ = environment.tensor_count;
   ++*handle->count_;
+  handle->reported_ = tensor.numel() * size_of(tensor.dtype());
+  Napi::MemoryManagement::AdjustExternalMemory(env, handle->reported_);
   return object;
 }
 

@@ -41,6 +41,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
   void dispose(const Napi::CallbackInfo& info);
 
   Tensor tensor_;
+  /// Bytes told to the garbage collector, a hint that makes it run when handles are dropped without dispose.
+  int64_t reported_ = 0;
   std::shared_ptr<int64_t> count_;
 };
 
