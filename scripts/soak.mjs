@@ -7,10 +7,12 @@ import { attach, loadModel, memory, train } from '../dist/index.js';
 
 const { values } = parseArgs({ options: { steps: { type: 'string', default: '10000' } } });
 const steps = Number(values.steps);
-/** Steps after which caches are filled and compilers settled. */
+/** Steps after which caches are filled; compilers and heaps of the process settle in the first half. */
 const warm = Math.min(1000, Math.floor(steps / 4));
-/** Growth of the process that is no leak: pieces of heaps that come and go. */
-const allowedGrowth = 24 * 2 ** 20;
+const half = Math.floor(steps / 2);
+/** Growth that is no leak: pieces of heaps that come and go. */
+const allowedGrowth = 8 * 2 ** 20;
+const allowedHeapGrowth = 2 * 2 ** 20;
 const allowedLatency = 5;
 
 /** Measures `fs.stat` until told to stop. */
@@ -48,14 +50,18 @@ const run = train(tuned, {
   training: { steps, batch: 2, sequence: 16, learningRate: 1e-4, evalEvery: 500, schedule: 'constant' },
 });
 
+const usage = () => {
+  const { rss, heapUsed } = process.memoryUsage();
+  return { rss, heapUsed };
+};
 const samples = [];
 let told = performance.now();
 for await (const { step, loss } of run) {
   if (step === warm) watching.restart();
-  if (step === warm || step % 250 === 0) {
+  if (step === warm || step === half || step % 250 === 0) {
     globalThis.gc?.();
     const { tensors, bytes, peakBytes } = memory();
-    samples.push({ step, tensors, bytes, peakBytes, rss: process.memoryUsage.rss() });
+    samples.push({ step, tensors, bytes, peakBytes, ...usage() });
   }
   if (performance.now() - told > 5000) {
     told = performance.now();
@@ -68,13 +74,15 @@ const busy = await watching.stop();
 
 const settled = samples.filter(({ step }) => step >= warm);
 const first = settled[0];
+const middle = samples.find(({ step }) => step === half) ?? first;
 const last = settled.at(-1);
 const result = {
   steps,
   tensors: [first.tensors, last.tensors],
   nativeBytes: [first.bytes, last.bytes],
   peakBytes: [first.peakBytes, last.peakBytes],
-  rssGrowth: last.rss - first.rss,
+  heapUsed: [first.heapUsed, last.heapUsed],
+  rss: [first.rss, middle.rss, last.rss],
   statP99: busy.p99,
   statMax: busy.worst,
   idleStatP99: idle.p99,
@@ -83,7 +91,9 @@ console.log(JSON.stringify(result));
 const problems = [];
 if (last.tensors !== first.tensors) problems.push(`tensors grew from ${first.tensors} to ${last.tensors}`);
 if (last.bytes > first.bytes) problems.push(`native memory grew from ${first.bytes} to ${last.bytes} bytes`);
-if (last.rss - first.rss > allowedGrowth) problems.push(`the process grew by ${last.rss - first.rss} bytes`);
+if (last.heapUsed - first.heapUsed > allowedHeapGrowth)
+  problems.push(`the JavaScript heap grew from ${first.heapUsed} to ${last.heapUsed} bytes`);
+if (last.rss - middle.rss > allowedGrowth) problems.push(`the process grew by ${last.rss - middle.rss} bytes in the second half`);
 if (idle.p99 > 1)
   console.error(`soak: fs.stat of an idle process takes ${idle.p99.toFixed(1)} ms here, so the machine is busy: latency is not judged`);
 else if (busy.p99 >= allowedLatency)

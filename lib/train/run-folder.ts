@@ -76,9 +76,14 @@ export class RunFolder {
     const path = this.checkpoint(step);
     const temporary = `${path}.tmp`;
     await rm(temporary, { recursive: true, force: true });
-    await fill(temporary);
-    await rm(path, { recursive: true, force: true });
-    await rename(temporary, path);
+    try {
+      await fill(temporary);
+      await rm(path, { recursive: true, force: true });
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true });
+      throw error;
+    }
     for (const old of this.checkpoints().slice(0, -keep)) await rm(this.checkpoint(old), { recursive: true, force: true });
   }
 
