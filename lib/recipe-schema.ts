@@ -32,6 +32,8 @@ export const trainingSchema = z.strictObject({
   shuffle: z.boolean().default(true),
   optimizer: z.enum(kOptimizers).default('adamw'),
   learningRate: z.number().positive().default(2e-4),
+  /** LoRA+: the learning rate of B and of vectors is this multiple; 16 is customary. Default: one rate for all. */
+  loraPlusRatio: z.number().min(1).optional(),
   schedule: z.enum(kSchedules).default('cosine'),
   /** Steps over which the learning rate rises from 0; `one-cycle` rises by itself. */
   warmup: z.int().min(0).default(0),

@@ -39,7 +39,7 @@ const isNorm = (name: string): boolean => /norm[^.]*\.(weight|bias)$/i.test(name
  * const optimizer = new AdamW(loraPlusGroups(tuned, { learningRate: 2e-4, ratio: 16 }));
  * ```
  */
-export function loraPlusGroups(tuned: TunedModel | AdapterSet, options: LoraPlusOptions): LoraPlusGroup[] {
+export function loraPlusGroups(tuned: Pick<TunedModel | AdapterSet, 'namedParameters'>, options: LoraPlusOptions): LoraPlusGroup[] {
   const { learningRate, ratio, embeddingLearningRate = 1e-6, weightDecay = 0 } = options;
   if (!(ratio >= 1)) throw new ConfigError(`loraPlusGroups: ratio must be at least 1; got ${ratio}`);
   if (!(learningRate > 0)) throw new ConfigError(`loraPlusGroups: learningRate must be positive; got ${learningRate}`);

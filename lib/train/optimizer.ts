@@ -1,3 +1,4 @@
+import { loraPlusGroups } from '../adapters/lora-plus.js';
 import {
   AdamW,
   cosineSchedule,
@@ -8,22 +9,24 @@ import {
   stableDecaySchedule,
   warmupSchedule,
 } from '../optim/index.js';
-import type { Tensor } from '../tensor.js';
 import type { TrainingSettings } from './options.js';
+import { type TrainableModel, trainableOf } from './trainable.js';
 
 export type RunOptimizer = AdamW | SGD;
 
 /** Momentum of `optimizer: sgd`. */
 const kMomentum = 0.9;
 
-/** The optimizer that the settings of a run ask for. */
-export function createOptimizer(parameters: readonly Tensor[], settings: TrainingSettings): RunOptimizer {
-  const { optimizer, learningRate, weightDecay, betas } = settings;
+/** The optimizer that the settings of a run ask for. Throws `InvalidArgumentError` when the model has nothing to train. */
+export function createOptimizer(model: Pick<TrainableModel, 'namedParameters'>, settings: TrainingSettings): RunOptimizer {
+  const { optimizer, learningRate, loraPlusRatio, weightDecay, betas } = settings;
+  const parameters = trainableOf(model).values();
+  const groups = loraPlusRatio === undefined ? undefined : loraPlusGroups(model, { learningRate, ratio: loraPlusRatio, weightDecay });
   switch (optimizer) {
     case 'adamw':
-      return new AdamW(parameters, { learningRate, weightDecay, betas });
+      return new AdamW(groups ?? parameters, { learningRate, weightDecay, betas });
     case 'sgd':
-      return new SGD(parameters, { learningRate, weightDecay, momentum: kMomentum });
+      return new SGD(groups ?? parameters, { learningRate, weightDecay, momentum: kMomentum });
     default:
       return optimizer satisfies never;
   }

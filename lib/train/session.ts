@@ -22,6 +22,7 @@ const kDecisive = [
   'shuffle',
   'optimizer',
   'learningRate',
+  'loraPlusRatio',
   'schedule',
   'warmup',
   'weightDecay',
@@ -50,7 +51,7 @@ export class TrainingSession {
     this.model = model;
     this.#settings = settings;
     this.#parameters = [...trainableOf(model).values()];
-    this.#optimizer = createOptimizer(this.#parameters, settings);
+    this.#optimizer = createOptimizer(model, settings);
     this.#schedule = createSchedule(settings);
   }
 

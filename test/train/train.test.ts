@@ -89,6 +89,15 @@ test.serial('gradients are the same however the rows of a step are cut into batc
   });
 });
 
+test.serial('LoRA+ trains B at a higher rate; with ratio 1 it is plain AdamW', async (t) => {
+  const lossWith = (training: object) =>
+    withTuned(async (tuned) => (await train(tuned, { data, training: { ...short, steps: 3, warmup: 0, ...training } })).loss);
+  const plain = await lossWith({});
+  t.is(await lossWith({ loraPlusRatio: 1 }), plain);
+  t.not(await lossWith({ loraPlusRatio: 4 }), plain);
+  t.not(await lossWith({ optimizer: 'sgd' }), plain);
+});
+
 test.serial('checkpointing computes the same', async (t) => {
   const losses = [];
   for (const checkpointing of [false, true]) {
