@@ -60,18 +60,15 @@ function checkPatternKeys(targets: readonly Target[], config: LoraConfig): void 
   }
 }
 
-/** Trained biases: `base_layer.bias` under adapted layers, the layer's own name elsewhere. */
+/** Trained biases: `base_layer.bias` under adapted layers, the layer's own name elsewhere. A model without biases has none, as in PEFT. */
 function* biases(layers: readonly Target[], targets: readonly Target[], config: LoraConfig, { dtype }: CreateContext): Iterable<Placement> {
   const adapted = new Set(targets.map(({ path }) => path));
   const saved = config.modulesToSave ?? [];
-  let count = 0;
   for (const { path, layer } of layers) {
     if (!parametersOf(layer).has('bias') || saved.some((entry) => path.endsWith(entry))) continue;
     if (!adapted.has(path) && config.bias === 'lora_only') continue;
-    count++;
     yield { path, module: adapted.has(path) ? new TrainedBias(layer, dtype) : new TrainedCopy(layer, dtype, ['bias']) };
   }
-  if (count === 0 && config.bias === 'all') throw new ConfigError('lora: bias "all" finds no bias in this model');
 }
 
 /** Trained rows of embeddings, and of the heads tied to them. */

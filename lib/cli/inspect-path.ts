@@ -1,8 +1,9 @@
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError, LorikeetError } from '../errors.js';
 import { readGguf } from '../io/gguf.js';
 import { readJsonObject } from '../io/json.js';
+import { weightsFile } from '../io/model-files.js';
 import { readSafetensorsFiles } from '../io/safetensors-files.js';
 import { createNetwork } from '../models/registry.js';
 import { checkpointSteps } from '../train/run-folder.js';
@@ -38,8 +39,10 @@ export async function inspectPath(path: string): Promise<Inspection> {
       return inspectRun(path);
     if (existsSync(join(path, 'adapter_config.json'))) return inspectAdapter(path);
     if (existsSync(join(path, 'config.json'))) return inspectModel(path);
+    const [blocks, ...others] = readdirSync(path).filter((name) => name.endsWith('.gguf'));
+    if (blocks !== undefined && others.length === 0) return inspectGguf(join(path, blocks));
     throw new ConfigError(
-      `inspect: folder "${path}" is no model, adapter or run; expected config.json, adapter_config.json or metrics.jsonl in it`,
+      `inspect: folder "${path}" is no model, adapter or run; expected config.json, adapter_config.json, metrics.jsonl or one .gguf file in it`,
     );
   }
   if (path.toLowerCase().endsWith('.gguf')) return inspectGguf(path);
@@ -93,10 +96,7 @@ async function tensorsOf(file: string): Promise<Tensors> {
 async function inspectModel(path: string): Promise<Inspection> {
   const config = await readJsonObject(join(path, 'config.json'));
   const problems: string[] = [];
-  const weights = ['model.safetensors', 'model.safetensors.index.json'].map((name) => join(path, name)).find((file) => existsSync(file));
-  let tensors = summary([], {}, []);
-  if (weights === undefined) problems.push('no model.safetensors and no model.safetensors.index.json');
-  else tensors = await collecting(problems, () => tensorsOf(weights), tensors);
+  const tensors = await collecting(problems, () => tensorsOf(join(path, weightsFile(path, readdirSync(path)))), summary([], {}, []));
   if (!existsSync(join(path, 'tokenizer.json'))) problems.push('no tokenizer.json: text cannot be encoded');
   await collecting(problems, async () => createNetwork(config).dispose(), undefined);
   return { kind: 'model folder', path, ...tensors, config, problems: [...problems, ...tensors.problems] };

@@ -1,4 +1,5 @@
 import type { TokenStream } from '../io/token-stream.js';
+import type { Tokenizer } from '../io/tokenizer.js';
 import type { LanguageModel } from '../model.js';
 import { type Choice, Decoder } from './decoder.js';
 import { type GenerateOptions, type Prompt, promptIds, type Settings, settingsOf } from './options.js';
@@ -34,6 +35,7 @@ class Continuation {
   finishReason: FinishReason | undefined;
   readonly #limit: number;
   readonly #settings: Settings;
+  readonly #tokenizer: Tokenizer | undefined;
   readonly #stream: TokenStream | undefined;
   readonly #filter: StopFilter;
 
@@ -42,9 +44,15 @@ class Continuation {
     this.#settings = settings;
     this.#limit = Math.min(settings.maxNewTokens, model.network.shape.contextLength - prompt.length);
     this.#filter = new StopFilter(settings.stop);
-    this.#stream = model.hasTokenizer || settings.stop.length > 0 ? model.tokenizer.createStream() : undefined;
+    this.#tokenizer = model.hasTokenizer || settings.stop.length > 0 ? model.tokenizer : undefined;
+    this.#stream = this.#tokenizer?.createStream();
     // The text of a token depends on those before it (a space, the rest of a character), so the stream has seen the end of the prompt.
-    for (const id of prompt.slice(-promptTail)) this.#stream?.push(id);
+    for (const id of prompt.slice(-promptTail)) this.#textOf(id);
+  }
+
+  /** The text that an id completes; an id that the model has and the tokenizer has not is no text. */
+  #textOf(id: number): string {
+    return this.#tokenizer?.hasToken(id) === true ? (this.#stream?.push(id) ?? '') : '';
   }
 
   /** Takes the next token; returns the text that can be shown by now. */
@@ -53,7 +61,7 @@ class Continuation {
     this.logProbabilities.push(logProbability);
     this.drawLogProbabilities.push(drawLogProbability);
     const ended = this.#settings.endTokens.includes(id);
-    let piece = ended ? '' : this.#filter.push(this.#stream?.push(id) ?? '');
+    let piece = ended ? '' : this.#filter.push(this.#textOf(id));
     if (this.#filter.stopped) this.finishReason = 'stop';
     else if (ended) this.finishReason = 'end';
     else if (this.ids.length >= this.#limit) this.finishReason = 'length';

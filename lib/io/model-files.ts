@@ -124,8 +124,8 @@ async function readModelFolder(folder: string, names: readonly string[]): Promis
   return { kind: 'huggingface', folder, config, generationConfig, weights, hasTokenizer: await hasTokenizer(folder) };
 }
 
-/** The usual name first; else a file of its own name, when there is only one. */
-function weightsFile(folder: string, names: readonly string[]): string {
+/** The file of a model folder that holds or lists its weights: the usual name first; else a file of its own name, when there is only one. Throws `FormatError`. */
+export function weightsFile(folder: string, names: readonly string[]): string {
   for (const usual of ['model.safetensors', 'model.safetensors.index.json']) {
     if (names.includes(usual)) return usual;
   }

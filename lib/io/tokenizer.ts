@@ -124,9 +124,14 @@ export class Tokenizer {
     }
   }
 
-  /** Turns ids into text as they come, never showing a part of a character. */
+  /** Turns ids into text as they come, never showing a part of a character. Ids must be tokens, as for `decode`. */
   createStream(options: DecodeOptions = {}): TokenStream {
     return tokenStream((ids) => this.decode(ids, options));
+  }
+
+  /** Whether this id is a token: models often have rows for more ids than their tokenizer. */
+  hasToken(id: number): boolean {
+    return Number.isInteger(id) && id >= 0 && id < 2 ** 32 && this.#native.idToToken(id) !== null;
   }
 
   /** Id of a token, written as in the vocabulary. Throws `InvalidArgumentError` when there is none. */

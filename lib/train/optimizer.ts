@@ -35,9 +35,9 @@ export function createOptimizer(model: Pick<TrainableModel, 'namedParameters'>, 
 /** Share of the steps after the warm-up over which `wsd` falls. */
 const kDecayShare = 0.2;
 
-/** Factors of the learning rate by step, counted from 0: those of transformers for the schedules that it has too. */
+/** Factors of the learning rate by step, counted from 0: those of transformers for the schedules that it has too. A run shorter than its warm-up only rises. */
 export function createSchedule({ schedule, steps, warmup }: Pick<TrainingSettings, 'schedule' | 'steps' | 'warmup'>): Schedule {
-  const rest = steps - warmup;
+  const rest = Math.max(1, steps - warmup);
   switch (schedule) {
     case 'constant':
       return warmupSchedule(warmup);

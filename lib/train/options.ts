@@ -35,8 +35,5 @@ export function trainingSettings(model: LanguageModel, options: TrainingOptions 
   const sequence = settings.sequence ?? Math.min(kDefaultSequence, contextLength);
   if (sequence > contextLength)
     throw new ConfigError(`training.sequence: longer than the model's context; got ${sequence}, expected at most ${contextLength}`);
-  if (settings.warmup >= settings.steps && settings.warmup > 0) {
-    throw new ConfigError(`training.warmup: must end before the last step; got ${settings.warmup} of ${settings.steps} steps`);
-  }
   return { ...settings, sequence };
 }

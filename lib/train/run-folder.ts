@@ -103,8 +103,9 @@ export class RunFolder {
 
   /** Removes what an interrupted save left behind. */
   removeLeftovers(): void {
-    const folder = join(this.path, 'checkpoints');
-    for (const name of readdirSync(folder)) if (name.endsWith('.tmp')) rmSync(join(folder, name), { recursive: true, force: true });
+    for (const folder of [this.path, join(this.path, 'checkpoints')]) {
+      for (const name of readdirSync(folder)) if (name.endsWith('.tmp')) rmSync(join(folder, name), { recursive: true, force: true });
+    }
   }
 
   /** Gives the lock back. */

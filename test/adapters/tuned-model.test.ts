@@ -6,6 +6,7 @@ import { AdamW } from '#dist/optim/index.js';
 import { noGrad, scope } from '#dist/scope.js';
 import { loadTiny, logitsOf, readReference, referenceError, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
+import { shippedModel } from '../helpers/shipped.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
 
@@ -212,5 +213,17 @@ test.serial('pattern keys that decide for no layer are errors', async (t) => {
   await t.throwsAsync(attach(model, { type: 'lora', alphaPattern: { q_proj: 2, 'self_attn.q_proj': 3 } }), {
     message: /alphaPattern key "self_attn\.q_proj" decides for no/,
   });
+  model.dispose();
+});
+
+test.serial('bias "all" is fine for a model without biases, as in PEFT', async (t) => {
+  const model = await loadModel(shippedModel);
+  const tuned = await attach(model, { type: 'lora', bias: 'all', targets: ['q_proj'] });
+  t.true([...tuned.namedParameters()].every(([name]) => name.includes('lora_')));
+  const folder = temporaryFolder();
+  await tuned.save(folder);
+  tuned.dispose();
+  const again = await loadAdapter(model, folder);
+  t.is([...again.namedParameters()].length, 10);
   model.dispose();
 });

@@ -22,6 +22,7 @@ test('a GGUF file', async (t) => {
   const found = lastJson(await lorikeet(['inspect', path, '--json']));
   t.like(found, { kind: 'gguf file', parameters: 134_515_008 });
   t.deepEqual(Object.keys(found.dtypes as object).sort(), ['F32', 'Q4_1', 'Q8_0']);
+  t.deepEqual(lastJson(await lorikeet(['inspect', folder, '--json'])), found);
 });
 
 test('a broken folder tells its problems; a strange one is wrong use', async (t) => {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { commandLine, lastJson, lorikeet, temporaryFolder } from '../helpers/command-line.js';
@@ -43,8 +43,10 @@ test('a run that is killed again and again ends with the bytes of an undisturbed
   const out = join(folder, 'killed');
   let ended = false;
   for (let kill = 0; kill < kills && !ended; kill++) ended = await killed(out, (kill * 37) % 101);
+  mkdirSync(join(out, '.best.1-0.tmp'));
   const resumed = await lorikeet(['train', recipe, '--out', out, '--resume', '--json']);
   t.is(resumed.code, 0, resumed.stderr);
+  t.deepEqual(readdirSync(out).sort(), ['adapter', 'best', 'checkpoints', 'metrics.jsonl', 'recipe.yaml']);
   const straight = await lorikeet(['train', recipe, '--out', join(folder, 'straight'), '--json']);
   t.is(straight.code, 0, straight.stderr);
   for (const file of ['adapter/adapter_model.safetensors', 'best/adapter_model.safetensors']) {

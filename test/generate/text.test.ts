@@ -1,6 +1,8 @@
 import test from 'ava';
-import { ConfigError, generate, generateBatch, InvalidArgumentError, loadModel, memory, sample } from 'lorikeet';
+import { ConfigError, generate, generateBatch, InvalidArgumentError, loadModel, memory, sample, type Tensor } from 'lorikeet';
+import { tensor } from 'lorikeet/ops';
 import { dataFolder } from '../helpers/folders.js';
+import { shippedModel } from '../helpers/shipped.js';
 
 const start = 'Once upon a time, there was a little girl named Lily.';
 
@@ -51,6 +53,24 @@ test.serial('a batch of texts, each as it is alone', async (t) => {
   const batch = await generateBatch(model, prompts, { ...options, seed: 3 });
   for (const [b, prompt] of prompts.entries()) t.deepEqual(batch[b], await sample(model, prompt, { ...options, seed: 3 + b }));
   t.deepEqual(await generateBatch(model, []), []);
+});
+
+test.serial('an id that the model has and the tokenizer has not is no text', async (t) => {
+  using model = await loadModel(shippedModel);
+  const { tokenizer } = model;
+  const prompt = tokenizer.encode(start);
+  const known = tokenizer.encode(' big').at(-1) as number;
+  const beyond = tokenizer.vocabSize + 3;
+  t.deepEqual([known, beyond].map((id) => tokenizer.hasToken(id)), [true, false]);
+  const choices = [known, beyond];
+  const forced = (_: Tensor, rows: readonly (readonly number[])[]): Tensor => {
+    const logits = new Float32Array(beyond + 1);
+    logits[choices[(rows[0]?.length ?? 0) - prompt.length] ?? 0] = 100;
+    return tensor([[...logits]]);
+  };
+  const { ids, text } = await sample(model, prompt, { maxNewTokens: 2, processors: [forced] });
+  t.deepEqual(ids, choices);
+  t.is(text, tokenizer.decode([...prompt, known]).slice(tokenizer.decode(prompt).length));
 });
 
 test.serial('leaving the loop early stops the work', async (t) => {

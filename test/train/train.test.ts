@@ -191,9 +191,16 @@ test.serial('wrong options throw at once', async (t) => {
       message: /longer than the model's context; got 1000, expected at most 512/,
     });
     t.throws(() => train(tuned, { data, training: { packing: true } }), { message: /not supported yet/ });
-    t.throws(() => train(tuned, { data, training: { steps: 5, warmup: 5 } }), { message: /warmup/ });
     await t.throwsAsync(async () => await train(tuned, { data: { train: { rows: [] } } }), { message: /has no rows/ });
     await t.throwsAsync(async () => await train(tuned, { data, signal: AbortSignal.abort() }), { code: 'cancelled' });
+  });
+});
+
+test.serial('a run shorter than its warm-up only rises', async (t) => {
+  await withTuned(async (tuned) => {
+    const rates: number[] = [];
+    for await (const { learningRate } of train(tuned, { data, training: { ...short, steps: 2, warmup: 10 } })) rates.push(learningRate);
+    t.deepEqual(rates, [0, short.learningRate / 10]);
   });
 });
 
