@@ -19,6 +19,8 @@ export interface ResolvedConfig {
 
 /** Finds the method of a config and fills in its defaults. Throws `ConfigError` for an unknown method or option, and for values that cannot work. */
 export function resolveConfig(config: Readonly<Record<string, unknown>>): ResolvedConfig {
+  if (typeof config !== 'object' || config === null)
+    throw new ConfigError(`adapter config: must be an object with "type"; got ${JSON.stringify(config) ?? 'nothing'}`);
   const { type, ...options } = config;
   if (!isAdapterName(type)) {
     const hint = typeof type === 'string' ? didYouMean(type, adapterNames) : '';

@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import type { Attached } from '../adapters/adapter-set.js';
 import { tensorsOf } from '../adapters/adapter-set.js';
 import { embeddingBases } from '../adapters/base-weights.js';
-import { FormatError } from '../errors.js';
+import { FormatError, InvalidArgumentError } from '../errors.js';
 import type { Module } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { noGrad, scope } from '../scope.js';
@@ -49,8 +49,9 @@ export function bareName(key: string): string {
   );
 }
 
-/** Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `FormatError` for what is missing or broken. */
+/** Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there is no such folder, `FormatError` for what is missing in it or broken. */
 export async function readPeftFolder(folder: string): Promise<PeftFolder> {
+  if (!(await exists(folder))) throw new InvalidArgumentError(`loadAdapter: no such folder; got "${folder}", expected a PEFT folder`);
   const file = await readJsonObjectIfAny(join(folder, kConfig));
   if (file === undefined) throw new FormatError(`${folder}: no ${kConfig} here${await hintFor(folder)}`);
   const weights = join(folder, kWeights);
@@ -77,8 +78,7 @@ export async function readPeftFolder(folder: string): Promise<PeftFolder> {
 }
 
 async function hintFor(folder: string): Promise<string> {
-  const entries = await readdir(folder, { withFileTypes: true }).catch(() => undefined);
-  if (entries === undefined) return '; there is no such folder';
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
   const inside: string[] = [];
   for (const entry of entries)
     if (entry.isDirectory() && (await exists(join(folder, entry.name, kConfig)))) inside.push(join(folder, entry.name));

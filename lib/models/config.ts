@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ConfigError } from '../errors.js';
+import { ConfigError, editDistance } from '../errors.js';
 import type { RopeParameters } from '../nn/rope.js';
 import { swiGlu } from '../ops/activation.js';
 import { gelu, geluTanh, mul, relu } from '../ops/elementwise.js';
@@ -8,13 +8,16 @@ import type { Tensor } from '../tensor.js';
 export const count = z.int().positive();
 export const flag = z.boolean();
 
+/** A config that asks for more layers is broken: the network alone would fill the memory before a weight is read. */
+const kMostLayers = 4096;
+
 /** Keys that every decoder of the Llama line publishes, as spelled in `config.json`. */
 export const decoderKeys = {
   model_type: z.string(),
   vocab_size: count,
   hidden_size: count,
   intermediate_size: count,
-  num_hidden_layers: count,
+  num_hidden_layers: count.max(kMostLayers),
   num_attention_heads: count,
   max_position_embeddings: count,
   rms_norm_eps: z.number().positive(),
@@ -29,8 +32,12 @@ export const decoderKeys = {
   original_max_position_embeddings: count.nullish(),
 };
 
-/** Reads a published config: unknown keys are left out, a missing or wrong key is a `ConfigError` that names it. */
-export function readConfig<S extends z.ZodType>(schema: S, raw: unknown): z.infer<S> {
+/**
+ * Reads a published config: unknown keys are left out, as publishers add their own; a missing or wrong key, and one that is all but the name of a key that is
+ * not there, is a `ConfigError` that names it.
+ */
+export function readConfig<S extends z.ZodObject>(schema: S, raw: unknown): z.infer<S> {
+  refuseMisspelt(Object.keys(schema.shape), raw);
   const result = schema.safeParse(raw);
   if (result.success) return result.data;
   const problems = result.error.issues.map((issue) => {
@@ -39,6 +46,19 @@ export function readConfig<S extends z.ZodType>(schema: S, raw: unknown): z.infe
     return got === undefined ? `key "${key}" is missing` : `key "${key}" is wrong; got ${JSON.stringify(got)}, ${issue.message}`;
   });
   throw new ConfigError(`model config: ${problems.join('; ')}`);
+}
+
+/** Letters by which a misspelt key differs at most. */
+const kSlips = 2;
+
+function refuseMisspelt(known: readonly string[], raw: unknown): void {
+  if (typeof raw !== 'object' || raw === null) return;
+  const absent = known.filter((key) => key.length > 2 * kSlips && !Object.hasOwn(raw, key));
+  for (const key of Object.keys(raw)) {
+    if (known.includes(key)) continue;
+    const meant = absent.find((name) => Math.abs(name.length - key.length) <= kSlips && editDistance(name, key) <= kSlips);
+    if (meant !== undefined) throw new ConfigError(`model config: unknown key "${key}"; did you mean "${meant}"?`);
+  }
 }
 
 function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {

@@ -61,7 +61,10 @@ test.serial('an id that the model has and the tokenizer has not is no text', asy
   const prompt = tokenizer.encode(start);
   const known = tokenizer.encode(' big').at(-1) as number;
   const beyond = tokenizer.vocabSize + 3;
-  t.deepEqual([known, beyond].map((id) => tokenizer.hasToken(id)), [true, false]);
+  t.deepEqual(
+    [known, beyond].map((id) => tokenizer.hasToken(id)),
+    [true, false],
+  );
   const choices = [known, beyond];
   const forced = (_: Tensor, rows: readonly (readonly number[])[]): Tensor => {
     const logits = new Float32Array(beyond + 1);

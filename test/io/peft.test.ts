@@ -240,7 +240,7 @@ test('a config reads as it was written: sorted, indented by 2, patterns in their
 test.serial('folders that are no adapter, and pickled weights, are errors', async (t) => {
   const model = await loadTiny();
   const folder = temporaryFolder();
-  await t.throwsAsync(loadAdapter(model, join(folder, 'none')), { code: 'format', message: /there is no such folder/ });
+  await t.throwsAsync(loadAdapter(model, join(folder, 'none')), { code: 'invalid-argument', message: /no such folder/ });
   writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(base));
   await t.throwsAsync(loadAdapter(model, folder), { code: 'format', message: /no adapter_model\.safetensors here/ });
   writeFileSync(join(folder, 'adapter_model.bin'), 'x');

@@ -25,6 +25,16 @@ test('unknown keys are ignored, defaults are those of the published classes', (t
   t.is(network.rotary.parameters.theta, 10000);
 });
 
+test('a misspelt key is no unknown key', (t) => {
+  fails(t, { ...llama, rope_thetta: 5000 }, 'model config: unknown key "rope_thetta"; did you mean "rope_theta"?');
+  fails(t, { ...llama, hidden_sise: 32, hidden_size: undefined }, /key "hidden_size" is missing/);
+  fails(t, { ...llama, rope_scaling: { rope_type: 'linear', facter: 2 } }, /unknown key "facter"; did you mean "factor"/);
+});
+
+test('a config of absurd size is refused before a network is made', (t) => {
+  fails(t, { ...llama, num_hidden_layers: 1e9 }, /key "num_hidden_layers" is wrong; got 1000000000/);
+});
+
 test('a missing key is named', (t) => {
   for (const key of [
     'vocab_size',
