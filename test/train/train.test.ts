@@ -89,6 +89,14 @@ test.serial('gradients are the same however the rows of a step are cut into batc
   });
 });
 
+test.serial('two runs at once do not disturb each other', async (t) => {
+  const settings = { data, training: { ...short, steps: 6 } };
+  const one = (seed: number) =>
+    withTuned(async (tuned) => (await train(tuned, { ...settings, training: { ...settings.training, seed } })).loss, { dropout: 0.2 });
+  const alone = [await one(1), await one(2)];
+  t.deepEqual(await Promise.all([one(1), one(2)]), alone);
+});
+
 test.serial('LoRA+ trains B at a higher rate; with ratio 1 it is plain AdamW', async (t) => {
   const lossWith = (training: object) =>
     withTuned(async (tuned) => (await train(tuned, { data, training: { ...short, steps: 3, warmup: 0, ...training } })).loss);
