@@ -10,6 +10,16 @@
 
 #include "core/error.h"
 
+// Under AddressSanitizer exactly the bytes asked for can be touched, and none of a block that was given back.
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define LORIKEET_ALLOW(memory, bytes) __asan_unpoison_memory_region(memory, static_cast<size_t>(bytes))
+#define LORIKEET_FORBID(memory, bytes) __asan_poison_memory_region(memory, static_cast<size_t>(bytes))
+#else
+#define LORIKEET_ALLOW(memory, bytes) static_cast<void>(0)
+#define LORIKEET_FORBID(memory, bytes) static_cast<void>(0)
+#endif
+
 namespace lorikeet {
 namespace {
 
@@ -45,15 +55,16 @@ class Allocator {
  public:
   void* allocate(int64_t bytes) {
     std::lock_guard lock(mutex_);
-    check(limit_ == 0 || live_ + bytes <= limit_, ErrorCode::out_of_memory, "memory: the limit is reached; ", live_,
-          " bytes are live and ", bytes, " more are needed, limit ", limit_,
-          "; dispose tensors, open a scope, or let the event loop turn between steps");
+    check(limit_ == 0 || live_ + bytes <= limit_, ErrorCode::out_of_memory, "memory: the limit is reached; ", live_, " bytes are live and ",
+          bytes, " more are needed, limit ", limit_, "; dispose tensors, open a scope, or let the event loop turn between steps");
     int64_t size = size_class(bytes);
     void* block = size <= kLargestSmall ? small(size) : large(size);
     check(block != nullptr, ErrorCode::out_of_memory, "memory: the system has none left; ", live_, " bytes are live and ", bytes,
           " more are needed; use gradient checkpointing, a smaller batch or shorter sequences");
     live_ += bytes;
     peak_ = std::max(peak_, live_);
+    LORIKEET_FORBID(block, size);
+    LORIKEET_ALLOW(block, bytes);
     return block;
   }
 
@@ -61,6 +72,7 @@ class Allocator {
     std::lock_guard lock(mutex_);
     int64_t size = size_class(bytes);
     live_ -= bytes;
+    LORIKEET_FORBID(block, size);
     free_[size].push_back(block);
     if (size > kLargestSmall) {
       cached_large_ += size;
@@ -124,7 +136,10 @@ class Allocator {
 
   void trim() {
     for (auto entry = free_.upper_bound(kLargestSmall); entry != free_.end(); entry = free_.erase(entry)) {
-      for (void* block : entry->second) munmap(block, entry->first);
+      for (void* block : entry->second) {
+        LORIKEET_ALLOW(block, entry->first);
+        munmap(block, entry->first);
+      }
     }
     cached_large_ = 0;
   }
