@@ -86,26 +86,26 @@ export class TunedModel implements LanguageModel {
 
   /** Logits [B, T, V] in f32 for rows of equal length, without gradient, by the active adapters or those that `rows` names for each row. */
   logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows'>): Tensor {
-    return this.model.logits(ids, options);
+    return this.#live('logits').logits(ids, options);
   }
 
   /** Hidden states [B, T, D] after the final norm, on the tape. */
   forward(ids: TokenRows, options?: ForwardOptions): Tensor {
-    return this.model.forward(ids, options);
+    return this.#live('forward').forward(ids, options);
   }
 
   /** Hidden states [..., D] to logits [..., V], on the tape. */
   head(hidden: Tensor, options?: ForwardOptions): Tensor {
-    return this.model.head(hidden, options);
+    return this.#live('head').head(hidden, options);
   }
 
   /** Cross-entropy of the targets, a number on the tape. */
   loss(input: LossInput): Tensor {
-    return this.model.loss(input);
+    return this.#live('loss').loss(input);
   }
 
   cache(rows: number, capacity: number): KeyValueCache {
-    return this.model.cache(rows, capacity);
+    return this.#live('cache').cache(rows, capacity);
   }
 
   /** Names of the adapters, in the order in which they were attached. */
@@ -182,6 +182,12 @@ export class TunedModel implements LanguageModel {
   }
 
   /** Takes one adapter off the model and releases it. */
+  /** The model under the adapters: after `dispose` its answers would be those of the base, so there are none. */
+  #live(what: string): Model {
+    if (this.#disposed) throw new DisposedError(`${what}: this tuned model was disposed; use the model itself, or attach again`);
+    return this.model;
+  }
+
   remove(name: string): void {
     this.adapters.remove(name);
   }

@@ -21,6 +21,7 @@ test.serial('there is one tuned model for a model, and both compute the same', a
   t.deepEqual([tuned.config, tuned.dtype, tuned.device, tuned.endTokens], [model.config, model.dtype, model.device, model.endTokens]);
   tuned.dispose();
   tuned.dispose();
+  t.throws(() => tuned.logits([ids]), { code: 'disposed', message: /logits: this tuned model was disposed/ });
   await t.throwsAsync(attach(tuned, { type: 'lora' }), { code: 'disposed', message: /attach to the model itself/ });
   t.not(await attach(model, { type: 'lora' }), tuned);
   model.dispose();
