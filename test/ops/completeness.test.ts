@@ -36,6 +36,7 @@ const outside: Readonly<Record<string, string>> = {
   nonFiniteCount: 'takes a list of any tensors and is never recorded, tested in optim/clip.test.ts',
   toDevice: 'the other device may be absent, tested in device.test.ts',
   qr: 'a host decomposition of f64 and f32 without gradient, tested in linalg/',
+  svd: 'a host decomposition without gradient, tested in linalg/',
   mappedTensor: 'reads a file, tested in io/',
   ggufTensor: 'reads a file, tested in io/',
   asBytes: 'a view for writing files, tested in io/',
