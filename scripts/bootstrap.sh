@@ -15,7 +15,7 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 have npm || stop "npm is needed; install it with Node.js"
 
 packages=
-need() { packages="$packages $1"; }
+need() { case "$packages " in *" $1 "*) ;; *) packages="$packages $1" ;; esac; }
 find_openblas() {
   for folder in /usr/lib/*-linux-gnu /usr/lib64 /usr/lib /usr/local/lib /opt/OpenBLAS/lib; do
     for library in "$folder/openblas-serial/libopenblas.a" "$folder/libopenblas.a"; do
