@@ -1,10 +1,12 @@
 // npm run check:package: packs, installs the tarball in an empty folder without scripts and without a compiler in sight, and uses it: ESM import, require,
-// a CommonJS and an ES-module TypeScript consumer, the command line; then publint and attw. Needs a prebuilt addon (npm run prebuild).
+// a CommonJS and an ES-module TypeScript consumer, training, the command line; then publint and attw. Needs a prebuilt addon (npm run prebuild).
+// --source also takes the prebuilt addon away and compiles from the tarball with node-gyp (minutes).
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { binaryProblems, describeBinary, expectedKernels } from './binary.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const prebuilds = join(root, 'prebuilds', `${process.platform}-${process.arch}`);
@@ -93,6 +95,23 @@ step('ESM import and ops', () => {
 step('require() of the ES module', () => {
   run('node', ['-e', "const { Tensor } = require('lorikeet'); if (typeof Tensor !== 'function') process.exit(1)"]);
 });
+const training = `import { attach, generate, loadModel, train } from 'lorikeet';
+
+const [, , folder = '', path = ''] = process.argv;
+const model = await loadModel(folder);
+const tuned = await attach(model, { type: 'lora', rank: 4, targets: 'all-linear' });
+const result = await train(tuned, { data: { train: { path } }, training: { steps: 2, batch: 2, sequence: 64, learningRate: 1e-3 } });
+await tuned.save('adapter');
+const text = await generate(tuned, 'Once upon a time', { maxNewTokens: 5 }).text();
+console.log(JSON.stringify({ finite: Number.isFinite(result.loss), written: text.length > 0 }));
+model.dispose();
+`;
+step('training, saving and generating', () => {
+  writeFileSync(join(project, 'training.mjs'), training);
+  const output = run('node', ['training.mjs', join(root, 'examples/stories260k'), join(root, 'examples/shakespeare/dev.jsonl')]).trim();
+  expect(output === '{"finite":true,"written":true}', `got ${output}`);
+  expect(existsSync(join(project, 'adapter', 'adapter_model.safetensors')), 'no adapter_model.safetensors was saved');
+});
 step('installing with scripts compiles nothing', () => {
   run('npm', ['rebuild', '--loglevel=error']);
   expect(!existsSync(join(project, 'node_modules', 'lorikeet', 'build')), 'a build folder appeared although a prebuilt addon is there');
@@ -101,13 +120,22 @@ step('command line', () => {
   const output = run('node', ['node_modules/lorikeet/dist/cli/main.js', '--help']);
   expect(output.includes('lorikeet'), `no help text; got ${output}`);
 });
+/** What must compile, and, marked by the comment, what must not. */
+const typed = `${program}
+import { attach, type Model } from 'lorikeet';
+
+export function misuse(model: Model): unknown {
+  // @ts-expect-error a wrong option of a method
+  return attach(model, { type: 'lora', ranks: 4 });
+}
+`;
 for (const [name, module, moduleResolution, file] of [
   ['nodenext', 'nodenext', 'nodenext', 'consumer.ts'],
   ['bundler', 'esnext', 'bundler', 'consumer.ts'],
   ['nodenext CommonJS', 'nodenext', 'nodenext', 'consumer.cts'],
 ]) {
   step(`TypeScript consumer, ${name}`, () => {
-    const source = file.endsWith('.cts') ? program.replace(/^await scope/m, 'void scope') : program;
+    const source = file.endsWith('.cts') ? typed.replace(/^await scope/m, 'void scope') : typed;
     writeFileSync(join(project, file), source);
     const options = { target: 'es2022', lib: ['es2023', 'esnext.disposable'], module, moduleResolution, strict: true, noEmit: true, types: ['node'] };
     writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...options, typeRoots: [join(root, 'node_modules/@types')] }, files: [file] }));
@@ -120,6 +148,20 @@ step('publint', () => {
 step('attw', () => {
   repository(process.execPath, ['node_modules/@arethetypeswrong/cli/dist/index.js', tarball, '--profile', 'esm-only', '--format', 'ascii']);
 });
+if (process.argv.includes('--source')) {
+  step('compiling from the tarball with node-gyp', () => {
+    const installed = join(project, 'node_modules', 'lorikeet');
+    rmSync(join(installed, 'prebuilds'), { recursive: true });
+    // Under the PATH of this machine: node-gyp-build finds no addon and calls npm's node-gyp.
+    run('npm', ['rebuild', '--foreground-scripts', '--ignore-scripts=false', '--loglevel=error'], { env: clean, maxBuffer: 1 << 26 });
+    expect(existsSync(join(installed, 'build', 'Release', 'lorikeet.node')), 'node-gyp built no addon');
+    const facts = describeBinary(join(installed, 'build', 'Release', 'lorikeet.node'));
+    const kernels = expectedKernels(root, process.arch === 'x64' ? 4 : 1);
+    const bad = binaryProblems(facts, kernels);
+    expect(bad.length === 0, bad.join('; '));
+    expect(run('node', ['program.mjs']).startsWith('[[19,22,43,50],'), 'the addon built by node-gyp computes something else');
+  });
+}
 
 rmSync(work, { recursive: true, force: true });
 console.log(problems.length === 0 ? 'check:package: clean' : `check:package: failed: ${problems.join(', ')}`);
