@@ -31,7 +31,9 @@ interface PeerRow {
 
 function peerRows(python: string, shapes: readonly string[], dtypes: readonly string[]): readonly PeerRow[] {
   const script = join('bench', 'peers', 'gemm.py');
-  const text = execFileSync(python, [script, '--shapes', shapes.join(), '--dtype', dtypes.join(), '--threads', String(threads())], { encoding: 'utf8' });
+  const text = execFileSync(python, [script, '--shapes', shapes.join(), '--dtype', dtypes.join(), '--threads', String(threads())], {
+    encoding: 'utf8',
+  });
   return JSON.parse(text.trim().split('\n').at(-1) ?? '[]') as PeerRow[];
 }
 

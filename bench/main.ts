@@ -11,7 +11,8 @@ const names = readdirSync(folder)
   .map((name) => name.slice(0, -ending.length))
   .sort();
 
-const load = async (name: string): Promise<Suite> => ((await import(pathToFileURL(join(folder, name + ending)).href)) as { suite: Suite }).suite;
+const load = async (name: string): Promise<Suite> =>
+  ((await import(pathToFileURL(join(folder, name + ending)).href)) as { suite: Suite }).suite;
 
 function reportTo(stream: NodeJS.WriteStream): Report {
   return {
@@ -20,7 +21,8 @@ function reportTo(stream: NodeJS.WriteStream): Report {
       const columns = Object.keys(rows[0] ?? {});
       const cells = [columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))];
       const widths = columns.map((_, i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)));
-      for (const row of cells) stream.write(`${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ')}\n`);
+      for (const row of cells)
+        stream.write(`${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ')}\n`);
     },
   };
 }

@@ -47,7 +47,8 @@ const optionalNumber = (text: string | undefined): number | undefined => (text =
 
 function modelOf(options: Options): Promise<Model> | Model {
   if (options.model !== undefined) return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16' });
-  if (!Object.hasOwn(shapes, options.shape)) throw new Error(`step: unknown shape "${options.shape}"; expected ${Object.keys(shapes).join(', ')}`);
+  if (!Object.hasOwn(shapes, options.shape))
+    throw new Error(`step: unknown shape "${options.shape}"; expected ${Object.keys(shapes).join(', ')}`);
   const config = shapes[options.shape as ShapeName];
   return randomModel({ ...config, ...(options.layers !== undefined && { num_hidden_layers: options.layers }) }, options.dtype as DType);
 }
@@ -105,7 +106,16 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
     first_loss: rounded(losses[0] ?? Number.NaN, 4),
     last_loss: rounded(losses.at(-1) ?? Number.NaN, 4),
   };
-  report.table([numbers].map(({ ms, ms_min, tokens_per_s, peak_mb, trainable, first_loss }) => ({ ms, ms_min, tokens_per_s, peak_mb, trainable, first_loss })));
+  report.table(
+    [numbers].map(({ ms, ms_min, tokens_per_s, peak_mb, trainable, first_loss }) => ({
+      ms,
+      ms_min,
+      tokens_per_s,
+      peak_mb,
+      trainable,
+      first_loss,
+    })),
+  );
   optimizer?.dispose();
   model.dispose();
   return numbers;
@@ -115,7 +125,18 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
 function peerArguments(options: Options): string[] {
   const dtype = { f32: 'float32', bf16: 'bfloat16' }[options.dtype];
   if (dtype === undefined) throw new Error(`step: the peer knows f32 and bf16; got ${options.dtype}`);
-  const list = ['--dtype', dtype, '--batch', `${options.batch}`, '--seq', `${options.seq}`, '--rank', `${options.rank}`, '--steps', `${options.steps}`];
+  const list = [
+    '--dtype',
+    dtype,
+    '--batch',
+    `${options.batch}`,
+    '--seq',
+    `${options.seq}`,
+    '--rank',
+    `${options.rank}`,
+    '--steps',
+    `${options.steps}`,
+  ];
   list.push('--warmup', `${options.warmup}`, '--threads', `${options.threads ?? threads()}`);
   list.push(...(options.model === undefined ? ['--shape', options.shape] : ['--model', options.model]));
   if (options.layers !== undefined) list.push('--layers', `${options.layers}`);
@@ -143,13 +164,17 @@ export const suite: Suite = {
       threads: optionalNumber(values.threads),
     };
     if (values.peer === undefined) return step(options, report);
-    const own = args.filter((arg, i) => !/^--(peer|peer-script|rounds)(=|$)/.test(arg) && !/^--(peer|peer-script|rounds)$/.test(args[i - 1] ?? ''));
+    const own = args.filter(
+      (arg, i) => !/^--(peer|peer-script|rounds)(=|$)/.test(arg) && !/^--(peer|peer-script|rounds)$/.test(args[i - 1] ?? ''),
+    );
     const comparison = compare(
       { python: values.peer, script: values['peer-script'], own, theirs: peerArguments(options), rounds: Number(values.rounds) },
       (who, { ms, ms_min, tokens_per_s, peak_mb, trainable }) =>
         report.line(`${who.padEnd(9)} ${ms} ms, best ${ms_min} ms, ${tokens_per_s} tokens/s, peak ${peak_mb} MB, ${trainable} trainable`),
     );
-    report.line(`time of the peer / ours: ${comparison.ratio} (medians), ${comparison.ratio_min} (best); memory ${comparison.ratio_memory}`);
+    report.line(
+      `time of the peer / ours: ${comparison.ratio} (medians), ${comparison.ratio_min} (best); memory ${comparison.ratio_memory}`,
+    );
     const { ms } = comparison;
     return { ...comparison.own_runs.at(-1), ...comparison, tokens_per_s: rounded((options.batch * options.seq) / (ms / 1000), 1) };
   },

@@ -52,8 +52,10 @@ function describeLoadFailure(cause: NodeJS.ErrnoException, override: string | un
   const tried = override ? `LORIKEET_NATIVE_PATH=${override}` : 'build/Release, build/Debug and prebuilds/';
   const text = cause.message ?? String(cause);
   let advice = 'build it with `npm run build:native` (needs CMake and a C++20 compiler)';
-  if (/GLIBC_|GLIBCXX_|CXXABI_/.test(text)) advice = 'this system is older than the prebuilt binary (needs glibc 2.34); build it with `npm run build:native`';
-  else if (/invalid ELF header|wrong ELF class|not a valid Win32|mach-o/i.test(text)) advice = 'the binary is for another platform; reinstall on this machine';
+  if (/GLIBC_|GLIBCXX_|CXXABI_/.test(text))
+    advice = 'this system is older than the prebuilt binary (needs glibc 2.34); build it with `npm run build:native`';
+  else if (/invalid ELF header|wrong ELF class|not a valid Win32|mach-o/i.test(text))
+    advice = 'the binary is for another platform; reinstall on this machine';
   return `native addon: it cannot be loaded on ${here}; tried ${tried}; ${text.split('\n')[0]}; ${advice}`;
 }
 

@@ -31,7 +31,10 @@ export function describeBinary(path) {
     undefined: symbols.filter((s) => s.undefined && s.bind !== 'WEAK' && s.name && !s.name.includes('@')).map((s) => s.name),
     cxx: symbols.map((s) => s.name).filter((name) => /@+(GLIBCXX|CXXABI)_/.test(name)),
     exported: symbols.filter((s) => !s.undefined && s.bind !== 'LOCAL').map((s) => s.name),
-    gcc: symbols.map(({ name }) => /@+GCC_([\d.]+)/.exec(name)?.[1]).filter(Boolean).sort(byVersion),
+    gcc: symbols
+      .map(({ name }) => /@+GCC_([\d.]+)/.exec(name)?.[1])
+      .filter(Boolean)
+      .sort(byVersion),
     bytes: statSync(path).size,
     kernels: kernels ? Number.parseInt(kernels, 16) / kernelEntryBytes : 0,
   };

@@ -34,7 +34,8 @@ for (const [folder, targets] of Object.entries(allowed)) {
     const text = readFileSync(join(native, folder, name), 'utf8');
     const report = (line, message) => problems.push(`native/${folder}/${name}:${line}: ${message}`);
     const lines = text.split('\n');
-    if (name.endsWith('.h') && !/^(#pragma once$|.*No include guard)/m.test(text)) report(1, 'a header has #pragma once, or says why it has no guard');
+    if (name.endsWith('.h') && !/^(#pragma once$|.*No include guard)/m.test(text))
+      report(1, 'a header has #pragma once, or says why it has no guard');
     if (/^using namespace/m.test(text) && name.endsWith('.h')) report(1, 'no using namespace in a header');
     lines.forEach((line, index) => {
       const match = /^\s*#\s*include\s*([<"])([^>"]+)[>"]/.exec(line);
@@ -54,7 +55,8 @@ for (const [folder, targets] of Object.entries(allowed)) {
     if (name.endsWith('.cc') && ['core', 'ops', 'algo'].includes(folder) && text.includes(`"${own}"`) && first !== own) {
       report(1, `its own header "${own}" comes first`);
     }
-    if (name.endsWith('.cc') && folder === 'cpu' && !text.includes('#include "cpu/level.h"')) report(1, 'a kernel file includes "cpu/level.h"');
+    if (name.endsWith('.cc') && folder === 'cpu' && !text.includes('#include "cpu/level.h"'))
+      report(1, 'a kernel file includes "cpu/level.h"');
   }
 }
 

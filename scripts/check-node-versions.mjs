@@ -24,7 +24,10 @@ for (const version of versions) {
   writeFileSync(join(folder, 'package.json'), '{"private":true}');
   // The platform package holds the binary itself, so no install script has to run.
   const name = `node-${process.platform}-${process.arch}`;
-  execFileSync('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', `${name}@${version}`], { cwd: folder, stdio: 'inherit' });
+  execFileSync('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', `${name}@${version}`], {
+    cwd: folder,
+    stdio: 'inherit',
+  });
   const node = join(folder, 'node_modules', name, 'bin', 'node');
   const actual = execFileSync(node, ['-p', 'process.version + ", Node-API " + process.versions.napi'], { encoding: 'utf8' }).trim();
   console.log(`Node ${actual}`);

@@ -15,7 +15,16 @@ const sizeLimit = 60e6;
 /** What may be in the tarball, and what must be. */
 const allowed =
   /^(dist\/.*\.(js|d\.ts)(\.map)?|lib\/.*\.ts|prebuilds\/[a-z0-9]+-[a-z0-9]+\/lorikeet.*\.node|native\/(core|ops|algo|cpu|cuda|binding)\/[a-z0-9-]+\.(h|cc|cu|cuh)|native\/link\/[a-z0-9-]+\.(map|options)|cmake\/[a-z]+\.cmake|CMakeLists\.txt|binding\.gyp|scripts\/gyp-[a-z]+\.cjs|README\.md|CHANGELOG\.md|LICENSE|package\.json)$/;
-const required = ['dist/index.js', 'dist/index.d.ts', 'native/core/tensor.h', 'CMakeLists.txt', 'binding.gyp', 'README.md', 'LICENSE', 'package.json'];
+const required = [
+  'dist/index.js',
+  'dist/index.d.ts',
+  'native/core/tensor.h',
+  'CMakeLists.txt',
+  'binding.gyp',
+  'README.md',
+  'LICENSE',
+  'package.json',
+];
 
 const problems = [];
 function step(title, action) {
@@ -50,7 +59,8 @@ for (const tool of ['node', 'npm', 'sh', 'env']) {
 const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_PATH$|LORIKEET_)/i.test(name)));
 const bare = { ...clean, PATH: bin };
 
-const run = (command, args, options = {}) => execFileSync(command, args, { cwd: project, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], env: bare, ...options });
+const run = (command, args, options = {}) =>
+  execFileSync(command, args, { cwd: project, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], env: bare, ...options });
 const repository = (command, args) => run(command, args, { cwd: root, env: process.env });
 
 let tarball = '';
@@ -137,8 +147,19 @@ for (const [name, module, moduleResolution, file] of [
   step(`TypeScript consumer, ${name}`, () => {
     const source = file.endsWith('.cts') ? typed.replace(/^await scope/m, 'void scope') : typed;
     writeFileSync(join(project, file), source);
-    const options = { target: 'es2022', lib: ['es2023', 'esnext.disposable'], module, moduleResolution, strict: true, noEmit: true, types: ['node'] };
-    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...options, typeRoots: [join(root, 'node_modules/@types')] }, files: [file] }));
+    const options = {
+      target: 'es2022',
+      lib: ['es2023', 'esnext.disposable'],
+      module,
+      moduleResolution,
+      strict: true,
+      noEmit: true,
+      types: ['node'],
+    };
+    writeFileSync(
+      join(project, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions: { ...options, typeRoots: [join(root, 'node_modules/@types')] }, files: [file] }),
+    );
     run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.json'], { env: clean });
   });
 }

@@ -1,7 +1,9 @@
 // Used by binding.gyp: prints the path of the static OpenBLAS (LORIKEET_OPENBLAS, or where Linux distributions put it), or fails with what to install.
 const { existsSync, readdirSync } = require('node:fs');
 
-const multiarch = readdirSync('/usr/lib').filter((name) => name.endsWith('-linux-gnu')).map((name) => `/usr/lib/${name}`);
+const multiarch = readdirSync('/usr/lib')
+  .filter((name) => name.endsWith('-linux-gnu'))
+  .map((name) => `/usr/lib/${name}`);
 const folders = [...multiarch, '/usr/lib64', '/usr/lib', '/usr/local/lib', '/opt/OpenBLAS/lib'];
 const places = folders.flatMap((folder) => [`${folder}/openblas-serial/libopenblas.a`, `${folder}/libopenblas.a`]);
 const found = process.env.LORIKEET_OPENBLAS || places.find((path) => existsSync(path));

@@ -1,6 +1,7 @@
 // npm run lint: formatters, linters and house rules for both languages; prints every problem and a summary. --fix formats and applies safe fixes.
-import { createHash } from 'node:crypto';
+
 import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -10,7 +11,11 @@ process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
 const fix = process.argv.includes('--fix');
 
 const native = (folders, pattern) =>
-  folders.flatMap((folder) => readdirSync(join('native', folder)).filter((name) => pattern.test(name)).map((name) => join('native', folder, name)));
+  folders.flatMap((folder) =>
+    readdirSync(join('native', folder))
+      .filter((name) => pattern.test(name))
+      .map((name) => join('native', folder, name)),
+  );
 
 function run(command, args) {
   return spawnSync(command, args, { stdio: ['ignore', 'inherit', 'inherit'] }).status === 0;

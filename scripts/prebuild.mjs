@@ -18,7 +18,9 @@ const quiet = { stdio: ['ignore', 'ignore', 'inherit'] };
 
 rmSync(build, { recursive: true, force: true });
 console.log(`prebuild: compiling for ${platform}-${arch}`);
-execFileSync('node', ['node_modules/cmake-js/bin/cmake-js', 'compile', '-O', build, '-G', 'Ninja'], { stdio: ['ignore', 'inherit', 'inherit'] });
+execFileSync('node', ['node_modules/cmake-js/bin/cmake-js', 'compile', '-O', build, '-G', 'Ninja'], {
+  stdio: ['ignore', 'inherit', 'inherit'],
+});
 
 mkdirSync(folder, { recursive: true });
 for (const name of ['lorikeet.node', 'lorikeet.glibc.node', 'lorikeet.musl.node']) rmSync(join(folder, name), { force: true });
@@ -27,7 +29,9 @@ execFileSync('strip', [linux ? '--strip-unneeded' : '-x', target], quiet);
 
 if (linux) {
   const facts = describeBinary(target);
-  console.log(`prebuild: ${target}, ${(facts.bytes / 1e6).toFixed(1)} MB, glibc ${facts.glibc} or newer, needs ${facts.libraries.join(' ')}, ${facts.kernels} kernels`);
+  console.log(
+    `prebuild: ${target}, ${(facts.bytes / 1e6).toFixed(1)} MB, glibc ${facts.glibc} or newer, needs ${facts.libraries.join(' ')}, ${facts.kernels} kernels`,
+  );
   const problems = binaryProblems(facts, expectedKernels(root, levels));
   for (const problem of problems) console.error(`prebuild: ${target} ${problem}`);
   if (problems.length > 0) process.exit(1);

@@ -8,7 +8,11 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const ask = 400;
 const refuse = 600;
 
-const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.ts', '*.mjs', '*.cc', '*.h', '*.cu', '*.cuh', '*.py', '*.sh'], { cwd: root, encoding: 'utf8' })
+const files = execFileSync(
+  'git',
+  ['ls-files', '--cached', '--others', '--exclude-standard', '*.ts', '*.mjs', '*.cc', '*.h', '*.cu', '*.cuh', '*.py', '*.sh'],
+  { cwd: root, encoding: 'utf8' },
+)
   .split('\n')
   .filter(Boolean);
 

@@ -11,7 +11,8 @@ export function randomModel(config: Readonly<Record<string, string | number | bo
     for (const [name, shape] of Object.entries(module.parameterShapes())) {
       scope(() => {
         const isNorm = /norm/.test(path);
-        const make = name === 'bias' ? zeros(shape, { dtype }) : isNorm ? ones(shape, { dtype }) : normal(shape, { std: 0.02, seed: ++seed, dtype });
+        const make =
+          name === 'bias' ? zeros(shape, { dtype }) : isNorm ? ones(shape, { dtype }) : normal(shape, { std: 0.02, seed: ++seed, dtype });
         module.assign(name, make);
       });
     }

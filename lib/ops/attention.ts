@@ -43,7 +43,19 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const scale = options.scale ?? 1 / Math.sqrt(Math.max(q.shape[3] ?? 1, 1));
   const lengths = keyLengths === undefined ? undefined : perRow(keyLengths, batch);
   const offsets = queryOffset === undefined ? undefined : perRow(queryOffset, batch);
-  const out = attentionOp(q.handle, k.handle, v.handle, scale, softcap, causal, window, lengths?.handle, offsets?.handle, keyMask?.handle, documents?.handle);
+  const out = attentionOp(
+    q.handle,
+    k.handle,
+    v.handle,
+    scale,
+    softcap,
+    causal,
+    window,
+    lengths?.handle,
+    offsets?.handle,
+    keyMask?.handle,
+    documents?.handle,
+  );
   if (lengths !== keyLengths) lengths?.dispose();
   if (offsets !== queryOffset) offsets?.dispose();
   return new Tensor(out);

@@ -65,7 +65,8 @@ function shapeOf(data: NestedNumbers): number[] {
 }
 
 function flatten(data: NestedNumbers, shape: readonly number[], out: (number | boolean)[] = [], depth = 0): (number | boolean)[] {
-  if (data.length !== shape[depth]) throw new ShapeError(`tensor: rows have different lengths; got ${data.length}, expected ${shape[depth]}`);
+  if (data.length !== shape[depth])
+    throw new ShapeError(`tensor: rows have different lengths; got ${data.length}, expected ${shape[depth]}`);
   for (const item of data) {
     const nested = Array.isArray(item);
     if (nested !== depth + 1 < shape.length) throw new ShapeError(`tensor: nesting is uneven; expected ${shape.length} levels`);

@@ -34,7 +34,9 @@ export interface SampledTokens {
 export function sample(logits: Tensor, options: SampleOptions = {}): SampledTokens {
   const { temperature = 1, topK = 0, topP = 1, seed = 0, step = 0 } = options;
   const seeds = typeof seed === 'object' ? seed : [seed];
-  const [ids, logProbabilities, rawLogProbabilities] = sampleOp(logits.handle, temperature, topK, topP, seeds, step).map((handle) => new Tensor(handle));
+  const [ids, logProbabilities, rawLogProbabilities] = sampleOp(logits.handle, temperature, topK, topP, seeds, step).map(
+    (handle) => new Tensor(handle),
+  );
   return { ids: ids as Tensor, logProbabilities: logProbabilities as Tensor, rawLogProbabilities: rawLogProbabilities as Tensor };
 }
 
@@ -45,7 +47,10 @@ export function sample(logits: Tensor, options: SampleOptions = {}): SampledToke
 export function repetitionPenalty(logits: Tensor, ids: Tensor | readonly (readonly number[])[], penalty: number): Tensor {
   if (ids instanceof Tensor) return new Tensor(repetitionPenaltyOp(logits.handle, ids.handle, penalty));
   const longest = Math.max(0, ...ids.map((row) => row.length));
-  const padded = BigInt64Array.from(ids.flatMap((row) => [...row, ...new Array<number>(longest - row.length).fill(-1)]), BigInt);
+  const padded = BigInt64Array.from(
+    ids.flatMap((row) => [...row, ...new Array<number>(longest - row.length).fill(-1)]),
+    BigInt,
+  );
   const seen = tensor(padded, { shape: [ids.length, longest] });
   const result = new Tensor(repetitionPenaltyOp(logits.handle, seen.handle, penalty));
   seen.dispose();

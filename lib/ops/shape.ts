@@ -47,7 +47,10 @@ export function select(x: Tensor, dim: number, index: number): Tensor {
   const d = normalizeDim('select', dim, x.rank);
   const size = x.shape[d] as number;
   const one = narrow(x, d, index < 0 ? index + size : index, 1);
-  return reshape(one, x.shape.filter((_, i) => i !== d));
+  return reshape(
+    one,
+    x.shape.filter((_, i) => i !== d),
+  );
 }
 
 /** A view repeated along dimensions of size 1 and new leading ones, without copying. */
@@ -59,7 +62,10 @@ export function expand(x: Tensor, shape: readonly number[]): Tensor {
 export function squeeze(x: Tensor, dim: number): Tensor {
   const d = normalizeDim('squeeze', dim, x.rank);
   if (x.shape[d] !== 1) throw new ShapeError(`squeeze: the dimension is not of size 1; got ${x.shape[d]}`);
-  return reshape(x, x.shape.filter((_, i) => i !== d));
+  return reshape(
+    x,
+    x.shape.filter((_, i) => i !== d),
+  );
 }
 
 /** A view with a new dimension of size 1 before `dim`. */

@@ -68,8 +68,8 @@ void q8_0(const uint8_t* block, float* out) {
   for (int j = 0; j < 32; j++) out[j] = d * static_cast<float>(static_cast<int8_t>(block[2 + j]));
 }
 
-// Scale and minimum (6 bits each) of sub-block j of 8 from the 12 packed bytes of Q4_K and Q5_K: sub-blocks 0..3 own the low six bits of bytes
-// j and j + 4; sub-blocks 4..7 have four bits in byte j + 4 and the upper two bits of bytes j - 4 and j.
+// Scale and minimum (6 bits each) of sub-block j of 8 from the 12 packed bytes of Q4_K and Q5_K: sub-blocks 0..3 own the low six bits of
+// bytes j and j + 4; sub-blocks 4..7 have four bits in byte j + 4 and the upper two bits of bytes j - 4 and j.
 void scale_and_minimum(const uint8_t* packed, int j, int* scale, int* minimum) {
   if (j < 4) {
     *scale = packed[j] & 63;
@@ -80,8 +80,8 @@ void scale_and_minimum(const uint8_t* packed, int j, int* scale, int* minimum) {
   }
 }
 
-// 256 values in sub-blocks of 32; sub-blocks 2i and 2i + 1 are the low and high nibbles of bytes 32 i .. 32 i + 31. `high`, when there, holds bit j of
-// a fifth bit plane for sub-block j. (d scale) q - (dmin minimum)
+// 256 values in sub-blocks of 32; sub-blocks 2i and 2i + 1 are the low and high nibbles of bytes 32 i .. 32 i + 31. `high`, when there,
+// holds bit j of a fifth bit plane for sub-block j. (d scale) q - (dmin minimum)
 void k_sub_blocks(const uint8_t* head, const uint8_t* high, const uint8_t* nibbles, float* out) {
   float d = read_half(head), d_min = read_half(head + 2);
   for (int j = 0; j < 8; j++) {
@@ -103,8 +103,9 @@ void q4_k(const uint8_t* block, float* out) { k_sub_blocks(block, nullptr, block
 // [d f16][dmin f16][12 packed scales][32 bytes of fifth bits][128 nibble bytes]
 void q5_k(const uint8_t* block, float* out) { k_sub_blocks(block, block + 16, block + 48, out); }
 
-// [128 bytes of low nibbles][64 bytes of upper bit pairs][16 scales i8][d f16], in two halves of 128 values. In a half, quarter k (32 values)
-// takes the nibbles of bytes 32 (k % 2) .. + 31 (low for k < 2, else high), bit pair k, and scales 2 k and 2 k + 1. (d scale) (q - 32)
+// [128 bytes of low nibbles][64 bytes of upper bit pairs][16 scales i8][d f16], in two halves of 128 values. In a half, quarter k (32
+// values) takes the nibbles of bytes 32 (k % 2) .. + 31 (low for k < 2, else high), bit pair k, and scales 2 k and 2 k + 1. (d scale) (q -
+// 32)
 void q6_k(const uint8_t* block, float* out) {
   float d = read_half(block + 208);
   for (int half = 0; half < 2; half++) {
@@ -136,9 +137,9 @@ struct Reader {
 };
 
 constexpr Reader kReaders[] = {
-    {{0, "F32", 1, 4}, f32},         {{1, "F16", 1, 2}, f16},         {{30, "BF16", 1, 2}, bf16},      {{2, "Q4_0", 32, 18}, q4_0},
-    {{3, "Q4_1", 32, 20}, q4_1},     {{6, "Q5_0", 32, 22}, q5_0},     {{7, "Q5_1", 32, 24}, q5_1},     {{8, "Q8_0", 32, 34}, q8_0},
-    {{12, "Q4_K", 256, 144}, q4_k},  {{13, "Q5_K", 256, 176}, q5_k},  {{14, "Q6_K", 256, 210}, q6_k},
+    {{0, "F32", 1, 4}, f32},        {{1, "F16", 1, 2}, f16},        {{30, "BF16", 1, 2}, bf16},     {{2, "Q4_0", 32, 18}, q4_0},
+    {{3, "Q4_1", 32, 20}, q4_1},    {{6, "Q5_0", 32, 22}, q5_0},    {{7, "Q5_1", 32, 24}, q5_1},    {{8, "Q8_0", 32, 34}, q8_0},
+    {{12, "Q4_K", 256, 144}, q4_k}, {{13, "Q5_K", 256, 176}, q5_k}, {{14, "Q6_K", 256, 210}, q6_k},
 };
 
 const Reader* reader_of(uint32_t type) {

@@ -11,7 +11,8 @@
 extern "C" {
 void sgelqf_(const int* m, const int* n, float* a, const int* lda, float* tau, float* work, const int* lwork, int* info);
 void dgelqf_(const int* m, const int* n, double* a, const int* lda, double* tau, double* work, const int* lwork, int* info);
-void sorglq_(const int* m, const int* n, const int* k, float* a, const int* lda, const float* tau, float* work, const int* lwork, int* info);
+void sorglq_(const int* m, const int* n, const int* k, float* a, const int* lda, const float* tau, float* work, const int* lwork,
+             int* info);
 void dorglq_(const int* m, const int* n, const int* k, double* a, const int* lda, const double* tau, double* work, const int* lwork,
              int* info);
 void sgesdd_(const char* jobz, const int* m, const int* n, float* a, const int* lda, float* s, float* u, const int* ldu, float* vt,
@@ -33,9 +34,7 @@ int to_int(const char* routine, int64_t size) {
   return static_cast<int>(size);
 }
 
-void check_info(const char* routine, int info) {
-  check(info == 0, ErrorCode::internal, routine, ": LAPACK refused argument ", -info);
-}
+void check_info(const char* routine, int info) { check(info == 0, ErrorCode::internal, routine, ": LAPACK refused argument ", -info); }
 
 /// Asks `routine(work, lwork, info)` for its best work size, then runs it with that.
 template <class T, class Routine>
@@ -50,7 +49,8 @@ void with_workspace(const char* name, Routine routine) {
   check_info(name, info);
 }
 
-/// Row-major x is column-major x^T. From x^T = L Q' follows x = Q'^T L^T, so the LQ routines give Q and R in row-major order without a transposition.
+/// Row-major x is column-major x^T. From x^T = L Q' follows x = Q'^T L^T, so the LQ routines give Q and R in row-major order without a
+/// transposition.
 template <class T, class Factor, class Generate>
 void qr(T* x, int64_t rows, int64_t columns, T* q, T* r, Factor factor, Generate generate) {
   std::lock_guard lock(lapack_mutex());

@@ -21,7 +21,8 @@ std::vector<BindFunction>& parts() {
   return list;
 }
 
-/// A tensor from a typed array (copied): f32, f64, i64, i32, u8 and bool as they are; bf16 and f16 from their 16-bit patterns in a Uint16Array.
+/// A tensor from a typed array (copied): f32, f64, i64, i32, u8 and bool as they are; bf16 and f16 from their 16-bit patterns in a
+/// Uint16Array.
 Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
     check_argument(info[0].IsTypedArray(), "tensor: argument 1 must be a typed array");
@@ -72,7 +73,11 @@ Napi::Value synchronize(const Napi::CallbackInfo& info) {
     Environment& environment = Environment::of(info.Env());
     uint64_t id;
     Napi::Promise promise = environment.await(id, [](Napi::Env env, const std::vector<char>&) -> Napi::Value { return env.Undefined(); });
-    Stream::current().push({"synchronize", {}, {}, nullptr, [&environment, id](std::exception_ptr error) {
+    Stream::current().push({"synchronize",
+                            {},
+                            {},
+                            nullptr,
+                            [&environment, id](std::exception_ptr error) {
                               environment.complete(new Completion{id, error, {}});
                             },
                             {}});

@@ -129,7 +129,7 @@ struct EnumStrings<Device> {
 };
 
 template <class E>
-  requires requires { EnumStrings<E>::type; }
+requires requires { EnumStrings<E>::type; }
 struct Convert<E> {
   static constexpr const char* type = EnumStrings<E>::type;
   static E from(const Napi::Value& value, Place place) {
@@ -186,9 +186,7 @@ struct Convert<std::optional<T>> {
     if (value.IsUndefined() || value.IsNull()) return std::nullopt;
     return Convert<T>::from(value, place);
   }
-  static Napi::Value to(Napi::Env env, const std::optional<T>& value) {
-    return value ? Convert<T>::to(env, *value) : env.Undefined();
-  }
+  static Napi::Value to(Napi::Env env, const std::optional<T>& value) { return value ? Convert<T>::to(env, *value) : env.Undefined(); }
 };
 
 template <class T>

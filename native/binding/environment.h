@@ -12,8 +12,8 @@
 
 namespace lorikeet {
 
-/// JavaScript functions held by native objects. A native object may die on the engine thread, where no Node-API object may be touched: it only leaves its
-/// number here, and the reference is dropped at the next call on the JavaScript thread.
+/// JavaScript functions held by native objects. A native object may die on the engine thread, where no Node-API object may be touched: it
+/// only leaves its number here, and the reference is dropped at the next call on the JavaScript thread.
 class CallbackTable {
  public:
   uint64_t add(const Napi::Function& function);

@@ -37,16 +37,16 @@ Napi::Value typed_array(Napi::Env env, DType dtype, const char* bytes, size_t si
 }  // namespace
 
 void TensorHandle::define(Napi::Env env, Napi::Object exports) {
-  Napi::Function constructor = DefineClass(
-      env, "TensorHandle",
-      {InstanceAccessor<&TensorHandle::shape>("shape"), InstanceAccessor<&TensorHandle::dtype>("dtype"),
-       InstanceAccessor<&TensorHandle::device>("device"), InstanceAccessor<&TensorHandle::disposed>("disposed"),
-       InstanceAccessor<&TensorHandle::requires_grad>("requiresGrad"),
-       InstanceAccessor<&TensorHandle::version>("version"), InstanceMethod<&TensorHandle::set_requires_grad>("setRequiresGrad"),
-       InstanceMethod<&TensorHandle::grad>("grad"), InstanceMethod<&TensorHandle::set_grad>("setGrad"),
-       InstanceMethod<&TensorHandle::set_hook>("setHook"), InstanceMethod<&TensorHandle::backward>("backward"),
-       InstanceMethod<&TensorHandle::detach>("detach"), InstanceMethod<&TensorHandle::read>("read"),
-       InstanceMethod<&TensorHandle::read_sync>("readSync"), InstanceMethod<&TensorHandle::dispose>("dispose")});
+  Napi::Function constructor =
+      DefineClass(env, "TensorHandle",
+                  {InstanceAccessor<&TensorHandle::shape>("shape"), InstanceAccessor<&TensorHandle::dtype>("dtype"),
+                   InstanceAccessor<&TensorHandle::device>("device"), InstanceAccessor<&TensorHandle::disposed>("disposed"),
+                   InstanceAccessor<&TensorHandle::requires_grad>("requiresGrad"), InstanceAccessor<&TensorHandle::version>("version"),
+                   InstanceMethod<&TensorHandle::set_requires_grad>("setRequiresGrad"), InstanceMethod<&TensorHandle::grad>("grad"),
+                   InstanceMethod<&TensorHandle::set_grad>("setGrad"), InstanceMethod<&TensorHandle::set_hook>("setHook"),
+                   InstanceMethod<&TensorHandle::backward>("backward"), InstanceMethod<&TensorHandle::detach>("detach"),
+                   InstanceMethod<&TensorHandle::read>("read"), InstanceMethod<&TensorHandle::read_sync>("readSync"),
+                   InstanceMethod<&TensorHandle::dispose>("dispose")});
   Environment::of(env).tensor_class = Napi::Persistent(constructor);
   exports.Set("TensorHandle", constructor);
 }
@@ -113,7 +113,8 @@ Napi::Value TensorHandle::requires_grad(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TensorHandle::version(const Napi::CallbackInfo& info) {
-  return guard(info.Env(), [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(get("version").storage()->version)); });
+  return guard(info.Env(),
+               [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(get("version").storage()->version)); });
 }
 
 void TensorHandle::set_requires_grad(const Napi::CallbackInfo& info) {
@@ -177,7 +178,10 @@ Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
       return typed_array(env, dtype, bytes.data(), bytes.size());
     });
     auto completion = std::make_shared<Completion>();
-    Stream::current().push({"data", {x}, {}, [x, completion] {
+    Stream::current().push({"data",
+                            {x},
+                            {},
+                            [x, completion] {
                               auto start = x.data<char>();
                               completion->bytes.assign(start, start + x.numel() * size_of(x.dtype()));
                             },

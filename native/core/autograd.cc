@@ -43,9 +43,7 @@ std::vector<std::shared_ptr<Node>> reachable(const std::shared_ptr<Node>& root) 
   return nodes;
 }
 
-void accumulate(Tensor& into, const Tensor& gradient) {
-  into = into.defined() ? add_gradients(into, gradient) : gradient;
-}
+void accumulate(Tensor& into, const Tensor& gradient) { into = into.defined() ? add_gradients(into, gradient) : gradient; }
 
 /// One backward pass.
 class Walk {
@@ -114,7 +112,9 @@ class Walk {
     }
   }
 
-  void leaf_arrived(const std::shared_ptr<AutogradMeta>& meta, const Tensor& gradient) { accumulate(leaf_gradients_[meta.get()], gradient); }
+  void leaf_arrived(const std::shared_ptr<AutogradMeta>& meta, const Tensor& gradient) {
+    accumulate(leaf_gradients_[meta.get()], gradient);
+  }
 
   void finish_leaf(const std::shared_ptr<AutogradMeta>& meta) {
     auto found = leaf_gradients_.find(meta.get());
@@ -211,7 +211,8 @@ void backward(const Tensor& root, const Tensor& gradient) {
 }
 
 void mark_changed(const char* op, const Tensor& x) {
-  check_argument(!recording_flag || !requires_grad(x), op, ": a tensor that requires a gradient cannot be changed in place while recording; use noGrad");
+  check_argument(!recording_flag || !requires_grad(x), op,
+                 ": a tensor that requires a gradient cannot be changed in place while recording; use noGrad");
   check_argument(!x.storage()->read_only(), op, ": this tensor is a view of a file and cannot be changed in place; clone it");
   ++x.storage()->version;
 }

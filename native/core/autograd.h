@@ -14,8 +14,8 @@ using Tensors = std::vector<Tensor>;
 /// Which inputs of a node need a gradient; indexed like the inputs given to record().
 using Wanted = std::vector<bool>;
 
-/// From the gradients of the outputs (always defined: zeros where none came) to those of the inputs; entries not wanted may be left undefined.
-/// A returned gradient may have the broadcast shape of its input: the engine sums it down.
+/// From the gradients of the outputs (always defined: zeros where none came) to those of the inputs; entries not wanted may be left
+/// undefined. A returned gradient may have the broadcast shape of its input: the engine sums it down.
 using Backward = std::function<Tensors(const Tensors& output_gradients, const Wanted& wanted)>;
 
 /// One recorded op. Forward pointers go from outputs to inputs; freed as backward passes through.
@@ -48,7 +48,8 @@ struct AutogradMeta {
   std::shared_ptr<Node> node;
   int output = 0;
   Tensor grad;
-  /// Called on the JavaScript thread when this leaf's gradient is final in a backward; may replace the gradient or take it (return undefined).
+  /// Called on the JavaScript thread when this leaf's gradient is final in a backward; may replace the gradient or take it (return
+  /// undefined).
   std::function<Tensor(const Tensor&)> hook;
 };
 
@@ -74,7 +75,8 @@ bool needs_record(const Tensors& inputs);
 /// Records an op: `outputs` get their place on the tape. Call only when needs_record(inputs). Inputs may contain undefined tensors.
 void record(const char* name, const Tensors& inputs, const Tensors& outputs, Backward backward);
 
-/// A tensor kept for backward: shares memory, holds no place on the tape (so keeping an output makes no cycle), and remembers its storage version.
+/// A tensor kept for backward: shares memory, holds no place on the tape (so keeping an output makes no cycle), and remembers its storage
+/// version.
 class Saved {
  public:
   Saved() = default;
@@ -87,8 +89,8 @@ class Saved {
   int64_t version_ = 0;
 };
 
-/// Walks back from `root`, adding to the gradients of the leaves. `gradient` defaults to 1 for a one-element root. Frees the graph as it goes; a second
-/// backward through it throws.
+/// Walks back from `root`, adding to the gradients of the leaves. `gradient` defaults to 1 for a one-element root. Frees the graph as it
+/// goes; a second backward through it throws.
 void backward(const Tensor& root, const Tensor& gradient);
 
 /// Notes an in-place change of x in program order; throws if x is a leaf or result on the tape while recording.

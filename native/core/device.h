@@ -29,7 +29,8 @@ struct CudaBackend {
 inline constexpr int kCudaAbi = 1;
 using CudaRegister = const char* (*)(int abi, CudaBackend* backend, KernelSlot** slots, int64_t slot_count);
 
-/// Loads the CUDA shared object (LORIKEET_CUDA_PATH, or lorikeet_cuda.so beside the addon) on first use; throws a device error that says why not.
+/// Loads the CUDA shared object (LORIKEET_CUDA_PATH, or lorikeet_cuda.so beside the addon) on first use; throws a device error that says
+/// why not.
 const CudaBackend& cuda_backend();
 /// Null when CUDA can be used, else the reason in words. Loads on first use.
 const char* cuda_unavailable_reason();

@@ -91,11 +91,27 @@ using compute_t = typename Compute<T>::type;
 
 /// Calls `body` (a generic lambda taking a null T*) with the storage type of a floating dtype: used inside kernels, where a dtype has been
 /// checked already.
-#define LORIKEET_FLOAT_SWITCH(dtype, T, ...)                       \
-  switch (dtype) {                                                 \
-    case ::lorikeet::DType::f64: { using T = double; __VA_ARGS__; break; }              \
-    case ::lorikeet::DType::f32: { using T = float; __VA_ARGS__; break; }               \
-    case ::lorikeet::DType::bf16: { using T = ::lorikeet::BFloat16; __VA_ARGS__; break; } \
-    case ::lorikeet::DType::f16: { using T = ::lorikeet::Float16; __VA_ARGS__; break; }  \
-    default: break;                                                \
+#define LORIKEET_FLOAT_SWITCH(dtype, T, ...) \
+  switch (dtype) {                           \
+    case ::lorikeet::DType::f64: {           \
+      using T = double;                      \
+      __VA_ARGS__;                           \
+      break;                                 \
+    }                                        \
+    case ::lorikeet::DType::f32: {           \
+      using T = float;                       \
+      __VA_ARGS__;                           \
+      break;                                 \
+    }                                        \
+    case ::lorikeet::DType::bf16: {          \
+      using T = ::lorikeet::BFloat16;        \
+      __VA_ARGS__;                           \
+      break;                                 \
+    }                                        \
+    case ::lorikeet::DType::f16: {           \
+      using T = ::lorikeet::Float16;         \
+      __VA_ARGS__;                           \
+      break;                                 \
+    }                                        \
+    default: break;                          \
   }

@@ -1,17 +1,18 @@
-// The functions of the unary ops and their derivatives, one line per row of core/elementwise.h. No include guard: a kernel file includes it inside its own
-// namespace, where vexp, vlog, vtanh, vsigmoid, verf and fma name the fitting implementations (native/cpu/vector-math.h, native/cuda/device-math.cuh).
+// The functions of the unary ops and their derivatives, one line per row of core/elementwise.h. No include guard: a kernel file includes it
+// inside its own namespace, where vexp, vlog, vtanh, vsigmoid, verf and fma name the fitting implementations (native/cpu/vector-math.h,
+// native/cuda/device-math.cuh).
 
-#define LORIKEET_UNARY(name, forward_expression, derivative_expression)                              \
-  struct name##_functor {                                                                          \
-    template <class T>                                                                             \
-    LORIKEET_INLINE static T forward(T x, [[maybe_unused]] T p, [[maybe_unused]] T q) {              \
-      return forward_expression;                                                                   \
-    }                                                                                              \
-    /* v is the saved input or output, see core/elementwise.h */                                   \
-    template <class T>                                                                             \
+#define LORIKEET_UNARY(name, forward_expression, derivative_expression)                                     \
+  struct name##_functor {                                                                                   \
+    template <class T>                                                                                      \
+    LORIKEET_INLINE static T forward(T x, [[maybe_unused]] T p, [[maybe_unused]] T q) {                     \
+      return forward_expression;                                                                            \
+    }                                                                                                       \
+    /* v is the saved input or output, see core/elementwise.h */                                            \
+    template <class T>                                                                                      \
     LORIKEET_INLINE static T derivative([[maybe_unused]] T v, [[maybe_unused]] T p, [[maybe_unused]] T q) { \
-      return derivative_expression;                                                                \
-    }                                                                                              \
+      return derivative_expression;                                                                         \
+    }                                                                                                       \
   };
 
 template <class T>
@@ -42,6 +43,8 @@ LORIKEET_INLINE T silu_derivative(T x) {
   return s * fma(x, T(1) - s, T(1));
 }
 
+// The rows stay as a table.
+// clang-format off
 LORIKEET_UNARY(affine, fma(p, x, q), p)
 LORIKEET_UNARY(neg, -x, T(-1))
 LORIKEET_UNARY(exp, vexp(x), v)
@@ -69,5 +72,6 @@ LORIKEET_UNARY(clamp, x < p ? p : (x > q ? q : x), v < p || v > q ? T(0) : T(1))
 LORIKEET_UNARY(erf, verf(x), T(2) * T(kGeluTanh) * T(kSqrtHalf) * vexp(-v * v))
 LORIKEET_UNARY(floor, std::floor(x), T(0))
 LORIKEET_UNARY(round, std::nearbyint(x), T(0))
+// clang-format on
 
 #undef LORIKEET_UNARY

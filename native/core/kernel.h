@@ -47,8 +47,8 @@ struct Kernel : KernelSlot {
   Function on_cuda() const { return reinterpret_cast<Function>(cuda()); }
 };
 
-/// What one kernel file contributes: which slot, which column, which function. Entries are constants in a linker section of their own, so that no
-/// code compiled for a wide instruction level runs while the addon loads.
+/// What one kernel file contributes: which slot, which column, which function. Entries are constants in a linker section of their own, so
+/// that no code compiled for a wide instruction level runs while the addon loads.
 template <class Args>
 struct KernelEntry {
   Kernel<Args>* slot;
@@ -70,9 +70,8 @@ std::vector<KernelSlot*> all_kernel_slots();
 #define LORIKEET_KERNEL_SECTION "lk_kernels"
 #endif
 
-/// Last lines of a kernel file in cpu/: LORIKEET_KERNEL(rms_norm_fwd_kernel, rms_norm_fwd). The alignment keeps the entries of a file an array: without it
-/// the compiler may align each to 16 bytes and leave gaps.
-#define LORIKEET_KERNEL(slot_name, function_name)                                                    \
-  __attribute__((used, aligned(8), section(LORIKEET_KERNEL_SECTION))) constinit static ::lorikeet::KernelEntry \
-      slot_name##_entry = {&::lorikeet::slot_name,                                                 \
-                           static_cast<int64_t>(::lorikeet::LORIKEET_LEVEL::kThisLevel), &function_name};
+/// Last lines of a kernel file in cpu/: LORIKEET_KERNEL(rms_norm_fwd_kernel, rms_norm_fwd). The alignment keeps the entries of a file an
+/// array: without it the compiler may align each to 16 bytes and leave gaps.
+#define LORIKEET_KERNEL(slot_name, function_name)                                                                                    \
+  __attribute__((used, aligned(8), section(LORIKEET_KERNEL_SECTION))) constinit static ::lorikeet::KernelEntry slot_name##_entry = { \
+      &::lorikeet::slot_name, static_cast<int64_t>(::lorikeet::LORIKEET_LEVEL::kThisLevel), &function_name};

@@ -6,8 +6,9 @@
 
 namespace lorikeet {
 
-/// A file mapped read-only into memory; unmapped when the last shared_ptr goes. Pages are read when touched and shared with other processes. The file
-/// must not be cut while it is mapped: a reader of a page that is gone is killed by the system (replacing the file by rename is safe).
+/// A file mapped read-only into memory; unmapped when the last shared_ptr goes. Pages are read when touched and shared with other
+/// processes. The file must not be cut while it is mapped: a reader of a page that is gone is killed by the system (replacing the file by
+/// rename is safe).
 class MappedFile {
  public:
   /// Maps the whole file. Throws Error (io) when it cannot be opened, is no regular file, or holds fewer than `expected_bytes`.

@@ -12,8 +12,8 @@ struct MemoryStats {
   int64_t limit;   // 0 = none
 };
 
-/// 64-byte aligned memory (2 MiB aligned and on huge pages from 2 MiB up), contents undefined. Throws out_of_memory when the limit or the machine is
-/// exhausted, after giving cached blocks back. Thread-safe.
+/// 64-byte aligned memory (2 MiB aligned and on huge pages from 2 MiB up), contents undefined. Throws out_of_memory when the limit or the
+/// machine is exhausted, after giving cached blocks back. Thread-safe.
 void* allocate_memory(int64_t bytes);
 void release_memory(void* memory, int64_t bytes);
 

@@ -11,8 +11,8 @@ enum class Device : uint8_t { cpu, cuda };
 
 constexpr const char* name_of(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
 
-/// The bytes behind tensors. Memory is taken when the first work that writes it runs, and given back when the last reference goes: on the engine thread
-/// in program order, or on the caller's thread when no queued work uses it.
+/// The bytes behind tensors. Memory is taken when the first work that writes it runs, and given back when the last reference goes: on the
+/// engine thread in program order, or on the caller's thread when no queued work uses it.
 class Storage {
  public:
   Storage(Device device, int64_t bytes);
@@ -30,7 +30,8 @@ class Storage {
   void materialize();
   void* data() const { return data_; }
 
-  /// The failure of the work that should have written this storage; consumers of a poisoned storage fail with the same error. Engine thread.
+  /// The failure of the work that should have written this storage; consumers of a poisoned storage fail with the same error. Engine
+  /// thread.
   const std::exception_ptr& error() const { return error_; }
   void poison(std::exception_ptr error) { error_ = std::move(error); }
 

@@ -59,9 +59,9 @@ class Stream {
   std::thread thread_;
 };
 
-/// Queues `run` on the current stream. When an input is poisoned, or `run` throws, all outputs are poisoned with the error. Storages of `outputs` have
-/// memory when `run` is called; it captures the tensors it needs by value and reads their pointers inside. All tensors must be on the CPU; throws
-/// `name: no cuda kernel in this build` otherwise.
+/// Queues `run` on the current stream. When an input is poisoned, or `run` throws, all outputs are poisoned with the error. Storages of
+/// `outputs` have memory when `run` is called; it captures the tensors it needs by value and reads their pointers inside. All tensors must
+/// be on the CPU; throws `name: no cuda kernel in this build` otherwise.
 void enqueue(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, std::function<void()> run);
 
 /// The same for ops that choose their kernel by device (Kernel::on).

@@ -1,11 +1,11 @@
-#include "cpu/level.h"
 #include "cpu/attention-tile.h"
 #include "cpu/lanes.h"
+#include "cpu/level.h"
 
 // Backward: a tile goes through its key blocks again, with the weights recomputed from lse:
 //   p = e^(score - lse), dv += pᵀ dout, dp = dout vᵀ, ds = scale · p (dp - delta), delta = Σ dout · out, dq += ds k, dk += dsᵀ q
-// The tiles of a (batch row, key head) are dealt to a few slices; a slice sums dk and dv over its tiles in order, and the slices are added in order. How
-// many there are follows from the shape alone, never from batch or threads.
+// The tiles of a (batch row, key head) are dealt to a few slices; a slice sums dk and dv over its tiles in order, and the slices are added
+// in order. How many there are follows from the shape alone, never from batch or threads.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
@@ -66,8 +66,8 @@ void weights_from(const C* __restrict__ lse, int64_t count, int64_t lanes, C* __
 }
 
 template <class C>
-void score_gradients(const C* __restrict__ weights, const C* __restrict__ delta, C scale, const C* __restrict__ slope, int64_t count, int64_t lanes,
-                     C* __restrict__ dscores) {
+void score_gradients(const C* __restrict__ weights, const C* __restrict__ delta, C scale, const C* __restrict__ slope, int64_t count,
+                     int64_t lanes, C* __restrict__ dscores) {
   for (int64_t j = 0; j < count; ++j) {
     for (int64_t lane = 0; lane < lanes; ++lane) {
       int64_t i = j * lanes + lane;

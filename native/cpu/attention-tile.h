@@ -4,10 +4,10 @@
 #include "cpu/vector-math.h"
 #include "ops/attention.h"
 
-// A tile is up to kTileRows query rows of one batch row and key head, counted as (query, head in the group), so that the heads of a group share the keys
-// they read. Scores of a tile against a block of keys stand as [key][row]: a register holds several query rows, and everything about a row happens in
-// its own lane. Key blocks begin at multiples of kBlockKeys and are taken in order; a block that a row does not see leaves the row unchanged, so
-// blocks that no row of the tile sees are left out.
+// A tile is up to kTileRows query rows of one batch row and key head, counted as (query, head in the group), so that the heads of a group
+// share the keys they read. Scores of a tile against a block of keys stand as [key][row]: a register holds several query rows, and
+// everything about a row happens in its own lane. Key blocks begin at multiples of kBlockKeys and are taken in order; a block that a row
+// does not see leaves the row unchanged, so blocks that no row of the tile sees are left out.
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -15,18 +15,20 @@ inline constexpr int64_t kTileRows = 64, kBlockKeys = 64;
 
 struct Tile {
   int64_t batch, group, first, rows;
-  int64_t heads;                                       // heads of the group
-  int32_t from[kTileRows], to[kTileRows];              // row i sees keys [from, to), of its document
+  int64_t heads;                           // heads of the group
+  int32_t from[kTileRows], to[kTileRows];  // row i sees keys [from, to), of its document
   int32_t document[kTileRows];
-  int64_t all_from, all_to;                            // union over the rows
+  int64_t all_from, all_to;  // union over the rows
   int32_t least_document, most_document;
-  bool every_key;                                      // no key mask, no documents
+  bool every_key;  // no key mask, no documents
 
   LORIKEET_INLINE int64_t query(int64_t row) const { return (first + row) / heads; }
   LORIKEET_INLINE int64_t head(int64_t row) const { return group * heads + (first + row) % heads; }
 };
 
-LORIKEET_INLINE int32_t clamped(int64_t value, int64_t limit) { return static_cast<int32_t>(value < 0 ? 0 : (value > limit ? limit : value)); }
+LORIKEET_INLINE int32_t clamped(int64_t value, int64_t limit) {
+  return static_cast<int32_t>(value < 0 ? 0 : (value > limit ? limit : value));
+}
 
 LORIKEET_INLINE void describe_tile(const AttentionArgs& a, int64_t batch, int64_t group, int64_t index, Tile& tile) {
   tile.batch = batch;
@@ -77,10 +79,11 @@ LORIKEET_INLINE bool documents_meet(const AttentionArgs& a, const Tile& tile, in
   return least <= tile.most_document && most >= tile.least_document;
 }
 
-/// Scores [count][lanes] from dot products, in place: scaled, capped, -infinity where a row does not see a key. `slope`, where given, gets the
-/// derivative of the cap.
+/// Scores [count][lanes] from dot products, in place: scaled, capped, -infinity where a row does not see a key. `slope`, where given, gets
+/// the derivative of the cap.
 template <class C>
-void finish_scores(const AttentionArgs& a, const Tile& tile, int64_t key, int64_t count, int64_t lanes, C* __restrict__ scores, C* __restrict__ slope) {
+void finish_scores(const AttentionArgs& a, const Tile& tile, int64_t key, int64_t count, int64_t lanes, C* __restrict__ scores,
+                   C* __restrict__ slope) {
   C scale = static_cast<C>(a.scale);
   if (a.softcap > 0) {
     C cap = static_cast<C>(a.softcap), inverse = static_cast<C>(a.scale / a.softcap);
@@ -114,7 +117,8 @@ void finish_scores(const AttentionArgs& a, const Tile& tile, int64_t key, int64_
 
 /// Rows of a matrix as C with zeros up to `width`: the memory itself where it has that form, else `room` [count][width] filled from it.
 template <class T, class C>
-LORIKEET_INLINE const C* rows_as(const T* from, int64_t stride, int64_t count, int64_t columns, int64_t width, C* __restrict__ room, int64_t& out_stride) {
+LORIKEET_INLINE const C* rows_as(const T* from, int64_t stride, int64_t count, int64_t columns, int64_t width, C* __restrict__ room,
+                                 int64_t& out_stride) {
   if constexpr (__is_same(T, C)) {
     if (columns == width) {
       out_stride = stride;
@@ -129,11 +133,11 @@ LORIKEET_INLINE const C* rows_as(const T* from, int64_t stride, int64_t count, i
   return room;
 }
 
-/// The tile's rows of a tensor (strides of batch, time, head): `flat` [rows][width] with zeros up to width, where not null, and `turned` [columns][lanes]
-/// with zeros in the lanes without a row.
+/// The tile's rows of a tensor (strides of batch, time, head): `flat` [rows][width] with zeros up to width, where not null, and `turned`
+/// [columns][lanes] with zeros in the lanes without a row.
 template <class T, class C>
-LORIKEET_INLINE void gather_rows(const Tile& tile, const T* base, const int64_t (&strides)[3], int64_t columns, int64_t width, int64_t lanes,
-                               C* __restrict__ flat, C* __restrict__ turned) {
+LORIKEET_INLINE void gather_rows(const Tile& tile, const T* base, const int64_t (&strides)[3], int64_t columns, int64_t width,
+                                 int64_t lanes, C* __restrict__ flat, C* __restrict__ turned) {
   for (int64_t row = 0; row < lanes; ++row) {
     if (row >= tile.rows) {
       for (int64_t c = 0; c < columns; ++c) turned[c * lanes + row] = C(0);

@@ -1,8 +1,8 @@
-#include "cpu/level.h"
 #include "cpu/attention-tile.h"
+#include "cpu/level.h"
 
-// Forward: a tile goes through its key blocks once, keeping for each row the largest score m, l = Σ e^(score - m) and the weighted sum of values, which
-// are scaled down when m grows.
+// Forward: a tile goes through its key blocks once, keeping for each row the largest score m, l = Σ e^(score - m) and the weighted sum of
+// values, which are scaled down when m grows.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
@@ -48,13 +48,15 @@ template <class T>
 void forward_tile(const AttentionArgs& a, const Tile& tile) {
   using C = compute_t<T>;
   int64_t lanes = padded<C>(tile.rows), width = padded<C>(a.width);
-  Scratch scratch((a.width * lanes + kBlockKeys * lanes + lanes * width + 2 * kBlockKeys * width + 3 * lanes) * static_cast<int64_t>(sizeof(C)));
+  Scratch scratch((a.width * lanes + kBlockKeys * lanes + lanes * width + 2 * kBlockKeys * width + 3 * lanes) *
+                  static_cast<int64_t>(sizeof(C)));
   C* turned = scratch.as<C>();
   C* scores = turned + a.width * lanes;
   C* gathered = scores + kBlockKeys * lanes;
   C* key_room = gathered + lanes * width;
   C* value_room = key_room + kBlockKeys * width;
-  RunningSoftmax<C> state{value_room + kBlockKeys * width, value_room + kBlockKeys * width + lanes, value_room + kBlockKeys * width + 2 * lanes};
+  RunningSoftmax<C> state{value_room + kBlockKeys * width, value_room + kBlockKeys * width + lanes,
+                          value_room + kBlockKeys * width + 2 * lanes};
   gather_rows<T, C>(tile, static_cast<const T*>(a.q), a.q_strides, a.width, width, lanes, nullptr, turned);
   for (int64_t i = 0; i < lanes * width; ++i) gathered[i] = C(0);
   for (int64_t lane = 0; lane < lanes; ++lane) {

@@ -1,19 +1,20 @@
 #include "cpu/level.h"
 #include "ops/elementwise.h"
 
-// Binary ops, comparisons and `where` over a broadcast grid: rows addressed by outer strides, a plain loop over columns whose strides are 0, 1 or any.
+// Binary ops, comparisons and `where` over a broadcast grid: rows addressed by outer strides, a plain loop over columns whose strides are
+// 0, 1 or any.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
 
 constexpr int64_t kGrain = 16384;
 
-#define LORIKEET_BINARY(name, expression)            \
-  struct name##_functor {                          \
-    template <class T>                             \
-    LORIKEET_INLINE static auto apply(T a, T b) {    \
-      return expression;                           \
-    }                                              \
+#define LORIKEET_BINARY(name, expression)         \
+  struct name##_functor {                         \
+    template <class T>                            \
+    LORIKEET_INLINE static auto apply(T a, T b) { \
+      return expression;                          \
+    }                                             \
   };
 LORIKEET_BINARY(add, a + b)
 LORIKEET_BINARY(sub, a - b)

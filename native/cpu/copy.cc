@@ -1,8 +1,8 @@
-#include "cpu/level.h"
 #include "ops/copy.h"
+#include "cpu/level.h"
 
-// Strided copy with conversion. The innermost dimension is a plain loop; the others are walked by index. Values pass through double only for 64-bit
-// types, else through float; integers convert exactly among themselves.
+// Strided copy with conversion. The innermost dimension is a plain loop; the others are walked by index. Values pass through double only
+// for 64-bit types, else through float; integers convert exactly among themselves.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {

@@ -1,8 +1,8 @@
 #include <cmath>
 
 #include "cpu/level.h"
-#include "ops/elementwise.h"
 #include "cpu/vector-math.h"
+#include "ops/elementwise.h"
 
 // One functor per row of core/elementwise.h. Kernels run over contiguous arrays.
 
@@ -40,9 +40,8 @@ void unary_backward(const UnaryArgs& a) {
 
 void unary_fwd(const UnaryArgs& a) {
   switch (a.op) {
-#define LORIKEET_CASE(name, ...)                                                            \
-  case UnaryOp::name##_op:                                                                  \
-    LORIKEET_FLOAT_SWITCH(a.dtype, T, (unary_forward<name##_functor, T>(a))) break;
+#define LORIKEET_CASE(name, ...) \
+  case UnaryOp::name##_op: LORIKEET_FLOAT_SWITCH(a.dtype, T, (unary_forward<name##_functor, T>(a))) break;
     LORIKEET_UNARY_OPS(LORIKEET_CASE)
 #undef LORIKEET_CASE
     case UnaryOp::count: break;
@@ -51,9 +50,8 @@ void unary_fwd(const UnaryArgs& a) {
 
 void unary_bwd(const UnaryArgs& a) {
   switch (a.op) {
-#define LORIKEET_CASE(name, ...)                                                             \
-  case UnaryOp::name##_op:                                                                   \
-    LORIKEET_FLOAT_SWITCH(a.dtype, T, (unary_backward<name##_functor, T>(a))) break;
+#define LORIKEET_CASE(name, ...) \
+  case UnaryOp::name##_op: LORIKEET_FLOAT_SWITCH(a.dtype, T, (unary_backward<name##_functor, T>(a))) break;
     LORIKEET_UNARY_OPS(LORIKEET_CASE)
 #undef LORIKEET_CASE
     case UnaryOp::count: break;

@@ -1,8 +1,8 @@
 #pragma once
 
-// Included first by every kernel file in cpu/. Each file is compiled once per instruction level with LORIKEET_LEVEL set to that level's name; all its code
-// lives in namespace lorikeet::LORIKEET_LEVEL. No std templates with out-of-line code here: a weak symbol compiled for a wide level could be picked by the
-// linker for the whole binary (scripts/check-isa-leaks.mjs verifies that none exists).
+// Included first by every kernel file in cpu/. Each file is compiled once per instruction level with LORIKEET_LEVEL set to that level's
+// name; all its code lives in namespace lorikeet::LORIKEET_LEVEL. No std templates with out-of-line code here: a weak symbol compiled for a
+// wide level could be picked by the linker for the whole binary (scripts/check-isa-leaks.mjs verifies that none exists).
 
 #include <cstdint>
 
@@ -18,7 +18,8 @@ namespace lorikeet::LORIKEET_LEVEL {
 
 inline constexpr Level kThisLevel = Level::LORIKEET_LEVEL;
 
-// Floating contraction is off in kernel files: a multiply-add fuses exactly where fma() is written, in vector bodies and scalar tails alike.
+// Floating contraction is off in kernel files: a multiply-add fuses exactly where fma() is written, in vector bodies and scalar tails
+// alike.
 LORIKEET_INLINE float fma(float a, float b, float c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   return __builtin_fmaf(a, b, c);

@@ -1,6 +1,6 @@
+#include "ops/rope.h"
 #include "cpu/level.h"
 #include "cpu/row-tasks.h"
-#include "ops/rope.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
@@ -10,7 +10,8 @@ void turn(const RopeArgs& a) {
   using C = compute_t<T>;
   C sign = a.inverse ? C(-1) : C(1);
   for_each_row(a.rows, a.heads * a.width, [&](int64_t row) {
-    int64_t position = a.position_dtype == DType::i64 ? static_cast<const int64_t*>(a.positions)[row] : static_cast<const int32_t*>(a.positions)[row];
+    int64_t position =
+        a.position_dtype == DType::i64 ? static_cast<const int64_t*>(a.positions)[row] : static_cast<const int32_t*>(a.positions)[row];
     const float* __restrict__ cos = a.cos + position * a.half;
     const float* __restrict__ sin = a.sin + position * a.half;
     for (int64_t head = 0; head < a.heads; ++head) {

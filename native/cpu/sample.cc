@@ -1,12 +1,13 @@
+#include "ops/sample.h"
 #include "core/rng.h"
-#include "cpu/level.h"
 #include "cpu/lanes.h"
+#include "cpu/level.h"
 #include "cpu/row-tasks.h"
 #include "cpu/vector-math.h"
-#include "ops/sample.h"
 
-// Nothing is sorted. A float's bits, mapped so that unsigned order is the order of the floats, are searched digit by digit (11, 11 and 10 bits): a
-// histogram of counts finds the k-th largest value, a histogram of probability mass finds the value where the mass of everything larger reaches p.
+// Nothing is sorted. A float's bits, mapped so that unsigned order is the order of the floats, are searched digit by digit (11, 11 and 10
+// bits): a histogram of counts finds the k-th largest value, a histogram of probability mass finds the value where the mass of everything
+// larger reaches p.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
@@ -37,7 +38,8 @@ struct Cut {
 
 /// Follows the largest digits down while Σ amount of what lies above stays below `wanted`; `above` becomes that sum.
 template <class Amount>
-LORIKEET_INLINE uint32_t find_value(const Candidates& set, double wanted, double& above, double* __restrict__ histogram, const Amount& amount) {
+LORIKEET_INLINE uint32_t find_value(const Candidates& set, double wanted, double& above, double* __restrict__ histogram,
+                                    const Amount& amount) {
   uint32_t prefix = 0, mask = 0;
   above = 0;
   for (Digit digit : kDigits) {
@@ -153,7 +155,8 @@ void sample_row(const SampleArgs& a, int64_t row) {
   double weights = total_weight(set);
   int64_t chosen = draw(set, u, weights);
   a.ids[row] = set.index[chosen];
-  a.log_probability[row] = static_cast<float>(static_cast<double>(set.logit[chosen] - most) / static_cast<double>(a.temperature) - vlog(weights));
+  a.log_probability[row] =
+      static_cast<float>(static_cast<double>(set.logit[chosen] - most) / static_cast<double>(a.temperature) - vlog(weights));
   a.raw_log_probability[row] = set.logit[chosen] - lse;
 }
 

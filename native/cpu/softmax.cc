@@ -1,8 +1,8 @@
-#include "cpu/level.h"
+#include "ops/softmax.h"
 #include "cpu/lanes.h"
+#include "cpu/level.h"
 #include "cpu/row-tasks.h"
 #include "cpu/vector-math.h"
-#include "ops/softmax.h"
 
 // Rows x [D] with m = max x and s = Σ e^(x - m):
 //   softmax      y = e^(x - m) / s       dx = y (dy - Σ dy y)

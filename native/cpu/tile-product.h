@@ -2,8 +2,8 @@
 
 #include "cpu/simd.h"
 
-// Products of small matrices that lie in cache: out[m][n] (+)= Σ_c a[m][c] · b[c][n], one fused multiply-add after the other in order of c. The bits of
-// an output depend on its own row of a and column of b alone, whatever the tile around it.
+// Products of small matrices that lie in cache: out[m][n] (+)= Σ_c a[m][c] · b[c][n], one fused multiply-add after the other in order of c.
+// The bits of an output depend on its own row of a and column of b alone, whatever the tile around it.
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -71,7 +71,8 @@ void product_columns(int64_t rows, int64_t depth, Left<C> a, const C* b, int64_t
 
 /// `columns` is a multiple of kVectorWidth<C>.
 template <class C>
-void product(int64_t rows, int64_t columns, int64_t depth, Left<C> a, const C* b, int64_t b_stride, C* out, int64_t out_stride, bool accumulate) {
+void product(int64_t rows, int64_t columns, int64_t depth, Left<C> a, const C* b, int64_t b_stride, C* out, int64_t out_stride,
+             bool accumulate) {
   constexpr int kStep = kProductVectors * kVectorWidth<C>;
   int64_t column = 0;
   for (; column + kStep <= columns; column += kStep) {

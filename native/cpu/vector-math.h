@@ -2,9 +2,10 @@
 
 #include "cpu/level.h"
 
-// exp, log, tanh, sigmoid and erf of a float as straight-line code without branches or table look-ups: a loop over them becomes vector code, and a
-// scalar tail gives the same bits as the vector body because it is the same expression. Errors stay below 2.5 ulp (vexp and vlog below 1) at every level;
-// infinities, NaN, signed zeros and subnormals are handled. The double overloads call the C library. Polynomials are minimax fits on the ranges named.
+// exp, log, tanh, sigmoid and erf of a float as straight-line code without branches or table look-ups: a loop over them becomes vector
+// code, and a scalar tail gives the same bits as the vector body because it is the same expression. Errors stay below 2.5 ulp (vexp and
+// vlog below 1) at every level; infinities, NaN, signed zeros and subnormals are handled. The double overloads call the C library.
+// Polynomials are minimax fits on the ranges named.
 
 namespace lorikeet::LORIKEET_LEVEL {
 

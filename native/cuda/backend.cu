@@ -1,4 +1,5 @@
-// The CUDA backend: device memory and copies, and the one exported function that fills the kernel slots of the addon that loads this object.
+// The CUDA backend: device memory and copies, and the one exported function that fills the kernel slots of the addon that loads this
+// object.
 
 #include <cuda_runtime.h>
 
@@ -58,7 +59,7 @@ KernelEntry*& entries() {
 }  // namespace lorikeet::cuda
 
 extern "C" __attribute__((visibility("default"))) const char* lorikeet_cuda_register(int abi, lorikeet::CudaBackend* backend,
-                                                                                  lorikeet::KernelSlot** slots, int64_t slot_count) {
+                                                                                     lorikeet::KernelSlot** slots, int64_t slot_count) {
   using namespace lorikeet::cuda;
   if (abi != lorikeet::kCudaAbi) return "the CUDA backend was built for another version of the addon";
   int count = 0;

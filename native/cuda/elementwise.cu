@@ -42,9 +42,8 @@ void launch(const UnaryArgs& a) {
 
 void launch_unary(const UnaryArgs& a) {
   switch (a.op) {
-#define LORIKEET_CASE(name, ...)                                                 \
-  case UnaryOp::name##_op:                                                       \
-    LORIKEET_FLOAT_SWITCH(a.dtype, T, (launch<name##_functor, T>(a))) break;
+#define LORIKEET_CASE(name, ...) \
+  case UnaryOp::name##_op: LORIKEET_FLOAT_SWITCH(a.dtype, T, (launch<name##_functor, T>(a))) break;
     LORIKEET_UNARY_OPS(LORIKEET_CASE)
 #undef LORIKEET_CASE
     case UnaryOp::count: break;

@@ -10,7 +10,8 @@
 
 namespace lorikeet::cuda {
 
-/// The one compute stream; all launches come from the engine thread. A failed launch is found by the addon through take_error after the call.
+/// The one compute stream; all launches come from the engine thread. A failed launch is found by the addon through take_error after the
+/// call.
 cudaStream_t stream();
 
 /// One launcher, chained into a list when the object is loaded. Slots are found by name, since the addon owns them.
@@ -38,6 +39,6 @@ inline unsigned blocks_for(int64_t n) {
 }  // namespace lorikeet::cuda
 
 /// Last lines of a .cu file: LORIKEET_CUDA_KERNEL("unary", launch_unary_fwd)
-#define LORIKEET_CUDA_KERNEL(slot_name, launcher)                 \
-  static ::lorikeet::cuda::KernelEntry launcher##_entry;          \
+#define LORIKEET_CUDA_KERNEL(slot_name, launcher)        \
+  static ::lorikeet::cuda::KernelEntry launcher##_entry; \
   static ::lorikeet::cuda::Registration launcher##_registration(launcher##_entry, slot_name, launcher);

@@ -13,14 +13,16 @@ constexpr const char* kName = "attention";
 Tensor with_plain_rows(const Tensor& x) { return x.strides()[3] == 1 || x.size(3) <= 1 ? x : contiguous(x); }
 
 void check_operands(const Tensor& q, const Tensor& k, const Tensor& v) {
-  check_shape(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, kName, ": operands must have four dimensions; got q ", to_string(q.shape()), ", k ",
-              to_string(k.shape()), " and v ", to_string(v.shape()), ", expected q [B, T, H, K] and k, v [B, S, G, K]");
+  check_shape(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, kName, ": operands must have four dimensions; got q ", to_string(q.shape()),
+              ", k ", to_string(k.shape()), " and v ", to_string(v.shape()), ", expected q [B, T, H, K] and k, v [B, S, G, K]");
   check_shape(k.shape() == v.shape() && q.size(0) == k.size(0) && q.size(3) == k.size(3), kName, ": shapes do not fit; got q ",
-              to_string(q.shape()), ", k ", to_string(k.shape()), " and v ", to_string(v.shape()), ", expected q [B, T, H, K] and k, v [B, S, G, K]");
-  check_shape(k.size(2) > 0 && q.size(2) % k.size(2) == 0, kName, ": query heads must be a multiple of the key heads; got ", q.size(2), " and ",
-              k.size(2));
-  check_argument(is_float(q.dtype()) && q.dtype() == k.dtype() && q.dtype() == v.dtype(), kName, ": operands must have one floating dtype; got q ",
-                 name_of(q.dtype()), ", k ", name_of(k.dtype()), " and v ", name_of(v.dtype()));
+              to_string(q.shape()), ", k ", to_string(k.shape()), " and v ", to_string(v.shape()),
+              ", expected q [B, T, H, K] and k, v [B, S, G, K]");
+  check_shape(k.size(2) > 0 && q.size(2) % k.size(2) == 0, kName, ": query heads must be a multiple of the key heads; got ", q.size(2),
+              " and ", k.size(2));
+  check_argument(is_float(q.dtype()) && q.dtype() == k.dtype() && q.dtype() == v.dtype(), kName,
+                 ": operands must have one floating dtype; got q ", name_of(q.dtype()), ", k ", name_of(k.dtype()), " and v ",
+                 name_of(v.dtype()));
   for (const Tensor* x : {&q, &k, &v}) check(x->device() == Device::cpu, ErrorCode::device, kName, ": no cuda kernel in this build");
   check_shape(k.size(1) < INT32_MAX, kName, ": too many keys; got ", k.size(1));
 }
@@ -46,7 +48,10 @@ struct MaskTensors {
   Tensor key_lengths, query_offsets, key_mask, documents;
 
   explicit MaskTensors(const AttentionMask& mask)
-      : key_lengths(plain(mask.key_lengths)), query_offsets(plain(mask.query_offsets)), key_mask(plain(mask.key_mask)), documents(plain(mask.documents)) {}
+      : key_lengths(plain(mask.key_lengths)),
+        query_offsets(plain(mask.query_offsets)),
+        key_mask(plain(mask.key_mask)),
+        documents(plain(mask.documents)) {}
   static Tensor plain(const std::optional<Tensor>& x) { return x ? contiguous(*x).detach() : Tensor(); }
 
   /// Sets the pointers; on the engine thread. Throws for a length that is not one.
@@ -90,8 +95,8 @@ Tensors gradients_of(AttentionArgs args, const MaskTensors& mask, const Tensor& 
   Tensor dq = wanted[0] ? empty(q.shape(), q.dtype()) : Tensor();
   Tensor dk = wanted[1] ? empty(k.shape(), k.dtype()) : Tensor();
   Tensor dv = wanted[2] ? empty(v.shape(), v.dtype()) : Tensor();
-  enqueue("attention backward", {q, k, v, out, lse, dout, mask.key_lengths, mask.query_offsets, mask.key_mask, mask.documents}, {dq, dk, dv},
-          [=]() mutable {
+  enqueue("attention backward", {q, k, v, out, lse, dout, mask.key_lengths, mask.query_offsets, mask.key_mask, mask.documents},
+          {dq, dk, dv}, [=]() mutable {
             args.q = q.raw();
             args.k = k.raw();
             args.v = v.raw();
@@ -109,7 +114,8 @@ Tensors gradients_of(AttentionArgs args, const MaskTensors& mask, const Tensor& 
 
 }  // namespace
 
-Tensor attention(const Tensor& input_q, const Tensor& input_k, const Tensor& input_v, double scale, double softcap, const AttentionMask& mask) {
+Tensor attention(const Tensor& input_q, const Tensor& input_k, const Tensor& input_v, double scale, double softcap,
+                 const AttentionMask& mask) {
   check_operands(input_q, input_k, input_v);
   check_mask(input_q, input_k, mask);
   check_argument(softcap >= 0, kName, ": softcap must not be negative; got ", softcap);

@@ -10,18 +10,19 @@ namespace lorikeet {
 /// Which keys a query sees, beside the shapes.
 struct AttentionMask {
   bool causal = false;
-  int64_t window = 0;                    // 0 = no limit
-  std::optional<Tensor> key_lengths;     // i64 [B]: keys from there on are not seen
-  std::optional<Tensor> query_offsets;   // i64 [B]: position of the first query among the keys; S - T without it
-  std::optional<Tensor> key_mask;        // bool [B, S]: false = not seen
-  std::optional<Tensor> documents;       // i32 [B, S] (S = T): queries see keys of their own document
+  int64_t window = 0;                   // 0 = no limit
+  std::optional<Tensor> key_lengths;    // i64 [B]: keys from there on are not seen
+  std::optional<Tensor> query_offsets;  // i64 [B]: position of the first query among the keys; S - T without it
+  std::optional<Tensor> key_mask;       // bool [B, S]: false = not seen
+  std::optional<Tensor> documents;      // i32 [B, S] (S = T): queries see keys of their own document
 };
 
-/// out[b, t, h] = Σ_s softmax_s(f(scale · q[b, t, h] · k[b, s, h / (H / G)])) v[b, s, h / (H / G)] with q [B, T, H, K], k and v [B, S, G, K], H a multiple
-/// of G, K up to 256; f(x) = softcap · tanh(x / softcap), or x when softcap is 0. A query at position p sees key s when s <= p (causal), and
-/// |p - s| < window, and the masks allow it; a query that sees nothing gives zeros. Views with a contiguous last dimension are read in place. Floats;
-/// sums in f32 (f64 for f64). No tensor of T x S elements is made. A row's bits do not depend on the other rows, the batch, or how many queries are
-/// computed together. Differentiable in q, k and v; backward keeps q, k, v, the output and one number a row.
+/// out[b, t, h] = Σ_s softmax_s(f(scale · q[b, t, h] · k[b, s, h / (H / G)])) v[b, s, h / (H / G)] with q [B, T, H, K], k and v [B, S, G,
+/// K], H a multiple of G, K up to 256; f(x) = softcap · tanh(x / softcap), or x when softcap is 0. A query at position p sees key s when s
+/// <= p (causal), and |p - s| < window, and the masks allow it; a query that sees nothing gives zeros. Views with a contiguous last
+/// dimension are read in place. Floats; sums in f32 (f64 for f64). No tensor of T x S elements is made. A row's bits do not depend on the
+/// other rows, the batch, or how many queries are computed together. Differentiable in q, k and v; backward keeps q, k, v, the output and
+/// one number a row.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale, double softcap, const AttentionMask& mask);
 
 /// The same with the mask spelled out, for the binding.

@@ -15,7 +15,8 @@ void cache_write(const Tensor& cache, const Tensor& x, const Tensor& positions) 
                  ", cast x first");
   check_argument(positions.dtype() == DType::i64 && positions.shape() == Shape{x.size(0)}, "cacheWrite: positions must be i64 [B]; got ",
                  name_of(positions.dtype()), " ", to_string(positions.shape()));
-  for (const Tensor* t : {&cache, &x, &positions}) check(t->device() == Device::cpu, ErrorCode::device, "cacheWrite: no cuda kernel in this build");
+  for (const Tensor* t : {&cache, &x, &positions})
+    check(t->device() == Device::cpu, ErrorCode::device, "cacheWrite: no cuda kernel in this build");
   mark_changed("cacheWrite", cache);
   CopyArgs args{};
   args.from_dtype = args.to_dtype = x.dtype();

@@ -76,9 +76,7 @@ void copy_into(const Tensor& target, const Tensor& source) {
   enqueue_copy("copyInto", target, source);
 }
 
-void fill(const Tensor& target, double value) {
-  copy_into(target, filled(Shape{}, DType::f64, target.device(), value));
-}
+void fill(const Tensor& target, double value) { copy_into(target, filled(Shape{}, DType::f64, target.device(), value)); }
 
 Tensor to_device(const Tensor& x, Device device) {
   if (x.device() == device) return x;
@@ -88,8 +86,8 @@ Tensor to_device(const Tensor& x, Device device) {
   enqueue_on_device("toDevice", {from}, {to}, [from, to] {
     const CudaBackend& cuda = cuda_backend();
     int64_t bytes = from.numel() * size_of(from.dtype());
-    const char* problem = to.device() == Device::cuda ? cuda.copy_to_device(to.raw(), from.raw(), bytes)
-                                                      : cuda.copy_to_host(to.raw(), from.raw(), bytes);
+    const char* problem =
+        to.device() == Device::cuda ? cuda.copy_to_device(to.raw(), from.raw(), bytes) : cuda.copy_to_host(to.raw(), from.raw(), bytes);
     check(problem == nullptr, ErrorCode::device, "toDevice: ", problem != nullptr ? problem : "");
   });
   return to;

@@ -78,8 +78,7 @@ Tensors binary_gradients(BinaryOp op, const Tensor& a, const Tensor& b, const Te
   Tensors gradients(2);
   auto mul = [](const Tensor& x, const Tensor& y) { return binary(BinaryOp::mul_op, x, y); };
   switch (op) {
-    case BinaryOp::add_op:
-      return {dy, dy};
+    case BinaryOp::add_op: return {dy, dy};
     case BinaryOp::sub_op:
       if (wanted[1]) gradients[1] = scaled(dy, -1);
       gradients[0] = dy;
@@ -122,7 +121,9 @@ Tensor unary(UnaryOp op, const Tensor& input, double p, double q) {
     record(name, {x}, {y}, [=](const Tensors& gradients, const Wanted&) -> Tensors {
       if (saves == Saves::nothing) return {};
       Tensor v = saved.get(name), dy = contiguous(gradients[0]), dx = empty_like(v);
-      enqueue_on_device(name, {v, dy}, {dx}, [=] { unary_bwd_kernel.on(v.device(), {op, v.dtype(), v.raw(), dy.raw(), dx.raw(), v.numel(), p, q}); });
+      enqueue_on_device(name, {v, dy}, {dx}, [=] {
+        unary_bwd_kernel.on(v.device(), {op, v.dtype(), v.raw(), dy.raw(), dx.raw(), v.numel(), p, q});
+      });
       return {dx};
     });
   }

@@ -32,7 +32,8 @@ struct UnaryArgs {
 inline constinit Kernel<UnaryArgs> unary_fwd_kernel{"unary"};
 inline constinit Kernel<UnaryArgs> unary_bwd_kernel{"unary backward"};
 
-/// A loop over `rows` x `columns` with strides in elements; the output is contiguous. Rows are addressed through up to kMaxRank - 1 outer dimensions.
+/// A loop over `rows` x `columns` with strides in elements; the output is contiguous. Rows are addressed through up to kMaxRank - 1 outer
+/// dimensions.
 struct BroadcastArgs {
   int op;
   DType dtype;

@@ -23,8 +23,7 @@ void run(const Tensor& x, const Tensor& q, const Tensor& r) {
 
 std::vector<Tensor> qr(const Tensor& x) {
   check_shape(x.rank() >= 2, "qr: needs a matrix or a batch of matrices; got ", to_string(x.shape()), ", expected [.., M, N]");
-  check_argument(x.dtype() == DType::f32 || x.dtype() == DType::f64, "qr: needs f32 or f64; got ", name_of(x.dtype()),
-                 ", cast it first");
+  check_argument(x.dtype() == DType::f32 || x.dtype() == DType::f64, "qr: needs f32 or f64; got ", name_of(x.dtype()), ", cast it first");
   check(x.device() == Device::cpu, ErrorCode::device, "qr: runs on the cpu only; got cuda, move the tensor first");
   check_argument(!needs_record({&x}), "qr: is not differentiable; detach the tensor or call it in noGrad()");
   Shape q_shape = x.shape(), r_shape = x.shape();

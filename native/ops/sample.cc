@@ -29,8 +29,8 @@ Tensors sample(const Tensor& input, double temperature, int64_t top_k, double to
   Tensor ids = empty(Shape{rows}, DType::i64), log_probability = empty(Shape{rows}, DType::f32), raw = empty(Shape{rows}, DType::f32);
   enqueue("sample", {logits}, {ids, log_probability, raw}, [=] {
     sample_kernel({logits.data<float>(), ids.data<int64_t>(), log_probability.data<float>(), raw.data<float>(), rows, columns,
-                   static_cast<float>(temperature), top_k == 0 ? columns : std::min(top_k, columns), top_p, seeds.data(),
-                   given == rows, step});
+                   static_cast<float>(temperature), top_k == 0 ? columns : std::min(top_k, columns), top_p, seeds.data(), given == rows,
+                   step});
     for (int64_t row = 0; row < rows; ++row) {
       check(ids.data<int64_t>()[row] >= 0, ErrorCode::non_finite, "sample: logits of row ", row, " are not finite");
     }
@@ -50,7 +50,8 @@ Tensor repetition_penalty(const Tensor& input, const Tensor& input_ids, double p
   enqueue("repetitionPenalty", {logits, ids}, {out}, [=]() mutable {
     args.ids = ids.data<int64_t>();
     for (int64_t i = 0; i < ids.numel(); ++i) {
-      check_argument(args.ids[i] < args.columns, "repetitionPenalty: an id is out of range; got ", args.ids[i], ", expected less than ", args.columns);
+      check_argument(args.ids[i] < args.columns, "repetitionPenalty: an id is out of range; got ", args.ids[i], ", expected less than ",
+                     args.columns);
     }
     args.logits = logits.raw();
     args.out = out.raw();

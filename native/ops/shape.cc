@@ -72,7 +72,8 @@ Tensor reshape(const Tensor& x, const Shape& wanted) {
 }
 
 Tensor permute(const Tensor& x, const std::vector<int64_t>& order) {
-  check_shape(static_cast<int>(order.size()) == x.rank(), "permute: wrong number of dimensions; got ", order.size(), ", expected ", x.rank());
+  check_shape(static_cast<int>(order.size()) == x.rank(), "permute: wrong number of dimensions; got ", order.size(), ", expected ",
+              x.rank());
   Shape shape(x.rank()), strides(x.rank());
   std::vector<int64_t> inverse(order.size(), -1);
   for (int i = 0; i < x.rank(); ++i) {
@@ -89,8 +90,8 @@ Tensor permute(const Tensor& x, const std::vector<int64_t>& order) {
 
 Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) {
   int d = normalize_dim("narrow", dim, x.rank());
-  check_shape(start >= 0 && length >= 0 && start <= x.size(d) - length, "narrow: range out of bounds; got start ", start, " length ", length,
-              " in dimension ", d, " of ", to_string(x.shape()));
+  check_shape(start >= 0 && length >= 0 && start <= x.size(d) - length, "narrow: range out of bounds; got start ", start, " length ",
+              length, " in dimension ", d, " of ", to_string(x.shape()));
   Shape shape = x.shape();
   shape[d] = length;
   Tensor y = x.view(shape, x.strides(), x.offset() + start * x.strides()[d]);

@@ -59,14 +59,15 @@ Tensor mapped_tensor(const std::string& path, int64_t file_bytes, int64_t offset
   return y;
 }
 
-Tensor gguf_tensor(const std::string& path, int64_t file_bytes, int64_t offset, int64_t type, const Shape& shape, int64_t interleaved_heads) {
+Tensor gguf_tensor(const std::string& path, int64_t file_bytes, int64_t offset, int64_t type, const Shape& shape,
+                   int64_t interleaved_heads) {
   const GgufBlockType* block = type >= 0 && type < 256 ? gguf_block_type(static_cast<uint32_t>(type)) : nullptr;
   check(block != nullptr, ErrorCode::io, path, ": ggufTensor: blocks of type ", type, " cannot be read");
   int64_t count = elements_of("ggufTensor", shape);
   int64_t width = shape.rank() == 0 ? 1 : shape.back();
   int64_t rows = width == 0 ? 0 : count / width;
-  check_shape(width % block->block_size == 0, "ggufTensor: rows are no whole number of blocks; got shape ", to_string(shape), ", expected a multiple of ",
-              block->block_size);
+  check_shape(width % block->block_size == 0, "ggufTensor: rows are no whole number of blocks; got shape ", to_string(shape),
+              ", expected a multiple of ", block->block_size);
   // A vector with one value per row (a bias) is permuted by value.
   bool by_value = shape.rank() == 1 && interleaved_heads > 0;
   if (by_value) {
@@ -74,8 +75,8 @@ Tensor gguf_tensor(const std::string& path, int64_t file_bytes, int64_t offset, 
     rows = count;
     width = 1;
   }
-  check_shape(interleaved_heads >= 0 && (interleaved_heads == 0 || rows % (2 * interleaved_heads) == 0), "ggufTensor: rows do not fit the heads; got ",
-              rows, " rows, expected a multiple of ", 2 * interleaved_heads);
+  check_shape(interleaved_heads >= 0 && (interleaved_heads == 0 || rows % (2 * interleaved_heads) == 0),
+              "ggufTensor: rows do not fit the heads; got ", rows, " rows, expected a multiple of ", 2 * interleaved_heads);
   int64_t row_bytes = width / block->block_size * block->type_size;
   std::shared_ptr<MappedFile> file = map_range("ggufTensor", path, file_bytes, offset, rows * row_bytes);
   Tensor y = empty(shape, DType::f32);

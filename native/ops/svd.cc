@@ -27,8 +27,7 @@ void run(const Tensor& x, const Tensor& u, const Tensor& s, const Tensor& vt) {
 
 std::vector<Tensor> svd(const Tensor& x) {
   check_shape(x.rank() >= 2, "svd: needs a matrix or a batch of matrices; got ", to_string(x.shape()), ", expected [.., M, N]");
-  check_argument(x.dtype() == DType::f32 || x.dtype() == DType::f64, "svd: needs f32 or f64; got ", name_of(x.dtype()),
-                 ", cast it first");
+  check_argument(x.dtype() == DType::f32 || x.dtype() == DType::f64, "svd: needs f32 or f64; got ", name_of(x.dtype()), ", cast it first");
   check(x.device() == Device::cpu, ErrorCode::device, "svd: runs on the cpu only; got cuda, move the tensor first");
   check_argument(!needs_record({&x}), "svd: is not differentiable; detach the tensor or call it in noGrad()");
   int64_t k = std::min(x.size(-2), x.size(-1));

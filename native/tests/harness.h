@@ -25,18 +25,18 @@ struct Registration {
 
 }  // namespace lorikeet::tests
 
-#define NATIVE_TEST(name)                                                          \
-  static void name();                                                              \
+#define NATIVE_TEST(name)                                                         \
+  static void name();                                                             \
   static const ::lorikeet::tests::Registration name##_registration{#name, &name}; \
   static void name()
 
 /// Notes a failure, described by a printf format, and goes on.
-#define EXPECT(condition, ...)                                              \
-  do {                                                                      \
-    if (!(condition)) {                                                     \
-      ++::lorikeet::tests::failures;                                        \
+#define EXPECT(condition, ...)                                             \
+  do {                                                                     \
+    if (!(condition)) {                                                    \
+      ++::lorikeet::tests::failures;                                       \
       std::printf("%s:%d: expected %s: ", __FILE__, __LINE__, #condition); \
-      std::printf(__VA_ARGS__);                                             \
-      std::printf("\n");                                                    \
-    }                                                                       \
+      std::printf(__VA_ARGS__);                                            \
+      std::printf("\n");                                                   \
+    }                                                                      \
   } while (false)

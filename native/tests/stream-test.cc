@@ -185,7 +185,8 @@ NATIVE_TEST(reshape_of_a_view_equals_reshape_of_a_copy) {
   for (const Shape& shape : {Shape{8, 3}, Shape{24}, Shape{2, 12}, Shape{4, 6}, Shape{2, 2, 2, 3}}) {
     Tensor viewed = contiguous(reshape(swapped, shape)), copied = reshape(contiguous(swapped), shape);
     use.stream.wait();
-    for (int i = 0; i < 24; ++i) EXPECT(viewed.data<float>()[i] == copied.data<float>()[i], "element %d of %s", i, to_string(shape).c_str());
+    for (int i = 0; i < 24; ++i)
+      EXPECT(viewed.data<float>()[i] == copied.data<float>()[i], "element %d of %s", i, to_string(shape).c_str());
   }
 }
 

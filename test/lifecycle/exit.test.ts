@@ -47,7 +47,9 @@ test('an uncaught exception in the middle of work is an ordinary failure', async
 test('a process ends by itself when nothing is awaited, and waits for what is', async (t) => {
   const idle = await run(`import { zeros } from 'lorikeet/ops'; zeros([10]); console.log('end');`);
   t.deepEqual([idle.code, idle.signal, idle.output], [0, null, 'end\n']);
-  const waited = await run(`import { ones, exp } from 'lorikeet/ops'; exp(ones([2_000_000])).data().then((d) => console.log('read', d.length));`);
+  const waited = await run(
+    `import { ones, exp } from 'lorikeet/ops'; exp(ones([2_000_000])).data().then((d) => console.log('read', d.length));`,
+  );
   t.deepEqual([waited.code, waited.signal, waited.output], [0, null, 'read 2000000\n']);
 });
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { InvalidArgumentError, noGrad, scope, ShapeError, type Tensor } from 'lorikeet';
+import { InvalidArgumentError, noGrad, ShapeError, scope, type Tensor } from 'lorikeet';
 import { qr } from 'lorikeet/linalg';
 import { normal, permute, tensor } from 'lorikeet/ops';
 
@@ -53,7 +53,15 @@ for (const dtype of ['f64', 'f32'] as const) {
 test('a 2 x 2 case by hand, with the signs of the reflections', async (t) => {
   // The first reflection sends [3, 4] to [-5, 0]; the second column [1, 2] has components -(3 + 8)/5 = -2.2 and, orthogonal to it, 2/5 in length.
   await scope(async () => {
-    const { r } = qr(tensor([[3, 1], [4, 2]], { dtype: 'f64' }));
+    const { r } = qr(
+      tensor(
+        [
+          [3, 1],
+          [4, 2],
+        ],
+        { dtype: 'f64' },
+      ),
+    );
     const data = await r.data();
     t.true(Math.abs(Number(data[0]) + 5) < 1e-14);
     t.true(Math.abs(Number(data[1]) + 2.2) < 1e-14);
@@ -87,9 +95,15 @@ test('empty matrices give empty factors', async (t) => {
 
 test('wrong input is a typed error', (t) => {
   scope(() => {
-    t.throws(() => qr(tensor([1, 2, 3])), { instanceOf: ShapeError, message: 'qr: needs a matrix or a batch of matrices; got [3], expected [.., M, N]' });
+    t.throws(() => qr(tensor([1, 2, 3])), {
+      instanceOf: ShapeError,
+      message: 'qr: needs a matrix or a batch of matrices; got [3], expected [.., M, N]',
+    });
     t.throws(() => qr(tensor([[1]], { dtype: 'bf16' })), { instanceOf: InvalidArgumentError, message: /^qr: needs f32 or f64; got bf16/ });
-    const leaf = tensor([[1, 2], [3, 4]]).setRequiresGrad(true);
+    const leaf = tensor([
+      [1, 2],
+      [3, 4],
+    ]).setRequiresGrad(true);
     t.throws(() => qr(leaf), { instanceOf: InvalidArgumentError, message: /^qr: is not differentiable/ });
     t.notThrows(() => noGrad(() => qr(leaf)));
   });

@@ -10,7 +10,14 @@ test('gradients against central differences in f64', (t) => {
     atEveryLevel(t, (level) => {
       const documents = tensor(Int32Array.from([0, 0, 0, 1, 1, 0, 1, 1, 1, 1]), { shape: [2, 5] });
       const keyMask = tensor(Uint8Array.from([1, 0, 1, 1, 1, 0, 0, 1, 1, 1]), { shape: [2, 5], dtype: 'bool' });
-      const masks: AttentionOptions[] = [{}, { causal: true, window: 3 }, { causal: true, softcap: 1.5 }, { keyLengths: [3, 0] }, { causal: true, documents }, { keyMask }];
+      const masks: AttentionOptions[] = [
+        {},
+        { causal: true, window: 3 },
+        { causal: true, softcap: 1.5 },
+        { keyLengths: [3, 0] },
+        { causal: true, documents },
+        { keyMask },
+      ];
       for (const options of masks) {
         checkGradients(
           t,
@@ -45,8 +52,12 @@ test('gradients in f32, bf16 and f16 follow those in f64', (t) => {
           attention(q, k, v, { causal: true, window: 50 }).backward(dy);
           return [q, k, v].map((x) => numbers(x.grad as Tensor));
         };
-        const wide = gradients(inputs.map((x) => make(numbers(x), x.shape)), make(numbers(weight), weight.shape));
-        for (const [i, got] of gradients(inputs, weight).entries()) near(t, got, wide[i] as Float64Array, tolerance[dtype], `${level} ${dtype} ${'qkv'[i]}`);
+        const wide = gradients(
+          inputs.map((x) => make(numbers(x), x.shape)),
+          make(numbers(weight), weight.shape),
+        );
+        for (const [i, got] of gradients(inputs, weight).entries())
+          near(t, got, wide[i] as Float64Array, tolerance[dtype], `${level} ${dtype} ${'qkv'[i]}`);
       }
     }),
   );
@@ -63,7 +74,12 @@ test('only wanted gradients are computed, with the same bits', (t) => {
         return leaves.map((x) => x.grad);
       };
       const all = run([true, true, true]);
-      for (const wanted of [[true, false, false], [false, true, false], [false, false, true], [true, false, true]]) {
+      for (const wanted of [
+        [true, false, false],
+        [false, true, false],
+        [false, false, true],
+        [true, false, true],
+      ]) {
         for (const [i, gradient] of run(wanted).entries()) {
           if (wanted[i]) t.true(sameBits(gradient as Tensor, all[i] as Tensor), `${level} ${wanted}`);
           else t.is(gradient, undefined);
@@ -77,7 +93,12 @@ test('gradients have the same bits in any batch and with any number of threads',
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
       for (const dtype of ['f32', 'bf16'] as const) {
-        const single = [random([1, 150, 2, 12], dtype), random([1, 150, 1, 12], dtype), random([1, 150, 1, 12], dtype), random([1, 150, 2, 12], dtype)];
+        const single = [
+          random([1, 150, 2, 12], dtype),
+          random([1, 150, 1, 12], dtype),
+          random([1, 150, 1, 12], dtype),
+          random([1, 150, 2, 12], dtype),
+        ];
         const other = single.map((x) => random([2, ...x.shape.slice(1)], dtype));
         const run = (inputs: readonly Tensor[]): Tensor[] => {
           const [q, k, v, dy] = inputs.map((x, i) => x.detach().setRequiresGrad(i < 3)) as [Tensor, Tensor, Tensor, Tensor];
@@ -102,7 +123,11 @@ test('large batches are taken in parts', (t) => {
     // Two sums of 2500 x 64 f64 for each of 3 heads are 7.7 MB a row (4 queries are one tile, so one slice): 18 rows exceed the 64 MiB held at a time.
     const single = [random([1, 4, 3, 64], 'f64'), random([1, 2500, 3, 64], 'f64'), random([1, 2500, 3, 64], 'f64')] as const;
     const run = (rows: number): Tensor[] => {
-      const leaves = single.map((x) => expand(x, [rows, ...x.shape.slice(1)]).detach().setRequiresGrad(true)) as [Tensor, Tensor, Tensor];
+      const leaves = single.map((x) =>
+        expand(x, [rows, ...x.shape.slice(1)])
+          .detach()
+          .setRequiresGrad(true),
+      ) as [Tensor, Tensor, Tensor];
       attention(...leaves).backward(ones([rows, 4, 3, 64], { dtype: 'f64' }));
       return leaves.map((x) => x.grad as Tensor);
     };

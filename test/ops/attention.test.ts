@@ -1,7 +1,7 @@
 import test from 'ava';
 import { type DType, InvalidArgumentError, ShapeError, type Tensor } from 'lorikeet';
 import { attention, cacheWrite, narrow, permute, tensor, zeros } from 'lorikeet/ops';
-import { type ReferenceOptions, attentionReference } from '../helpers/attention-reference.js';
+import { attentionReference, type ReferenceOptions } from '../helpers/attention-reference.js';
 import { battery } from '../helpers/battery.js';
 import { denseOf } from '../helpers/op-case.js';
 import { atEveryLevel, near, numbers, random, sameBits, withoutLeaks } from '../helpers/products.js';
@@ -14,7 +14,8 @@ battery(test, cases);
 const tolerance: Record<string, number> = { f64: 1e-14, f32: 2e-6, bf16: 2 ** -8, f16: 2 ** -11 };
 const dtypes: DType[] = ['f64', 'f32', 'bf16', 'f16'];
 
-const booleans = (values: readonly (boolean | number)[], shape: readonly number[]): Tensor => tensor(Uint8Array.from(values, Number), { shape, dtype: 'bool' });
+const booleans = (values: readonly (boolean | number)[], shape: readonly number[]): Tensor =>
+  tensor(Uint8Array.from(values, Number), { shape, dtype: 'bool' });
 
 /** The options as attention() takes them. */
 function native({ keyMask, documents, ...rest }: ReferenceOptions, batch: number) {
@@ -45,7 +46,8 @@ function optionsFor(batch: number, queries: number, keys: number): ReferenceOpti
     { causal: true, queryOffset: batch === 2 ? [0, 3] : [1], keyLengths: new Array<number>(batch).fill(keys) },
     { keyMask: Array.from({ length: batch * keys }, (_, i) => i % 3 !== 1) },
   ];
-  if (queries === keys) options.push({ causal: true, documents: Array.from({ length: batch * keys }, (_, i) => Math.floor((i % keys) / 3)) });
+  if (queries === keys)
+    options.push({ causal: true, documents: Array.from({ length: batch * keys }, (_, i) => Math.floor((i % keys) / 3)) });
   return options;
 }
 
@@ -61,7 +63,13 @@ test('odd sizes and every mask, at every level and dtype', (t) => {
             const y = attention(q, k, v, native(options, B));
             t.deepEqual(y.shape, q.shape);
             t.is(y.dtype, dtype);
-            near(t, numbers(y), attentionReference(denseOf(q), denseOf(k), denseOf(v), options), tolerance[dtype] ?? 0, `${level} ${dtype} ${[B, T, S, H, G, K]} ${JSON.stringify(options)}`);
+            near(
+              t,
+              numbers(y),
+              attentionReference(denseOf(q), denseOf(k), denseOf(v), options),
+              tolerance[dtype] ?? 0,
+              `${level} ${dtype} ${[B, T, S, H, G, K]} ${JSON.stringify(options)}`,
+            );
           }
         }
       }
@@ -113,17 +121,33 @@ test('a row that sees no key is zero, and memory beyond a length is not read', (
       const clean = tensor(Float32Array.from(kept), { shape: [2, 100, 1, 20] });
       const y = attention(q, k, k, { keyLengths: [70, 0] });
       t.true(sameBits(y, attention(q, clean, clean, { keyLengths: [70, 0] })), level);
-      t.true(numbers(y).subarray(120).every((value) => value === 0), level);
+      t.true(
+        numbers(y)
+          .subarray(120)
+          .every((value) => value === 0),
+        level,
+      );
       y.backward(random([2, 3, 2, 20]));
-      t.true(numbers(q.grad as Tensor).subarray(120).every((value) => value === 0), level);
-      t.true(numbers(k.grad as Tensor).every((value, i) => (i < 1400 ? Number.isFinite(value) : value === 0)), level);
+      t.true(
+        numbers(q.grad as Tensor)
+          .subarray(120)
+          .every((value) => value === 0),
+        level,
+      );
+      t.true(
+        numbers(k.grad as Tensor).every((value, i) => (i < 1400 ? Number.isFinite(value) : value === 0)),
+        level,
+      );
     }),
   );
 });
 
 test('inputs that are not numbers show in the rows that see them', (t) => {
   withoutLeaks(t, () => {
-    const k = tensor(Float32Array.from({ length: 12 }, (_, i) => (i === 4 ? Number.NaN : 1)), { shape: [1, 3, 1, 4] });
+    const k = tensor(
+      Float32Array.from({ length: 12 }, (_, i) => (i === 4 ? Number.NaN : 1)),
+      { shape: [1, 3, 1, 4] },
+    );
     const y = numbers(attention(random([1, 3, 1, 4]), k, random([1, 3, 1, 4]), { causal: true }));
     t.deepEqual(Array.from(y, Number.isNaN), [false, false, false, false, true, true, true, true, true, true, true, true]);
   });
@@ -132,8 +156,14 @@ test('inputs that are not numbers show in the rows that see them', (t) => {
 test('wrong operands are errors that say what fits', async (t) => {
   const q = random([2, 3, 4, 8]);
   const k = random([2, 5, 2, 8]);
-  t.throws(() => attention(random([3, 4, 8]), k, k), { instanceOf: ShapeError, message: /^attention: operands must have four dimensions; got q \[3, 4, 8\]/ });
-  t.throws(() => attention(q, random([2, 5, 2, 9]), random([2, 5, 2, 9])), { instanceOf: ShapeError, message: /^attention: shapes do not fit; got q \[2, 3, 4, 8\]/ });
+  t.throws(() => attention(random([3, 4, 8]), k, k), {
+    instanceOf: ShapeError,
+    message: /^attention: operands must have four dimensions; got q \[3, 4, 8\]/,
+  });
+  t.throws(() => attention(q, random([2, 5, 2, 9]), random([2, 5, 2, 9])), {
+    instanceOf: ShapeError,
+    message: /^attention: shapes do not fit; got q \[2, 3, 4, 8\]/,
+  });
   t.throws(() => attention(q, random([2, 5, 3, 8]), random([2, 5, 3, 8])), {
     instanceOf: ShapeError,
     message: 'attention: query heads must be a multiple of the key heads; got 4 and 3',
@@ -142,12 +172,22 @@ test('wrong operands are errors that say what fits', async (t) => {
     instanceOf: InvalidArgumentError,
     message: 'attention: operands must have one floating dtype; got q f32, k bf16 and v f32',
   });
-  t.throws(() => attention(q, k, k, { keyMask: booleans([true], [1, 1]) }), { message: 'attention: keyMask has the wrong shape; got [1, 1], expected [2, 5]' });
-  t.throws(() => attention(q, k, k, { keyLengths: [1, 2, 3] }), { message: 'attention: keyLengths has the wrong shape; got [3], expected [2]' });
-  t.throws(() => attention(q, k, k, { documents: zeros([2, 5], { dtype: 'i64' }) }), { message: /documents has the wrong dtype; got i64, expected i32/ });
-  t.throws(() => attention(q, k, k, { documents: zeros([2, 5], { dtype: 'i32' }) }), { message: 'attention: documents need as many queries as keys; got 3 and 5' });
+  t.throws(() => attention(q, k, k, { keyMask: booleans([true], [1, 1]) }), {
+    message: 'attention: keyMask has the wrong shape; got [1, 1], expected [2, 5]',
+  });
+  t.throws(() => attention(q, k, k, { keyLengths: [1, 2, 3] }), {
+    message: 'attention: keyLengths has the wrong shape; got [3], expected [2]',
+  });
+  t.throws(() => attention(q, k, k, { documents: zeros([2, 5], { dtype: 'i64' }) }), {
+    message: /documents has the wrong dtype; got i64, expected i32/,
+  });
+  t.throws(() => attention(q, k, k, { documents: zeros([2, 5], { dtype: 'i32' }) }), {
+    message: 'attention: documents need as many queries as keys; got 3 and 5',
+  });
   t.throws(() => attention(q, k, k, { window: -1 }), { message: 'attention: the window must not be negative; got -1' });
-  await t.throwsAsync(attention(q, k, k, { keyLengths: [5, 6] }).data(), { message: /attention: a key length is out of range; got 6 in row 1, expected 0 to 5/ });
+  await t.throwsAsync(attention(q, k, k, { keyLengths: [5, 6] }).data(), {
+    message: /attention: a key length is out of range; got 6 in row 1, expected 0 to 5/,
+  });
 });
 
 test('what backward needs must not change in between', (t) => {

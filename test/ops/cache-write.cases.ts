@@ -5,7 +5,11 @@ export const cases: OpCase[] = [
   {
     name: 'cacheWrite',
     covers: ['cacheWrite'],
-    inputs: [{ shape: [3, 6, 2, 5] }, { shape: [3, 2, 2, 5] }, { shape: [3], dtype: 'i64', values: (_, random) => Math.floor(random() * 5) }],
+    inputs: [
+      { shape: [3, 6, 2, 5] },
+      { shape: [3, 2, 2, 5] },
+      { shape: [3], dtype: 'i64', values: (_, random) => Math.floor(random() * 5) },
+    ],
     notDifferentiable: 'writes in place',
     tolerance: { f64: 0, f32: 0, bf16: 0, f16: 0 },
     run: (cache, x, positions) => {

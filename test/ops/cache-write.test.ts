@@ -26,13 +26,18 @@ test('rows land at their positions, in every dtype, from and into views', (t) =>
 
 test('what does not fit is an error', async (t) => {
   const cache = zeros([2, 4, 1, 3]);
-  t.throws(() => cacheWrite(cache, zeros([2, 5, 1, 3]), 0), { instanceOf: ShapeError, message: /^cacheWrite: shapes do not fit; got cache \[2, 4, 1, 3\] and x \[2, 5, 1, 3\]/ });
+  t.throws(() => cacheWrite(cache, zeros([2, 5, 1, 3]), 0), {
+    instanceOf: ShapeError,
+    message: /^cacheWrite: shapes do not fit; got cache \[2, 4, 1, 3\] and x \[2, 5, 1, 3\]/,
+  });
   t.throws(() => cacheWrite(cache, zeros([2, 1, 1, 3], { dtype: 'bf16' }), 0), {
     instanceOf: InvalidArgumentError,
     message: 'cacheWrite: dtypes differ; got cache f32 and x bf16, cast x first',
   });
   t.throws(() => cacheWrite(cache, zeros([2, 1, 1, 3]), [1]), { message: 'cacheWrite: positions must be i64 [B]; got i64 [1]' });
-  t.throws(() => cacheWrite(zeros([2, 4, 1, 3]).setRequiresGrad(true), zeros([2, 1, 1, 3]), 0), { message: /^cacheWrite: .*changed in place while recording/ });
+  t.throws(() => cacheWrite(zeros([2, 4, 1, 3]).setRequiresGrad(true), zeros([2, 1, 1, 3]), 0), {
+    message: /^cacheWrite: .*changed in place while recording/,
+  });
   cacheWrite(cache, zeros([2, 2, 1, 3]), [2, 3]);
   await t.throwsAsync(cache.data(), { message: /^cacheWrite: a position is out of range; got 3 in row 1, expected 0 to 2/ });
 });

@@ -13,7 +13,11 @@ const make = (values: Float64Array, shape: readonly number[]): Tensor => tensor(
 /** cos and sin of position · 10000^(-i / half). */
 function tables(positions: number, half: number): { cos: Tensor; sin: Tensor } {
   const angle = (i: number): number => Math.floor(i / half) * 10000 ** (-(i % half) / half);
-  const fill = (f: (x: number) => number): Tensor => tensor(Float32Array.from({ length: positions * half }, (_, i) => f(angle(i))), { shape: [positions, half] });
+  const fill = (f: (x: number) => number): Tensor =>
+    tensor(
+      Float32Array.from({ length: positions * half }, (_, i) => f(angle(i))),
+      { shape: [positions, half] },
+    );
   return { cos: fill(Math.cos), sin: fill(Math.sin) };
 }
 
@@ -34,7 +38,14 @@ test('whole and partial rotation at every level and dtype', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
       for (const dtype of dtypes) {
-        for (const [B, T, H, K, half] of [[2, 3, 4, 8, 4], [1, 5, 1, 2, 1], [2, 2, 3, 80, 16], [1, 1, 2, 7, 3], [1, 3, 2, 6, 0], [3, 2, 1, 128, 64]] as const) {
+        for (const [B, T, H, K, half] of [
+          [2, 3, 4, 8, 4],
+          [1, 5, 1, 2, 1],
+          [2, 2, 3, 80, 16],
+          [1, 1, 2, 7, 3],
+          [1, 3, 2, 6, 0],
+          [3, 2, 1, 128, 64],
+        ] as const) {
           const x = random([B, T, H, K], dtype);
           const { cos, sin } = tables(50, half);
           const positions = Array.from({ length: B * T }, (_, i) => (i * 17) % 50);
@@ -45,7 +56,10 @@ test('whole and partial rotation at every level and dtype', (t) => {
           t.true(sameBits(long, rope(x, cos, sin, tensor(Int32Array.from(positions), { shape: [B, T] }))), `${level} ${dtype} i32`);
         }
       }
-      t.deepEqual(rope(random([0, 2, 3, 4]), random([5, 2]), random([5, 2]), tensor(new BigInt64Array(0), { shape: [0, 2] })).shape, [0, 2, 3, 4]);
+      t.deepEqual(
+        rope(random([0, 2, 3, 4]), random([5, 2]), random([5, 2]), tensor(new BigInt64Array(0), { shape: [0, 2] })).shape,
+        [0, 2, 3, 4],
+      );
     }),
   );
 });
@@ -68,10 +82,19 @@ test('views, batches and threads do not change bits', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
       const { cos, sin } = tables(64, 8);
-      const positions = tensor(BigInt64Array.from({ length: 3 * 64 }, (_, i) => BigInt(i % 64)), { shape: [3, 64] });
+      const positions = tensor(
+        BigInt64Array.from({ length: 3 * 64 }, (_, i) => BigInt(i % 64)),
+        { shape: [3, 64] },
+      );
       const x = permute(random([3, 2, 64, 16]), [0, 2, 1, 3]);
       const y = withThreads(1, () => rope(x, cos, sin, positions));
-      t.true(sameBits(y, withThreads(3, () => rope(x, cos, sin, positions))), level);
+      t.true(
+        sameBits(
+          y,
+          withThreads(3, () => rope(x, cos, sin, positions)),
+        ),
+        level,
+      );
       const part = rope(narrow(narrow(x, 0, 1, 1), 1, 20, 7), cos, sin, narrow(narrow(positions, 0, 1, 1), 1, 20, 7));
       t.true(sameBits(narrow(narrow(y, 0, 1, 1), 1, 20, 7), part), level);
     }),
@@ -87,8 +110,13 @@ test('wrong operands are errors that say what fits', async (t) => {
     message: /^rope: a position is outside the tables; got 9 in row 0, expected 0 to 8/,
   });
   await t.throwsAsync(rope(x, cos, sin, at(-1, 0)).data(), { message: /got -1 in row 0/ });
-  t.throws(() => rope(x, cos, sin, at(0)), { instanceOf: ShapeError, message: 'rope: positions have the wrong shape; got [1, 1], expected [B, T] of x [1, 2, 1, 4]' });
-  t.throws(() => rope(random([1, 2, 1, 3]), cos, sin, at(0, 1)), { message: /^rope: tables do not fit; got cos \[9, 2\] and sin \[9, 2\] for x \[1, 2, 1, 3\]/ });
+  t.throws(() => rope(x, cos, sin, at(0)), {
+    instanceOf: ShapeError,
+    message: 'rope: positions have the wrong shape; got [1, 1], expected [B, T] of x [1, 2, 1, 4]',
+  });
+  t.throws(() => rope(random([1, 2, 1, 3]), cos, sin, at(0, 1)), {
+    message: /^rope: tables do not fit; got cos \[9, 2\] and sin \[9, 2\] for x \[1, 2, 1, 3\]/,
+  });
   t.throws(() => rope(random([2, 1, 4]), cos, sin, at(0, 1)), { message: /^rope: x must have four dimensions; got \[2, 1, 4\]/ });
   t.throws(() => rope(x, random([9, 2], 'bf16'), sin, at(0, 1)), { message: 'rope: tables must be f32; got cos bf16 and sin f32' });
   t.throws(() => rope(x, cos, sin, random([1, 2])), { message: 'rope: positions must be i64 or i32; got f32' });

@@ -2,7 +2,18 @@ import test from 'ava';
 import { type DType, InvalidArgumentError, ShapeError, type Tensor } from 'lorikeet';
 import { concat, logSoftmax, logSumExp, narrow, permute, softmax, tensor } from 'lorikeet/ops';
 import { battery } from '../helpers/battery.js';
-import { atEveryLevel, checkGradients, near, numbers, random, roundoff, sameBits, withoutLeaks, withThreads, worstOf } from '../helpers/products.js';
+import {
+  atEveryLevel,
+  checkGradients,
+  near,
+  numbers,
+  random,
+  roundoff,
+  sameBits,
+  withoutLeaks,
+  withThreads,
+  worstOf,
+} from '../helpers/products.js';
 import { cases } from './softmax.cases.js';
 
 battery(test, cases);
@@ -44,10 +55,20 @@ test('any dimension and odd sizes at every level and dtype', (t) => {
           const x = random(shape, dtype, 2);
           const expected = reference(numbers(x), outer, n, inner);
           const what = `${level} ${dtype} [${shape}] ${dim}`;
-          t.true(worstOf(numbers(softmax(x, dim)), expected.softmax, (i) => error * (expected.softmax[i] ?? 0) * 4 + (dtype === 'f16' ? 2 ** -25 : 0)) <= 1, what);
+          t.true(
+            worstOf(
+              numbers(softmax(x, dim)),
+              expected.softmax,
+              (i) => error * (expected.softmax[i] ?? 0) * 4 + (dtype === 'f16' ? 2 ** -25 : 0),
+            ) <= 1,
+            what,
+          );
           near(t, numbers(logSoftmax(x, dim)), expected.log, error, what);
           near(t, numbers(logSumExp(x, dim)), expected.lse, error, what);
-          t.deepEqual(logSumExp(x, dim, { keepDim: true }).shape, shape.map((size, i) => (i === (dim + shape.length) % shape.length ? 1 : size)));
+          t.deepEqual(
+            logSumExp(x, dim, { keepDim: true }).shape,
+            shape.map((size, i) => (i === (dim + shape.length) % shape.length ? 1 : size)),
+          );
         }
       }
     }),
@@ -65,7 +86,12 @@ test('views, empty rows and infinities', (t) => {
       t.deepEqual(softmax(random([3, 0])).shape, [3, 0]);
       t.deepEqual(Array.from(numbers(logSumExp(random([2, 0])))), [-Infinity, -Infinity]);
       const inf = Infinity;
-      const odd = tensor([[0, -inf, 0], [-inf, -inf, -inf], [1, inf, 2], [1, Number.NaN, inf]]);
+      const odd = tensor([
+        [0, -inf, 0],
+        [-inf, -inf, -inf],
+        [1, inf, 2],
+        [1, Number.NaN, inf],
+      ]);
       t.deepEqual(Array.from(numbers(softmax(odd))).slice(0, 3), [0.5, 0, 0.5]);
       t.true(numbers(softmax(odd)).subarray(3, 6).every(Number.isNaN));
       const lse = numbers(logSumExp(odd));
@@ -112,7 +138,13 @@ test('a row has the same bits alone, in any batch, and with any number of thread
       for (const f of [softmax, logSoftmax, logSumExp]) {
         const x = random([67, 1001]);
         const y = withThreads(1, () => f(x));
-        t.true(sameBits(y, withThreads(3, () => f(x))), level);
+        t.true(
+          sameBits(
+            y,
+            withThreads(3, () => f(x)),
+          ),
+          level,
+        );
         t.true(sameBits(y, concat([f(narrow(x, 0, 0, 1)), f(narrow(x, 0, 1, 7)), f(narrow(x, 0, 8, 59))], 0)), level);
       }
     }),
@@ -120,7 +152,10 @@ test('a row has the same bits alone, in any batch, and with any number of thread
 });
 
 test('wrong operands are errors', (t) => {
-  t.throws(() => softmax(tensor(BigInt64Array.of(1n))), { instanceOf: InvalidArgumentError, message: 'softmax: needs a floating tensor; got i64, cast it first' });
+  t.throws(() => softmax(tensor(BigInt64Array.of(1n))), {
+    instanceOf: InvalidArgumentError,
+    message: 'softmax: needs a floating tensor; got i64, cast it first',
+  });
   t.throws(() => logSoftmax(random([])), { instanceOf: ShapeError, message: 'logSoftmax: needs at least one dimension; got a scalar' });
   t.throws(() => logSumExp(random([2, 3]), 2), { message: /^logSumExp: .*2/ });
 });

@@ -22,11 +22,64 @@ function erfOf(x: number): number {
 }
 
 const functions: Record<string, { f: (x: Tensor) => Tensor; exact: (x: number) => number; ulps: number; special: [number, number][] }> = {
-  exp: { f: exp, exact: Math.exp, ulps: 1, special: [[-Infinity, 0], [Infinity, Infinity], [89, Infinity], [-104, 0], [0, 1], [-0, 1]] },
-  log: { f: log, exact: Math.log, ulps: 1, special: [[0, -Infinity], [-0, -Infinity], [-1, Number.NaN], [Infinity, Infinity], [-Infinity, Number.NaN], [1, 0]] },
-  tanh: { f: tanh, exact: Math.tanh, ulps: 1.5, special: [[Infinity, 1], [-Infinity, -1], [0, 0], [-0, -0]] },
-  sigmoid: { f: sigmoid, exact: (x) => 1 / (1 + Math.exp(-x)), ulps: 2.5, special: [[Infinity, 1], [-Infinity, 0], [0, 0.5]] },
-  erf: { f: erf, exact: erfOf, ulps: 1.5, special: [[Infinity, 1], [-Infinity, -1], [0, 0], [-0, -0]] },
+  exp: {
+    f: exp,
+    exact: Math.exp,
+    ulps: 1,
+    special: [
+      [-Infinity, 0],
+      [Infinity, Infinity],
+      [89, Infinity],
+      [-104, 0],
+      [0, 1],
+      [-0, 1],
+    ],
+  },
+  log: {
+    f: log,
+    exact: Math.log,
+    ulps: 1,
+    special: [
+      [0, -Infinity],
+      [-0, -Infinity],
+      [-1, Number.NaN],
+      [Infinity, Infinity],
+      [-Infinity, Number.NaN],
+      [1, 0],
+    ],
+  },
+  tanh: {
+    f: tanh,
+    exact: Math.tanh,
+    ulps: 1.5,
+    special: [
+      [Infinity, 1],
+      [-Infinity, -1],
+      [0, 0],
+      [-0, -0],
+    ],
+  },
+  sigmoid: {
+    f: sigmoid,
+    exact: (x) => 1 / (1 + Math.exp(-x)),
+    ulps: 2.5,
+    special: [
+      [Infinity, 1],
+      [-Infinity, 0],
+      [0, 0.5],
+    ],
+  },
+  erf: {
+    f: erf,
+    exact: erfOf,
+    ulps: 1.5,
+    special: [
+      [Infinity, 1],
+      [-Infinity, -1],
+      [0, 0],
+      [-0, -0],
+    ],
+  },
 };
 
 /** Spacing of f32 numbers at x. */
@@ -36,7 +89,9 @@ const spacing = (x: number): number => 2 ** Math.max(Math.floor(Math.log2(Math.a
 function inputs(): Float32Array {
   const step = 90001;
   const patterns = Uint32Array.from({ length: Math.floor(2 ** 32 / step) }, (_, i) => i * step);
-  const edges = [0.625, 1, 4, 0.7071067, 1.4142135, 88.72, 103.9].flatMap((x) => Array.from({ length: 41 }, (_, i) => x * (1 + (i - 20) * 2 ** -23)));
+  const edges = [0.625, 1, 4, 0.7071067, 1.4142135, 88.72, 103.9].flatMap((x) =>
+    Array.from({ length: 41 }, (_, i) => x * (1 + (i - 20) * 2 ** -23)),
+  );
   return Float32Array.from([...new Float32Array(patterns.buffer), ...edges, ...edges.map((x) => -x)]);
 }
 
@@ -57,7 +112,11 @@ for (const [name, { f, exact, ulps, special }] of Object.entries(functions)) {
         }
         t.true(worst <= ulps, `${level}: ${worst}`);
         const at = numbers(f(tensor(Float32Array.from(special, ([value]) => value))));
-        t.deepEqual(Array.from(at), special.map(([, value]) => value), level);
+        t.deepEqual(
+          Array.from(at),
+          special.map(([, value]) => value),
+          level,
+        );
         t.true(Number.isNaN(numbers(f(tensor([Number.NaN])))[0]));
       }),
     );
