@@ -6,12 +6,13 @@ namespace lorikeet {
 
 /// Unary ops and what their derivative is computed from: X(name, saves) with saves one of input, output, nothing.
 /// `nothing` means the derivative is zero everywhere.
-#define LORIKEET_UNARY_OPS(X)                                                                                                        \
-  X(affine, input)                                                                                                                   \
-  X(neg, input) X(exp, output) X(log, input) X(log1p, input) X(sqrt, output) X(rsqrt, output) X(square, input) X(reciprocal, output) \
-      X(abs, input) X(sign, nothing) X(sin, input) X(cos, input) X(tanh, output) X(sigmoid, output) X(relu, output) X(gelu, input)   \
-          X(geluTanh, input) X(silu, input) X(softplus, input) X(logSigmoid, input) X(pow, input) X(clamp, input) X(erf, input)      \
-              X(floor, nothing) X(round, nothing)
+// clang-format off
+#define LORIKEET_UNARY_OPS(X)                                                                                             \
+  X(affine, input) X(neg, input) X(exp, output) X(log, input) X(log1p, input) X(sqrt, output) X(rsqrt, output)            \
+  X(square, input) X(reciprocal, output) X(abs, input) X(sign, nothing) X(sin, input) X(cos, input) X(tanh, output)       \
+  X(sigmoid, output) X(relu, output) X(gelu, input) X(geluTanh, input) X(silu, input) X(softplus, input)                  \
+  X(logSigmoid, input) X(pow, input) X(clamp, input) X(erf, input) X(floor, nothing) X(round, nothing)
+// clang-format on
 
 /// Binary ops on operands of one dtype, with broadcasting.
 #define LORIKEET_BINARY_OPS(X) X(add) X(sub) X(mul) X(div) X(maximum) X(minimum)
