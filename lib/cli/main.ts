@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { usageExit } from './command.js';
+import { convertCommand } from './commands/convert.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evaluateCommand } from './commands/evaluate.js';
 import { generateCommand } from './commands/generate.js';
@@ -17,7 +18,7 @@ const program = new Command('lorikeet')
   .showSuggestionAfterError()
   .exitOverride()
   .addHelpText('after', '\nExample:\n  $ lorikeet train recipe.yaml --set training.steps=50\n\nEach command has its own --help.');
-for (const make of [trainCommand, evaluateCommand, generateCommand, mergeCommand, inspectCommand, doctorCommand])
+for (const make of [trainCommand, evaluateCommand, generateCommand, mergeCommand, convertCommand, inspectCommand, doctorCommand])
   program.addCommand(make());
 
 try {

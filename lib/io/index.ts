@@ -1,9 +1,16 @@
 export { AtomicFile, writeFileAtomically } from './atomic-file.js';
 export type { ByteSource } from './byte-source.js';
 export type { ChatMessage, ChatTemplateOptions } from './chat-template.js';
+export { type DetectedDialect, detectDialect } from './dialects/detect.js';
+export { type Dialect, dialects, type PortableAdapter, type PortablePair } from './dialects/portable.js';
+export { type ReadAdapter, type ReadAdapterOptions, readAdapter } from './dialects/read.js';
+export { type WriteAdapterOptions, writeAdapter } from './dialects/write.js';
 export type { GgufValue } from './gguf/cursor.js';
+export type { GgufField } from './gguf/encoder.js';
 export { type GgufHeader, type GgufTensor, parseGguf } from './gguf/parser.js';
 export type { GgufType } from './gguf/types.js';
+export { type GgufTensorBytes, writeGguf } from './gguf/writer.js';
+export { type SaveGgufOptions, saveGguf } from './gguf/writer-model.js';
 export { type GgufModel, readGguf, readGgufModel } from './gguf.js';
 export { downloadModel, type HubOptions, type HubProgress, isHubId } from './hub.js';
 export {

@@ -60,6 +60,9 @@ export async function saveSafetensors(
   }
 }
 
+/** @internal The bytes of a tensor's elements in row order, little-endian. */
+export const tensorBytes = (value: Tensor): Promise<Uint8Array> => readBytes(value.handle);
+
 async function readBytes(handle: Tensor['handle']): Promise<Uint8Array> {
   const local = handle.device === 'cpu' ? handle : toDevice(handle, 'cpu');
   const bytes = asBytes(local);

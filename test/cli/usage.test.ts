@@ -6,7 +6,7 @@ import { shippedModel } from '../helpers/shipped.js';
 
 const folder = temporaryFolder();
 
-for (const name of ['train', 'evaluate', 'generate', 'merge', 'inspect', 'doctor']) {
+for (const name of ['train', 'evaluate', 'generate', 'merge', 'convert', 'inspect', 'doctor']) {
   test(`${name} --help shows an example`, async (t) => {
     const { code, stdout } = await lorikeet([name, '--help']);
     t.is(code, 0);

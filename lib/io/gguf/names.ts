@@ -45,6 +45,21 @@ export function hfNameOf(ggufName: string): string | undefined {
   return layer === undefined ? `${table[stem]}.${kind}` : `model.layers.${Number(layer)}.${table[stem]}.${kind}`;
 }
 
+const outerStems = new Map(Object.entries(outer).map(([stem, path]) => [path, stem]));
+const innerStems = new Map(Object.entries(inner).map(([stem, path]) => [path, stem]));
+
+/** The name in GGUF files of a parameter of a checkpoint, or undefined when it has none. */
+export function ggufNameOf(hfName: string): string | undefined {
+  const [, path = '', kind] = /^(.+)\.(weight|bias)$/.exec(hfName) ?? [];
+  const [, layer, part = ''] = /^model\.layers\.(\d{1,5})\.(.+)$/.exec(path) ?? [];
+  const stem = layer === undefined ? outerStems.get(path) : innerStems.get(part);
+  if (stem === undefined || kind === undefined) return undefined;
+  return layer === undefined ? `${stem}.${kind}` : `blk.${Number(layer)}.${stem}.${kind}`;
+}
+
+/** Whether the rows of a parameter are stored in interleaved rotary order where the architecture does so. */
+export const isRotated = (hfName: string): boolean => /\.self_attn\.[qk]_proj\.(weight|bias)$/.test(hfName);
+
 /**
  * All tensors of the file by checkpoint name. `interleaved` gives the heads of q and k where the architecture stores them in interleaved order.
  * Throws `FormatError` for a tensor that the supported architectures do not have.
@@ -75,7 +90,7 @@ function interleavedHeads(
   interleaved: { readonly heads: number; readonly kvHeads: number } | undefined,
   file: string,
 ): number {
-  if (interleaved === undefined || !/\.self_attn\.[qk]_proj\.(weight|bias)$/.test(hfName)) return 0;
+  if (interleaved === undefined || !isRotated(hfName)) return 0;
   const heads = hfName.includes('.q_proj.') ? interleaved.heads : interleaved.kvHeads;
   const rows = tensor.shape[0] ?? 0;
   if (heads === 0 || rows % (2 * heads) !== 0) {

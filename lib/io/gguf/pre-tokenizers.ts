@@ -48,3 +48,14 @@ export function preTokenizerOf(name: string, file: string): PreTokenizer {
     `${file}: "tokenizer.ggml.pre" is not known; got "${name}"${didYouMean(name, names)}; expected one of ${names.join(', ')}`,
   );
 }
+
+/** The pattern that a byte-level step cuts by where no other does. */
+export const gpt2Pattern = gpt2;
+
+/** The name for `tokenizer.ggml.pre` of a rule, or undefined when no published family cuts like it. */
+export function preTokenizerNameOf(rule: Pick<PreTokenizer, 'patterns' | 'ignoreMerges' | 'nfc'>): string | undefined {
+  const same = (a: readonly string[], b: readonly string[]): boolean => a.length === b.length && a.every((pattern, i) => pattern === b[i]);
+  return rules.find(
+    (entry) => same(entry.rule.patterns, rule.patterns) && entry.rule.ignoreMerges === rule.ignoreMerges && entry.rule.nfc === rule.nfc,
+  )?.names[0];
+}
