@@ -54,6 +54,17 @@ export const trainingSchema = z.strictObject({
   emptyRows: z.enum(['error', 'skip']).default('error'),
 });
 
+/** What the report of a run shows beside its curves. */
+export const reportSchema = z.strictObject({
+  /** Prompts that the model continues before and after training. */
+  samples: z.array(z.string().min(1)).default([]),
+  /** Tokens of each continuation. */
+  maxNewTokens: positiveInt.default(64),
+  temperature: z.number().min(0).default(0),
+  /** Prompts are what a user says, written out with the model's chat template. */
+  chat: z.boolean().default(false),
+});
+
 export const recipeSchema = z.strictObject({
   model: z.string().min(1),
   dtype: z.enum(kDtypes).optional(),
@@ -62,5 +73,6 @@ export const recipeSchema = z.strictObject({
   adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
   data: z.strictObject({ train: sourceSchema, eval: sourceSchema.optional() }),
   training: trainingSchema.prefault({}),
+  report: reportSchema.optional(),
   out: z.string().min(1).optional(),
 });

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError, LorikeetError } from '../errors.js';
 import { readGguf } from '../io/gguf.js';
@@ -6,6 +6,7 @@ import { readJsonObject } from '../io/json.js';
 import { weightsFile } from '../io/model-files.js';
 import { readSafetensorsFiles } from '../io/safetensors-files.js';
 import { createNetwork } from '../models/registry.js';
+import { type RunSummary, readRun, summarize } from '../report/index.js';
 import { checkpointSteps } from '../train/run-folder.js';
 
 /** What a path holds. */
@@ -20,14 +21,8 @@ export interface Inspection {
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly config: Readonly<Record<string, unknown>>;
   readonly problems: readonly string[];
-  /** Of a run: how far it is. */
-  readonly run?: {
-    readonly steps: number;
-    readonly loss?: unknown;
-    readonly evalLoss?: unknown;
-    readonly checkpoints: readonly number[];
-    readonly locked: boolean;
-  };
+  /** Of a run: how far it is, and its numbers. */
+  readonly run?: RunSummary & { readonly checkpoints: readonly number[]; readonly locked: boolean };
 }
 
 /** Looks at headers and configs only. Throws `ConfigError` for a path that holds none of the kinds, `FormatError` for a broken file. */
@@ -147,9 +142,8 @@ async function inspectRun(path: string): Promise<Inspection> {
   const held = existsSync(join(adapter, 'adapter_config.json'))
     ? await collecting(problems, () => inspectAdapter(adapter), undefined)
     : undefined;
-  const rows = readMetrics(join(path, 'metrics.jsonl'), problems);
-  const last = rows.findLast((row) => row.loss !== undefined);
-  const evaluated = rows.findLast((row) => row.evalLoss !== undefined);
+  const run = readRun(path);
+  problems.push(...run.problems);
   const { parameters, bytes, dtypes, names, shapes, config } = held ?? summary([], {}, []);
   return {
     kind: 'run folder',
@@ -161,29 +155,12 @@ async function inspectRun(path: string): Promise<Inspection> {
     shapes,
     config,
     run: {
-      steps: typeof last?.step === 'number' ? last.step : 0,
-      ...(last === undefined ? {} : { loss: last.loss }),
-      ...(evaluated === undefined ? {} : { evalLoss: evaluated.evalLoss }),
+      ...summarize(run),
       checkpoints: checkpointSteps(path),
       locked: existsSync(join(path, 'lock')),
     },
     problems: [...problems, ...(held?.problems ?? ['no adapter yet'])],
   };
-}
-
-function readMetrics(file: string, problems: string[]): Record<string, unknown>[] {
-  if (!existsSync(file)) return [];
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '')
-    .flatMap((line, index) => {
-      try {
-        return [JSON.parse(line) as Record<string, unknown>];
-      } catch {
-        problems.push(`metrics.jsonl:${index + 1} is not JSON`);
-        return [];
-      }
-    });
 }
 
 /** What `read` gives, or `otherwise` with the reason among the problems when its file is broken. */

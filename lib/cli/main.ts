@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { usageExit } from './command.js';
+import { compareCommand } from './commands/compare.js';
 import { convertCommand } from './commands/convert.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evaluateCommand } from './commands/evaluate.js';
@@ -18,7 +19,8 @@ const program = new Command('lorikeet')
   .showSuggestionAfterError()
   .exitOverride()
   .addHelpText('after', '\nExample:\n  $ lorikeet train recipe.yaml --set training.steps=50\n\nEach command has its own --help.');
-for (const make of [trainCommand, evaluateCommand, generateCommand, mergeCommand, convertCommand, inspectCommand, doctorCommand])
+const commands = [trainCommand, evaluateCommand, generateCommand, mergeCommand, convertCommand, inspectCommand, compareCommand, doctorCommand];
+for (const make of commands)
   program.addCommand(make());
 
 try {

@@ -32,6 +32,12 @@ export function takeLock(folder: string): () => void {
   }
 }
 
+/** Whether a live process works on the run folder. */
+export function isHeld(folder: string): boolean {
+  const holder = readHolder(join(folder, 'lock'));
+  return holder !== undefined && isAlive(holder);
+}
+
 function readHolder(path: string): Holder | undefined {
   try {
     const { pid, started } = JSON.parse(readFileSync(path, 'utf8')) as Partial<Holder>;

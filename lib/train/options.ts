@@ -2,10 +2,14 @@ import type { DataSource } from '../data/dataset.js';
 import { ConfigError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { checked, type Recipe, type RecipeInput } from '../recipe.js';
-import { trainingSchema } from '../recipe-schema.js';
+import { reportSchema, trainingSchema } from '../recipe-schema.js';
+import type { ReportSettings } from '../report/samples.js';
 
 /** The `training` part of a recipe; every key has a default. */
 export type TrainingOptions = NonNullable<RecipeInput['training']>;
+
+/** The `report` part of a recipe; every key has a default. */
+export type ReportOptions = NonNullable<RecipeInput['report']>;
 
 /** The same with all defaults filled in. */
 export type TrainingSettings = Recipe['training'] & { readonly sequence: number };
@@ -15,6 +19,8 @@ export interface TrainOptions {
   readonly training?: TrainingOptions;
   /** Run folder for metrics, checkpoints and the adapter. Without it nothing is written. */
   readonly out?: string | undefined;
+  /** What the report of the run folder shows beside its curves. */
+  readonly report?: ReportOptions | undefined;
   /** Go on from the newest checkpoint of the run folder, from step 0 where there is none. Default false: a folder that exists is an error. */
   readonly resume?: boolean;
   /** Ends the run after the current step, with its state saved; the run then rejects with `CancelledError`, which says how to resume. */
@@ -36,4 +42,13 @@ export function trainingSettings(model: LanguageModel, options: TrainingOptions 
   if (sequence > contextLength)
     throw new ConfigError(`training.sequence: longer than the model's context; got ${sequence}, expected at most ${contextLength}`);
   return { ...settings, sequence };
+}
+
+/** Fills in the defaults. Throws `ConfigError` for unknown keys and wrong values, and for samples of a model that has no tokenizer. */
+export function reportSettings(model: LanguageModel, options: ReportOptions | undefined): ReportSettings | undefined {
+  if (options === undefined) return undefined;
+  const settings = checked(reportSchema, options, 'report');
+  if (settings.samples.length > 0 && !model.hasTokenizer)
+    throw new ConfigError('report.samples: the model has no tokenizer; leave them out, or load the model with its tokenizer');
+  return settings;
 }

@@ -6,7 +6,8 @@ import { writeFileAtomically } from '../io/atomic-file.js';
 import { takeLock } from './lock.js';
 
 /**
- * The folder of one training run: `recipe.yaml`, `metrics.jsonl`, `adapter/` (last), `best/`, `checkpoints/step-N/`, and `lock` while it is in use.
+ * The folder of one training run: `recipe.yaml`, `metrics.jsonl`, `adapter/` (last), `best/`, `checkpoints/step-N/`, `lock` while it is in use, and what
+ * `RunRecorder` writes.
  * Checkpoints appear complete or not at all.
  */
 export class RunFolder {

@@ -1,11 +1,12 @@
 import type { DataSource } from '../data/dataset.js';
-import { formatRecipe, type Recipe } from '../recipe.js';
+import { checked, formatRecipe, type Recipe } from '../recipe.js';
+import { reportSchema } from '../recipe-schema.js';
 import type { TrainingSettings, TrainOptions } from './options.js';
 import type { TrainableModel } from './trainable.js';
 
 /** `recipe.yaml` of a run folder: everything that was set, defaults filled in. Rows in memory are told by a note in place of their path. */
 export function runRecipe(options: TrainOptions, settings: TrainingSettings, model: TrainableModel): string {
-  const { data, recipe = {}, out } = options;
+  const { data, recipe = {}, report, out } = options;
   return formatRecipe({
     model: recipe.model ?? model.source,
     dtype: recipe.dtype ?? (model.dtype as Recipe['dtype']),
@@ -13,6 +14,7 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
     adapter: recipe.adapter ?? { type: 'unknown' },
     data: { train: sourceOf(data.train), ...(data.eval === undefined ? {} : { eval: sourceOf(data.eval) }) },
     training: settings,
+    ...(report === undefined ? {} : { report: checked(reportSchema, report, 'report') }),
     out,
   } satisfies Recipe);
 }

@@ -1,9 +1,10 @@
 import { type Dataset, loadDataset } from '../data/dataset.js';
 import { RowOrder } from '../data/order.js';
 import { CancelledError, NonFiniteError } from '../errors.js';
+import { RunRecorder } from '../report/recorder.js';
 import { memory } from '../scope.js';
 import { evaluateDataset } from './evaluate.js';
-import { type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
+import { reportSettings, type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
 import { type StepReport, type TrainingResult, TrainingRun } from './run.js';
 import { RunFolder } from './run-folder.js';
 import { runRecipe } from './run-recipe.js';
@@ -13,7 +14,7 @@ import type { TrainableModel } from './trainable.js';
 /**
  * Trains the adapter of a model. Await the run for its result, or iterate over its steps; nothing happens before.
  *
- * With `out` it keeps a run folder: metrics, checkpoints (from which `resume: true` goes on with the same bits), the last and the best adapter. Throws
+ * With `out` it keeps a run folder: metrics, report, checkpoints (from which `resume: true` goes on with the same bits), the last and the best adapter. Throws
  * `ConfigError` at once for wrong options; the run rejects with `FormatError` for bad rows, `NonFiniteError` when a loss is not finite and `CancelledError` when
  * the signal fires, each with the state of the last step saved.
  *
@@ -23,6 +24,7 @@ import type { TrainableModel } from './trainable.js';
  */
 export function train(model: TrainableModel, options: TrainOptions): TrainingRun {
   const settings = trainingSettings(model, options.training);
+  reportSettings(model, options.report);
   if (options.out !== undefined) RunFolder.check(options.out, options.resume ?? false);
   return new TrainingRun(trainSteps(model, options, settings));
 }
@@ -40,12 +42,15 @@ async function* trainSteps(
   const held = options.data.eval && (await loadDataset(options.data.eval, model.tokenizer, { ...load, emptyRows: 'keep' }));
   const session = new TrainingSession(model, settings);
   const folder = out === undefined ? undefined : RunFolder.open(out, resume);
+  let recorder: RunRecorder | undefined;
   let failed = false;
+  let reason: unknown;
   try {
-    if (folder !== undefined) await prepare(folder, session, options, settings);
-    return yield* steps(session, rows, held, folder, settings, signal);
+    if (folder !== undefined) recorder = await prepare(folder, session, options, settings);
+    return yield* steps(session, rows, held, folder, recorder, settings, signal);
   } catch (error) {
     failed = true;
+    reason = error;
     throw error;
   } finally {
     // Reached on errors, on cancellation, and when the loop over the steps is left early: the last whole step is never lost.
@@ -55,19 +60,29 @@ async function* trainSteps(
         await saveCheckpoint(folder, session, settings).catch((error: unknown) => (failed ? undefined : Promise.reject(error)));
       }
     } finally {
+      await recorder?.stop(reason);
       session.dispose();
       folder?.close();
     }
   }
 }
 
-/** Restores the newest checkpoint, if any, and brings the files of the run folder to its step. */
-async function prepare(folder: RunFolder, session: TrainingSession, options: TrainOptions, settings: TrainingSettings): Promise<void> {
+/** Restores the newest checkpoint, if any, brings the files of the run folder to its step, and begins the report. */
+async function prepare(
+  folder: RunFolder,
+  session: TrainingSession,
+  options: TrainOptions,
+  settings: TrainingSettings,
+): Promise<RunRecorder> {
   folder.removeLeftovers();
   const newest = folder.checkpoints().at(-1);
   if (newest !== undefined) await session.restore(folder.checkpoint(newest));
   await folder.writeRecipe(runRecipe(options, settings, session.model));
   await folder.rewindMetrics(session.step);
+  const report = reportSettings(session.model, options.report);
+  const recorder = new RunRecorder(folder, session.step, session.trainableParameters, report);
+  await recorder.begin(session.model, session.step);
+  return recorder;
 }
 
 async function* steps(
@@ -75,6 +90,7 @@ async function* steps(
   rows: Dataset,
   held: Dataset | undefined,
   folder: RunFolder | undefined,
+  recorder: RunRecorder | undefined,
   settings: TrainingSettings,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<StepReport, TrainingResult> {
@@ -83,17 +99,20 @@ async function* steps(
     if (signal?.aborted) throw await cancelled(folder, session, settings, signal);
     const taken = order.step(session.step + 1, settings.batch * settings.accumulate).map((index) => rows.at(index));
     const report = await stepOrExplain(session, taken, folder, settings);
-    const { step, loss, learningRate, gradNorm, tokens, seconds } = report;
-    folder?.appendMetrics({ step, loss, learningRate, gradNorm, tokens, seconds });
-    const evalLoss = isDue(step, settings.evalEvery, settings) ? await evaluateStep(session, held, folder, signal) : undefined;
+    const { step } = report;
+    recorder?.step(report);
+    const evalLoss = isDue(step, settings.evalEvery, settings) ? await evaluateStep(session, held, folder, recorder, signal) : undefined;
     if (folder !== undefined && isDue(step, settings.saveEvery, settings)) await saveCheckpoint(folder, session, settings);
+    await recorder?.refresh();
     yield { ...report, ...(evalLoss === undefined ? {} : { evalLoss }) };
   }
   if (folder !== undefined) {
     if (session.changed) await saveCheckpoint(folder, session, settings);
     await session.model.save(folder.adapter);
   }
-  return resultOf(session, folder);
+  const result = resultOf(session, folder);
+  await recorder?.finish(session.model, result);
+  return result;
 }
 
 const isDue = (step: number, every: number, { steps }: TrainingSettings): boolean => step === steps || (every > 0 && step % every === 0);
@@ -119,6 +138,7 @@ async function evaluateStep(
   session: TrainingSession,
   held: Dataset | undefined,
   folder: RunFolder | undefined,
+  recorder: RunRecorder | undefined,
   signal: AbortSignal | undefined,
 ): Promise<number | undefined> {
   if (held === undefined) return undefined;
@@ -130,7 +150,7 @@ async function evaluateStep(
     throw error;
   }
   const isBest = session.evaluated(evalLoss);
-  folder?.appendMetrics({ step: session.step, evalLoss });
+  recorder?.evaluation(session.step, evalLoss);
   if (isBest && folder !== undefined) await session.model.save(folder.best);
   return evalLoss;
 }

@@ -31,6 +31,8 @@ test('a run: JSON fields, run folder, evaluation, merge, resume', async (t) => {
   for (const name of [
     'recipe.yaml',
     'metrics.jsonl',
+    'report.html',
+    'run.json',
     'adapter/adapter_config.json',
     'adapter/adapter_model.safetensors',
     'best/adapter_model.safetensors',
@@ -50,7 +52,7 @@ test('a run: JSON fields, run folder, evaluation, merge, resume', async (t) => {
     rows.filter((row) => 'loss' in row).map((row) => row.step),
     [1, 2, 3, 4, 5, 6],
   );
-  t.deepEqual(Object.keys(rows[0] ?? {}), ['step', 'loss', 'learningRate', 'gradNorm', 'tokens', 'seconds']);
+  t.deepEqual(Object.keys(rows[0] ?? {}), ['step', 'loss', 'learningRate', 'gradNorm', 'tokens', 'seconds', 'peakBytes', 'residentBytes']);
   t.deepEqual(
     rows.filter((row) => 'evalLoss' in row).map((row) => row.step),
     [3, 6],

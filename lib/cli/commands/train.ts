@@ -53,6 +53,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     const training = train(tuned, {
       data: { train: sourceOf(recipe.data.train), ...(recipe.data.eval === undefined ? {} : { eval: sourceOf(recipe.data.eval) }) },
       training: recipe.training,
+      report: recipe.report,
       out,
       resume,
       signal,

@@ -1,0 +1,14 @@
+import { generateBatch } from '../generate/generate.js';
+import type { LanguageModel } from '../model.js';
+import type { Recipe } from '../recipe.js';
+
+/** What the report shows beside the curves; the `report` part of a recipe. */
+export type ReportSettings = NonNullable<Recipe['report']>;
+
+/** What the model says after each prompt; the draws are its own, so that training goes on as if it had not been asked. */
+export async function generateSamples(model: LanguageModel, settings: ReportSettings): Promise<string[]> {
+  const { samples, maxNewTokens, temperature, chat } = settings;
+  const prompts = samples.map((text) => (chat ? [{ role: 'user' as const, content: text }] : text));
+  const texts = await generateBatch(model, prompts, { maxNewTokens, temperature, seed: 1 });
+  return texts.map(({ text }) => text);
+}

@@ -1,0 +1,53 @@
+import type { RunData } from './read-run.js';
+
+/** The final numbers of a run, or those so far. */
+export interface RunSummary {
+  readonly status: RunData['status'];
+  /** Last step, and the steps that the recipe asks for. */
+  readonly steps: number;
+  readonly plannedSteps?: number;
+  /** Loss of the last step. */
+  readonly loss?: number;
+  /** Mean loss of the last tenth of the steps: steadier than that of one step. */
+  readonly recentLoss?: number;
+  readonly evalLoss?: number;
+  readonly best?: { readonly step: number; readonly evalLoss: number };
+  readonly tokens: number;
+  readonly tokensPerSecond: number;
+  /** Wall time of all steps. */
+  readonly seconds: number;
+  readonly peakBytes?: number;
+  readonly trainableParameters?: number;
+}
+
+/** The same numbers for the report, `compare` and `inspect`, counted from the metrics of the run folder. */
+export function summarize({ steps, evaluations, recipe, record, status }: RunData): RunSummary {
+  const last = steps.at(-1);
+  const evaluated = evaluations.at(-1);
+  const tokens = sum(steps.map((row) => row.tokens));
+  const seconds = sum(steps.map((row) => row.seconds));
+  const recent = steps.slice(-Math.max(1, Math.ceil(steps.length / 10)));
+  const peaks = steps.flatMap(({ peakBytes }) => (peakBytes === undefined ? [] : [peakBytes]));
+  const planned = (recipe.training as { steps?: unknown } | undefined)?.steps;
+  return {
+    status,
+    steps: last?.step ?? 0,
+    ...(typeof planned === 'number' ? { plannedSteps: planned } : {}),
+    ...(last === undefined ? {} : { loss: last.loss, recentLoss: sum(recent.map(({ loss }) => loss)) / recent.length }),
+    ...(evaluated === undefined ? {} : { evalLoss: evaluated.evalLoss, best: lowest(evaluations) }),
+    tokens,
+    tokensPerSecond: seconds > 0 ? tokens / seconds : 0,
+    seconds,
+    ...(peaks.length === 0 ? {} : { peakBytes: peaks.reduce((a, b) => Math.max(a, b)) }),
+    ...(record === undefined ? {} : { trainableParameters: record.trainableParameters }),
+  };
+}
+
+function lowest(evaluations: RunData['evaluations']): { step: number; evalLoss: number } {
+  const { step, evalLoss } = evaluations.reduce((best, row) => (row.evalLoss < best.evalLoss ? row : best));
+  return { step, evalLoss };
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
