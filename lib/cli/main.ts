@@ -19,7 +19,16 @@ const program = new Command('lorikeet')
   .showSuggestionAfterError()
   .exitOverride()
   .addHelpText('after', '\nExample:\n  $ lorikeet train recipe.yaml --set training.steps=50\n\nEach command has its own --help.');
-const commands = [trainCommand, evaluateCommand, generateCommand, mergeCommand, convertCommand, inspectCommand, compareCommand, doctorCommand];
+const commands = [
+  trainCommand,
+  evaluateCommand,
+  generateCommand,
+  mergeCommand,
+  convertCommand,
+  inspectCommand,
+  compareCommand,
+  doctorCommand,
+];
 for (const make of commands) program.addCommand(make());
 
 try {
