@@ -8,7 +8,7 @@ import { KeyValueCache } from './nn/cache.js';
 import type { Module } from './nn/module.js';
 import { cast } from './ops/elementwise.js';
 import type { Reduction } from './ops/loss.js';
-import { noGrad, scope } from './scope.js';
+import { noGrad, scope, trimMemory } from './scope.js';
 import type { Device, DType, Tensor } from './tensor.js';
 
 export interface LossInput extends ForwardOptions {
@@ -140,8 +140,10 @@ export class Model implements LanguageModel {
   }
 
   dispose(): void {
+    if (this.#disposed) return;
     this.#disposed = true;
     this.network.dispose();
+    trimMemory();
   }
 
   [Symbol.dispose](): void {

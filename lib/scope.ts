@@ -128,7 +128,7 @@ export const setMemoryLimit: (bytes: number) => void = op('setMemoryLimit');
 /** Makes `memory().peakBytes` start again from what is in use now. */
 export const resetPeakMemory: () => void = op('resetPeakMemory');
 
-/** Gives cached memory back to the operating system. */
+/** Gives memory that is free when the work queued so far is done back to the operating system. */
 export const trimMemory: () => void = op('trimMemory');
 
 /** Resolves when all work queued so far has run. */

@@ -120,6 +120,10 @@ std::string cuda_reason() {
   return reason != nullptr ? reason : "";
 }
 std::string cuda_description() { return cuda_backend().describe(); }
+/// Runs after the work that is queued, so that what this work releases goes too.
+void queue_trim() {
+  Stream::current().push({"trimMemory", {}, {}, [] { trim_memory(); }, nullptr, {}});
+}
 void wait_for_stream() { Stream::current().wait(); }
 
 void bind_controls(Napi::Env env, Napi::Object exports, Signatures& signatures) {
@@ -132,7 +136,7 @@ void bind_controls(Napi::Env env, Napi::Object exports, Signatures& signatures) 
   OP(recording, "recording")
   OP(set_memory_limit, "setMemoryLimit")
   OP(reset_peak_memory, "resetPeakMemory")
-  OP(trim_memory, "trimMemory")
+  OP(queue_trim, "trimMemory")
   OP(cuda_reason, "cudaUnavailableReason")
   OP(cuda_description, "cudaDescription")
   OP(wait_for_stream, "waitForStream")

@@ -12,8 +12,8 @@ struct MemoryStats {
   int64_t limit;   // 0 = none
 };
 
-/// 64-byte aligned memory (2 MiB aligned and on huge pages from 2 MiB up), contents undefined. Throws out_of_memory when the limit or the
-/// machine is exhausted, after giving cached blocks back. Thread-safe.
+/// 64-byte aligned memory on huge pages (page-aligned above 32 KiB), contents undefined. Throws out_of_memory when the limit or the machine
+/// is exhausted, after giving back what is free. Thread-safe.
 void* allocate_memory(int64_t bytes);
 void release_memory(void* memory, int64_t bytes);
 
@@ -21,7 +21,7 @@ MemoryStats memory_stats();
 void reset_peak_memory();
 /// Limit on live bytes; 0 removes it.
 void set_memory_limit(int64_t bytes);
-/// Returns cached large blocks to the operating system.
+/// Returns free memory to the operating system.
 void trim_memory();
 
 }  // namespace lorikeet
