@@ -1,50 +1,98 @@
 import { FormatError } from '../errors.js';
-import { readLines } from './lines.js';
+import { decodeLine, isBlank, kMaxRowBytes, type RawLine, tooLong } from './lines.js';
+import type { FoundRecord, RecordReader } from './record-reader.js';
 import type { Row } from './row.js';
 
 /**
  * Comma-separated values (RFC 4180) with a header line: fields may be quoted, quotes inside are doubled, quoted fields may hold line ends.
  * Every value is a string.
  */
-export async function* readCsv(path: string, delimiter: string): AsyncGenerator<Row> {
-  let header: readonly string[] | undefined;
-  for await (const { fields, line } of readRecords(path, delimiter)) {
-    const where = `${path}:${line}`;
-    if (header === undefined) {
-      const repeated = fields.find((name, index) => fields.indexOf(name) !== index);
-      if (repeated !== undefined) throw new FormatError(`${where}: column "${repeated}" appears twice in the header`);
-      header = fields;
-      continue;
+export class CsvReader implements RecordReader {
+  readonly #path: string;
+  readonly #delimiter: string;
+  #header: readonly string[] | undefined;
+  #lines: RawLine[] = [];
+  #first: RawLine | undefined;
+  #size = 0;
+  #open = false;
+
+  constructor(path: string, delimiter: string, header?: readonly string[]) {
+    this.#path = path;
+    this.#delimiter = delimiter;
+    this.#header = header;
+  }
+
+  push(line: RawLine): FoundRecord | undefined {
+    if (this.#first === undefined && isBlank(line)) return undefined;
+    this.#first ??= line;
+    this.#size += line.size + 1;
+    if (this.#size > kMaxRowBytes) this.#lines = [];
+    else this.#lines.push(line);
+    this.#open = openAfter(line.bytes.toString('latin1'), this.#delimiter, this.#open);
+    return this.#open ? undefined : this.#finish(this.#first);
+  }
+
+  end(): void {
+    if (this.#first !== undefined) throw new FormatError(`${this.#path}:${this.#first.number}: a quoted field is never closed`);
+  }
+
+  again(): RecordReader {
+    return new CsvReader(this.#path, this.#delimiter, this.#header);
+  }
+
+  #finish({ number, offset }: RawLine): FoundRecord | undefined {
+    const where = `${this.#path}:${number}`;
+    const lines = this.#lines;
+    const size = this.#size;
+    this.#lines = [];
+    this.#first = undefined;
+    this.#size = 0;
+    const fields = (): string[] => {
+      if (size > kMaxRowBytes) throw tooLong(where, size);
+      return split(lines.map((line) => decodeLine(line, this.#path)).join('\n'), this.#delimiter, where);
+    };
+    if (this.#header !== undefined) {
+      const header = this.#header;
+      return { where, offset, line: number, parse: () => rowOf(fields(), header, where) };
     }
-    if (fields.length === 1 && fields[0] === '') continue;
-    if (fields.length !== header.length) {
-      throw new FormatError(`${where}: wrong number of columns; got ${fields.length}, expected ${header.length} as in the header`);
-    }
-    yield { value: Object.fromEntries(header.map((name, index) => [name, fields[index]])), where };
+    const header = fields();
+    const repeated = header.find((name, index) => header.indexOf(name) !== index);
+    if (repeated !== undefined) throw new FormatError(`${where}: column "${repeated}" appears twice in the header`);
+    this.#header = header;
+    return undefined;
   }
 }
 
-interface CsvRecord {
-  readonly fields: readonly string[];
-  readonly line: number;
-}
-
-async function* readRecords(path: string, delimiter: string): AsyncGenerator<CsvRecord> {
-  let pending = '';
-  let first = 0;
-  for await (const { text, number } of readLines(path)) {
-    if (first === 0) first = number;
-    pending = first === number ? text : `${pending}\n${text}`;
-    const fields = split(pending, delimiter, `${path}:${first}`);
-    if (fields === undefined) continue;
-    yield { fields, line: first };
-    first = 0;
+function rowOf(fields: readonly string[], header: readonly string[], where: string): Row {
+  if (fields.length !== header.length) {
+    throw new FormatError(`${where}: wrong number of columns; got ${fields.length}, expected ${header.length} as in the header`);
   }
-  if (first !== 0) throw new FormatError(`${path}:${first}: a quoted field is never closed`);
+  return { value: Object.fromEntries(header.map((name, index) => [name, fields[index]])), where };
 }
 
-/** The fields of one record, or undefined while a quoted field is still open. */
-function split(record: string, delimiter: string, where: string): string[] | undefined {
+/** Whether a quoted field is open at the end of a line, when one was (`open`) at its beginning. */
+function openAfter(line: string, delimiter: string, open: boolean): boolean {
+  let inside = open;
+  for (let at = 0; ; ) {
+    if (inside) {
+      const quote = line.indexOf('"', at);
+      if (quote === -1) return true;
+      at = quote + 1;
+      if (line[at] === '"') at++;
+      else inside = false;
+    } else if (at < line.length && line[at] === '"' && (at === 0 || line[at - 1] === delimiter)) {
+      inside = true;
+      at++;
+    } else {
+      const next = line.indexOf(delimiter, at);
+      if (next === -1) return false;
+      at = next + 1;
+    }
+  }
+}
+
+/** The fields of one record. */
+function split(record: string, delimiter: string, where: string): string[] {
   const fields: string[] = [];
   let at = 0;
   for (;;) {
@@ -52,7 +100,7 @@ function split(record: string, delimiter: string, where: string): string[] | und
       let value = '';
       for (at++; ; ) {
         const quote = record.indexOf('"', at);
-        if (quote === -1) return undefined;
+        if (quote === -1) throw new FormatError(`${where}: a quoted field is never closed`);
         value += record.slice(at, quote);
         at = quote + 1;
         if (record[at] !== '"') break;

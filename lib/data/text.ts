@@ -1,36 +1,30 @@
-import { readFile } from 'node:fs/promises';
-import { FormatError } from '../errors.js';
-import { readLines } from './lines.js';
-import type { Row } from './row.js';
+import { decodeLine, isBlank } from './lines.js';
+import { type FoundRow, lineReader, type RecordReader } from './record-reader.js';
+import { readWhole } from './whole-file.js';
 
 export interface ReadOptions {
   /** `.txt` only: what stands between two rows. Default a line end; `''` makes the whole file one row. */
   readonly separator?: string;
 }
 
-/**
- * Plain text as rows `{ text }`: every line that is not blank, or, with a `separator` other than a line end, every piece between separators
- * with the white space around it removed.
- */
-export async function* readText(path: string, options: ReadOptions): AsyncGenerator<Row> {
-  const separator = options.separator ?? '\n';
-  if (separator === '\n') {
-    for await (const { text, number } of readLines(path)) {
-      if (text.trim() !== '') yield { value: { text }, where: `${path}:${number}` };
-    }
-    return;
-  }
-  let whole: string;
-  try {
-    whole = new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path)).replaceAll('\r\n', '\n');
-  } catch (cause) {
-    throw new FormatError(`${path}: not valid UTF-8; expected UTF-8 text`, { cause });
-  }
+/** Plain text as rows `{ text }`: every line that is not blank. */
+export function textReader(path: string): RecordReader {
+  return lineReader(
+    path,
+    (line) => !isBlank(line),
+    (line, where) => ({ value: { text: decodeLine(line, path) }, where }),
+  );
+}
+
+/** Plain text as rows `{ text }`: every piece between separators with the white space around it removed. */
+export async function* readPieces(path: string, separator: string): AsyncGenerator<FoundRow> {
+  const whole = (await readWhole(path, 'use a line end as separator')).replaceAll('\r\n', '\n');
   let line = 1;
   for (const piece of separator === '' ? [whole] : whole.split(separator)) {
     const text = piece.trim();
     const leading = piece.length - piece.trimStart().length;
-    if (text !== '') yield { value: { text }, where: `${path}:${line + countNewlines(piece.slice(0, leading))}` };
+    const where = `${path}:${line + countNewlines(piece.slice(0, leading))}`;
+    if (text !== '') yield { where, parse: () => ({ value: { text }, where }) };
     line += countNewlines(piece) + countNewlines(separator);
   }
 }
