@@ -20,6 +20,16 @@ export interface SkippedRows {
   readonly first: readonly string[];
 }
 
+class BadRow {
+  readonly error: FormatError;
+  readonly policy: 'error' | 'skip';
+
+  constructor(error: FormatError, policy: 'error' | 'skip') {
+    this.error = error;
+    this.policy = policy;
+  }
+}
+
 /** How many skipped rows are told by name. */
 const kNamed = 3;
 
@@ -45,24 +55,29 @@ export class RowEncoder {
     return { count: this.#seen.size, first: this.#first };
   }
 
-  /** The sequences of rows, in their order; undefined for a row that is left out. Throws `FormatError` naming a row that must not be. */
-  encode(rows: readonly FoundRow[]): Promise<(Sequence | undefined)[]> {
-    return Promise.all(rows.map((row) => this.#encode(row)));
+  /** The sequences of rows, in their order; undefined for a row that is left out. Throws the `FormatError` of the first row that must not be. */
+  async encode(rows: readonly FoundRow[]): Promise<(Sequence | undefined)[]> {
+    const results = await Promise.all(rows.map((row) => this.#encode(row)));
+    return results.map((result, index) => {
+      if (!(result instanceof BadRow)) return result;
+      if (result.policy === 'error') throw result.error;
+      this.#skip((rows[index] as FoundRow).where, result.error.message);
+      return undefined;
+    });
   }
 
-  async #encode(row: FoundRow): Promise<Sequence | undefined> {
+  async #encode(row: FoundRow): Promise<Sequence | BadRow> {
     try {
       const example = this.#toExample(row.parse());
       const encoded = await encodeExample(example, this.#tokenizer, this.#sequence);
       if (this.#emptyRows === 'keep' || targetCount(encoded) > 0) return encoded;
-      const problem = `${row.where}: nothing to learn; ${emptyReason(example, encoded, this.#sequence)}`;
-      if (this.#emptyRows === 'error') throw new FormatError(`${problem}; use \`emptyRows: skip\` to leave such rows out`);
-      this.#skip(row.where, problem);
+      const advice = this.#emptyRows === 'error' ? '; use `emptyRows: skip` to leave such rows out' : '';
+      const problem = `${row.where}: nothing to learn; ${emptyReason(example, encoded, this.#sequence)}${advice}`;
+      return new BadRow(new FormatError(problem), this.#emptyRows);
     } catch (error) {
-      if (!(error instanceof FormatError) || this.#badRows === 'error') throw error;
-      this.#skip(row.where, error.message);
+      if (!(error instanceof FormatError)) throw error;
+      return new BadRow(error, this.#badRows);
     }
-    return undefined;
   }
 
   /** A row that is met again in a later epoch counts once. */

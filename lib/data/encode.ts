@@ -19,7 +19,6 @@ interface ChatOptions {
   readonly tools?: readonly unknown[];
 }
 
-
 /** The tokens of one row. `learnt[t]` is 1 where token t is a target (predicted from the tokens before it); `learnt[0]` is 0. */
 export interface Sequence {
   readonly ids: Int32Array;

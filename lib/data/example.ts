@@ -1,6 +1,6 @@
 import { ConfigError, FormatError } from '../errors.js';
-import { fieldOf, type Row } from './row.js';
 import { chatMessages, rowTools } from './messages.js';
+import { fieldOf, type Row } from './row.js';
 import { compileText, type TextOf } from './template.js';
 
 /** One turn of a conversation, as chat templates take it: text, or the calls of tools in `tool_calls`, or both. */
@@ -72,7 +72,13 @@ export function exampleOf(fields: ExampleFields): (row: Row) => Example {
     return (row) => {
       const found = toolsOf(row);
       const turns = chatMessages(fieldOf(row, messages), messages, row.where);
-      return { kind: 'chat', messages: turns, where: row.where, ...(found === undefined ? {} : { tools: found }), ...(learn === undefined ? {} : { learn }) };
+      return {
+        kind: 'chat',
+        messages: turns,
+        where: row.where,
+        ...(found === undefined ? {} : { tools: found }),
+        ...(learn === undefined ? {} : { learn }),
+      };
     };
   }
   if (prompt !== undefined && completion !== undefined) {
@@ -123,4 +129,3 @@ function labelOf(value: unknown, labels: readonly string[], name: string, where:
     `${where}: field "${name}" is no label; got ${JSON.stringify(value)}, expected 0 to ${labels.length - 1} or one of ${labels.join(', ')}`,
   );
 }
-

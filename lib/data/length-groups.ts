@@ -48,7 +48,9 @@ export class LengthGroupedOrder {
     const rows = positions(window * count, count).map((position) => this.#order.at(position));
     const sorted = [...rows.keys()].sort((a, b) => (lengths[rows[b] ?? 0] ?? 0) - (lengths[rows[a] ?? 0] ?? 0) || a - b);
     const batches = permutation(count / batch, seed, window, kGroupSource);
-    this.#rows = Array.from(batches).flatMap((index) => sorted.slice(index * batch, (index + 1) * batch).map((place) => rows[place] as number));
+    this.#rows = Array.from(batches).flatMap((index) =>
+      sorted.slice(index * batch, (index + 1) * batch).map((place) => rows[place] as number),
+    );
     this.#window = window;
   }
 }

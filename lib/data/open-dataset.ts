@@ -23,7 +23,9 @@ export async function openDataset(sources: DataSources, tokenizer: TextTokenizer
     let before = 0;
     for (const source of sourceList(sources)) {
       const onProgress = options.onProgress;
-      const shifted = onProgress && { onProgress: (progress: { rows: number }) => onProgress({ ...progress, rows: before + progress.rows }) };
+      const shifted = onProgress && {
+        onProgress: (progress: { rows: number }) => onProgress({ ...progress, rows: before + progress.rows }),
+      };
       sets.push(await openOne(source, tokenizer, { ...options, ...shifted }));
       before += sets.at(-1)?.length ?? 0;
     }
@@ -40,7 +42,9 @@ function openOne(source: DataSource, tokenizer: TextTokenizer, options: DatasetO
 
 function isStreamed(source: DataSource): source is DataSource & { readonly path: string } {
   if (source.path === undefined) return false;
-  return source.streaming ?? ((statSync(source.path, { throwIfNoEntry: false })?.size ?? 0) > kStreamedBytes && !/\.json$/i.test(source.path));
+  return (
+    source.streaming ?? ((statSync(source.path, { throwIfNoEntry: false })?.size ?? 0) > kStreamedBytes && !/\.json$/i.test(source.path))
+  );
 }
 
 /** Sets one after the other as one. */

@@ -91,7 +91,8 @@ export class PackingPlan {
     const count = Math.min(kWindow, size - (start % size));
     const rows = positions(start, count).map((position) => this.#order.at(position));
     const packs = bestFit(rows, lengths, sequence);
-    const shuffled = seed === undefined ? packs : Array.from(permutation(packs.length, seed, window, kPackSource), (index) => packs[index] ?? []);
+    const shuffled =
+      seed === undefined ? packs : Array.from(permutation(packs.length, seed, window, kPackSource), (index) => packs[index] ?? []);
     this.#packs = shuffled;
     this.#planned = window;
     if (window < this.#starts.length - 1) return;

@@ -51,7 +51,10 @@ export function recordReaderOf(path: string, options: ReadOptions = {}): RecordR
 const separatorOf = ({ separator = '\n' }: ReadOptions): string => separator;
 
 /** The format and the state of a file that `readRows` takes. */
-export function checkFile(path: string, options: ReadOptions): { readonly format: Format; readonly extension: string; readonly stat: Stats } {
+export function checkFile(
+  path: string,
+  options: ReadOptions,
+): { readonly format: Format; readonly extension: string; readonly stat: Stats } {
   const extension = extname(path).toLowerCase();
   const format = Object.hasOwn(formats, extension) ? formats[extension] : undefined;
   if (format === undefined) {

@@ -71,7 +71,8 @@ class TextRows implements RowFile {
     if (length > 2 * kMaxRowBytes) return unreadable(tooLong(where, length), where);
     const buffer = Buffer.allocUnsafe(length);
     const { bytesRead } = await handle.read(buffer, 0, length, start);
-    if (bytesRead < length) throw new FormatError(`${where}: the file was cut off while it was streamed; got ${bytesRead} of ${length} bytes`);
+    if (bytesRead < length)
+      throw new FormatError(`${where}: the file was cut off while it was streamed; got ${bytesRead} of ${length} bytes`);
     const splitter = new LineSplitter(this.#path, start, line);
     const reader = this.#reader.again();
     for (const raw of [...splitter.push(buffer), ...splitter.end()]) {

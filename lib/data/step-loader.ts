@@ -114,7 +114,8 @@ export class StepLoader {
 /** Throws `ConfigError` for options that exclude each other. */
 export function checkStepOptions({ packing, lengthGrouped, shuffle }: Pick<StepOptions, 'packing' | 'lengthGrouped' | 'shuffle'>): void {
   if (!lengthGrouped) return;
-  if (packing) throw new ConfigError('training.lengthGrouped: packs are filled already; got it with `packing: true`, expected one of the two');
+  if (packing)
+    throw new ConfigError('training.lengthGrouped: packs are filled already; got it with `packing: true`, expected one of the two');
   if (!shuffle) throw new ConfigError('training.lengthGrouped: rows are put in another order; got it with `shuffle: false`, expected true');
 }
 

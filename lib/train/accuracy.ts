@@ -1,7 +1,7 @@
 import { targetCount } from '../data/batch.js';
-import { type DataSource, readExamples } from '../data/source.js';
 import { encodeCompletion, type Sequence } from '../data/encode.js';
 import type { Example } from '../data/example.js';
+import { type DataSource, readExamples } from '../data/source.js';
 import { FormatError, throwIfAborted } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { tensor } from '../ops/create.js';

@@ -74,7 +74,9 @@ export async function evaluateDataset(model: LanguageModel, dataset: RowSet, opt
   for (let start = 0; start < dataset.length; start += kRowsTogether) {
     const indices = Array.from({ length: Math.min(kRowsTogether, dataset.length - start) }, (_, index) => start + index);
     const sequences = (await dataset.rows(indices)).filter((sequence) => sequence !== undefined);
-    const progress = onProgress && { onProgress: (part: { rows: number }) => onProgress({ rows: start + part.rows, total: dataset.length }) };
+    const progress = onProgress && {
+      onProgress: (part: { rows: number }) => onProgress({ rows: start + part.rows, total: dataset.length }),
+    };
     const sums = await sequenceLosses(model, sequences, { ...options, ...progress });
     // In file order, so that the result does not depend on how rows were batched.
     for (const [index, sequence] of sequences.entries()) {

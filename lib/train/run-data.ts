@@ -25,7 +25,8 @@ export class RunData {
   static async open(model: TrainableModel, options: TrainOptions, settings: TrainingSettings): Promise<RunData> {
     const { data, signal, onData, onNotice = () => undefined } = options;
     const { badRows = 'error' } = data;
-    if (badRows !== 'error' && badRows !== 'skip') throw new ConfigError(`data.badRows: got ${JSON.stringify(badRows)}, expected error or skip`);
+    if (badRows !== 'error' && badRows !== 'skip')
+      throw new ConfigError(`data.badRows: got ${JSON.stringify(badRows)}, expected error or skip`);
     const common = { sequence: settings.sequence, badRows, signal, onProgress: onData };
     const emptyRows = settings.emptyRows === 'skip' ? 'skip' : badRows;
     const opened: RowSet[] = [];

@@ -110,7 +110,9 @@ async function* steps(
     const report = await stepOrExplain(session, taken, folder, settings);
     const { step } = report;
     recorder?.step(report);
-    const evalLoss = isDue(step, settings.evalEvery, settings) ? await evaluateStep(session, data.held, folder, recorder, signal) : undefined;
+    const evalLoss = isDue(step, settings.evalEvery, settings)
+      ? await evaluateStep(session, data.held, folder, recorder, signal)
+      : undefined;
     if (folder !== undefined && isDue(step, settings.saveEvery, settings)) await saveCheckpoint(folder, session, settings);
     await recorder?.refresh();
     yield { ...report, ...(evalLoss === undefined ? {} : { evalLoss }) };

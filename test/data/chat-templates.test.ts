@@ -21,7 +21,13 @@ const golden = readJson<{ name: string; template: string; cases: Record<string, 
 /** The shipped tokenizer with a chat template. */
 function tokenizerWith(template: string): Tokenizer {
   const json = JSON.parse(readFileSync(join(shippedModel, 'tokenizer.json'), 'utf8'));
-  return Tokenizer.fromData({ json, source: 'golden', special: { bos: '<s>', eos: '</s>', unk: '<unk>' }, templates: { default: template }, stops: [] });
+  return Tokenizer.fromData({
+    json,
+    source: 'golden',
+    special: { bos: '<s>', eos: '</s>', unk: '<unk>' },
+    templates: { default: template },
+    stops: [],
+  });
 }
 
 function runsOf(learnt: Uint8Array): [number, number][] {
@@ -54,7 +60,11 @@ const templateOf = (name: string): string => golden.find((entry) => entry.name =
 const caseOf = (name: string, title: string): Case => golden.find((entry) => entry.name === name)?.cases[title] as Case;
 
 async function learntText(tokenizer: Tokenizer, messages: readonly ChatMessage[], learn?: 'all' | 'last'): Promise<string> {
-  const sequence = await encodeExample({ kind: 'chat', messages, ...(learn === undefined ? {} : { learn }), where: 'f:1' }, tokenizer, 10_000);
+  const sequence = await encodeExample(
+    { kind: 'chat', messages, ...(learn === undefined ? {} : { learn }), where: 'f:1' },
+    tokenizer,
+    10_000,
+  );
   return tokenizer.decode([...sequence.ids].filter((_, t) => sequence.learnt[t] === 1));
 }
 
