@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { type DatasetOptions, loadDataset, type RowSet } from './dataset.js';
 import type { Sequence, TextTokenizer } from './encode.js';
-import { type DataSource, type DataSources, sourceList, sourceName } from './source.js';
+import { type DataSource, type DataSources, sourceList } from './source.js';
 import { openStreamedDataset } from './streamed-dataset.js';
 
 /** Files over this many bytes are streamed where nothing is said. */
