@@ -2,7 +2,7 @@ import { FormatError } from '../errors.js';
 import { targetCount } from './batch.js';
 import { encodeExample, type Sequence, type TextTokenizer } from './encode.js';
 import type { Example } from './example.js';
-import type { FoundRow } from './record-reader.js';
+import type { FoundRow } from './files/record-reader.js';
 import type { Row } from './row.js';
 
 /** What to do with rows that cannot be used. */

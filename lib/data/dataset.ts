@@ -3,7 +3,7 @@ import { ConfigError, throwIfAborted } from '../errors.js';
 import { RowEncoder, type RowPolicy, type SkippedRows } from './bad-rows.js';
 import type { Sequence, TextTokenizer } from './encode.js';
 import { exampleOf } from './example.js';
-import type { FoundRow } from './record-reader.js';
+import type { FoundRow } from './files/record-reader.js';
 import { type DataSource, sourceName, sourceRows } from './source.js';
 
 /** How far the reading of rows has come. */

@@ -1,7 +1,7 @@
-import { ConfigError } from '../errors.js';
+import { ConfigError, FormatError } from '../errors.js';
 import { type Example, type ExampleFields, exampleOf } from './example.js';
-import { findRows } from './read-rows.js';
-import type { FoundRow } from './record-reader.js';
+import { findRows } from './files/read-rows.js';
+import type { FoundRow } from './files/record-reader.js';
 import { toRow } from './row.js';
 
 /** What every source can say beside where its rows are. */
@@ -60,8 +60,20 @@ export async function* sourceRows(source: DataSource): AsyncGenerator<FoundRow> 
   }
 }
 
-/** Rows in order, as examples. Throws as `readRows` and `exampleOf` do. */
-export async function* readExamples(source: DataSource): AsyncGenerator<Example> {
+/** Rows in order, as examples; with `badRows: 'skip'` those that can be parsed. Throws as `readRows` and `exampleOf` do. */
+export async function* readExamples(
+  source: DataSource,
+  { badRows = 'error' }: { badRows?: 'error' | 'skip' } = {},
+): AsyncGenerator<Example> {
   const toExample = exampleOf(source);
-  for await (const row of sourceRows(source)) yield toExample(row.parse());
+  for await (const row of sourceRows(source)) {
+    let example: Example;
+    try {
+      example = toExample(row.parse());
+    } catch (error) {
+      if (badRows === 'skip' && error instanceof FormatError) continue;
+      throw error;
+    }
+    yield example;
+  }
 }

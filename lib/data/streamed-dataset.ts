@@ -4,7 +4,7 @@ import { RowEncoder } from './bad-rows.js';
 import { type DatasetOptions, kEncodedTogether, noRows, type RowSet, summaryOf } from './dataset.js';
 import type { TextTokenizer } from './encode.js';
 import { exampleOf } from './example.js';
-import { openRowFile } from './row-files.js';
+import { openRowFile } from './files/row-files.js';
 import { type DataSource, sourceName } from './source.js';
 
 /**

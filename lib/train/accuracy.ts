@@ -39,7 +39,7 @@ export async function labelAccuracy(
   };
   let waiting: Completion[] = [];
   for (const source of sources) {
-    for await (const example of readExamples(source)) {
+    for await (const example of readExamples(source, options.badRows === undefined ? {} : { badRows: options.badRows })) {
       if (example.kind !== 'completion') continue;
       if (waiting.push(example) < kRowsTogether) continue;
       await score(waiting);

@@ -13,6 +13,8 @@ export interface EvaluateOptions {
   readonly maxLength?: number;
   /** Rows of one forward pass; results do not depend on it. Default 8. */
   readonly batch?: number;
+  /** Rows that cannot be parsed or lack fields: an error (default), or left out. */
+  readonly badRows?: 'error' | 'skip';
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: { readonly rows: number; readonly total: number }) => void) | undefined;
 }
@@ -47,7 +49,8 @@ export async function evaluate(
   const maxLength = options.maxLength ?? model.network.shape.contextLength;
   if (!Number.isInteger(maxLength) || maxLength < 2)
     throw new InvalidArgumentError(`evaluate: maxLength must be a whole number of at least 2; got ${maxLength}`);
-  const dataset = await openDataset(sources, model.tokenizer, { sequence: maxLength, emptyRows: 'keep', signal: options.signal });
+  const { badRows = 'error', signal } = options;
+  const dataset = await openDataset(sources, model.tokenizer, { sequence: maxLength, badRows, emptyRows: 'keep', signal });
   try {
     const result = await evaluateDataset(model, dataset, options);
     const labelled = sources.filter(({ labels }) => labels !== undefined);

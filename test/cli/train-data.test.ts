@@ -74,7 +74,10 @@ test('conversations with tools, learnt in generation blocks', async (t) => {
     { role: 'tool', content: '21' },
     { role: 'assistant', content: 'It is 21.' },
   ];
-  const chats = write('chats.jsonl', `${JSON.stringify({ chat: messages, functions: [{ name: 'warmth' }] })}\n${JSON.stringify({ chat: messages, functions: null })}\n`);
+  const chats = write(
+    'chats.jsonl',
+    `${JSON.stringify({ chat: messages, functions: [{ name: 'warmth' }] })}\n${JSON.stringify({ chat: messages, functions: null })}\n`,
+  );
   const source = `{ path: ${chats}, messages: chat, tools: functions, learn: last }`;
   const result = await lorikeet(['train', recipe('chat.yaml', `  train: ${source}`, 'packing: true', model), '--json']);
   t.is(result.code, 0, result.stderr);

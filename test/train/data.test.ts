@@ -83,7 +83,10 @@ test.serial('rows are the same whether they are streamed or in memory', async (t
   const losses = [];
   for (const streaming of [false, true]) {
     for (const training of [{}, { packing: true }, { lengthGrouped: true }]) {
-      const result = await run({ data: { train: { path: uneven, streaming }, eval: { path: other, streaming } }, training: { ...short, steps: 4, ...training } });
+      const result = await run({
+        data: { train: { path: uneven, streaming }, eval: { path: other, streaming } },
+        training: { ...short, steps: 4, ...training },
+      });
       losses.push([result.loss, result.evalLoss]);
     }
   }
@@ -97,6 +100,19 @@ test.serial('evaluation takes several sources as one', async (t) => {
     const all = await evaluate(tuned, [...texts.slice(0, 3), ...readFileSync(other, 'utf8').trim().split('\n')]);
     t.deepEqual([one.tokens, one.sequences], [all.tokens, all.sequences]);
     t.true(Math.abs(one.nll - all.nll) < 1e-12);
+    const bad = [{ rows: [{ text: 'a b' }, { txt: 'c' }] }];
+    await t.throwsAsync(evaluate(tuned, bad), { code: 'format', message: /row 2: no field "text"/ });
+    t.is((await evaluate(tuned, bad, { badRows: 'skip' })).sequences, 1);
+    const labelled = {
+      rows: [
+        { q: 'a', l: 0 },
+        { q: 'b', l: 7 },
+      ],
+      prompt: 'q',
+      completion: '{l}',
+      labels: ['x', 'y'],
+    };
+    t.is((await evaluate(tuned, [labelled, ...bad], { badRows: 'skip' })).accuracy !== undefined, true);
   });
 });
 
@@ -104,7 +120,10 @@ test.serial('bad rows are left out and told', async (t) => {
   const path = join(folder, 'bad.jsonl');
   writeFileSync(path, `${readFileSync(uneven, 'utf8')}oops\n{"txt":"a"}\n`);
   const source = { path, streaming: false };
-  await t.throwsAsync(run({ data: { train: source }, training: { ...short, steps: 1 } }), { code: 'format', message: /bad\.jsonl:31: not a JSON object/ });
+  await t.throwsAsync(run({ data: { train: source }, training: { ...short, steps: 1 } }), {
+    code: 'format',
+    message: /bad\.jsonl:31: not a JSON object/,
+  });
   for (const streaming of [false, true]) {
     const notices: string[] = [];
     const data = { train: { path, streaming }, badRows: 'skip' } as const;
@@ -116,7 +135,11 @@ test.serial('bad rows are left out and told', async (t) => {
 
 test.serial('packing tells how full its sequences are', async (t) => {
   const notices: string[] = [];
-  await run({ data: { train: { path: uneven } }, training: { ...short, steps: 1, packing: true }, onNotice: (message) => notices.push(message) });
+  await run({
+    data: { train: { path: uneven } },
+    training: { ...short, steps: 1, packing: true },
+    onNotice: (message) => notices.push(message),
+  });
   t.regex(notices.join(), /^packing: 30 rows in \d+ sequences, \d\d\.\d% full$/);
 });
 
@@ -145,7 +168,10 @@ test.serial('a run does not go on with other data', async (t) => {
   const training = { ...short, steps: 2 };
   await run({ data: { train: { path } }, training, out });
   const more = { training: { ...training, steps: 3 }, out, resume: true };
-  await t.throwsAsync(run({ data: { train: [{ path }, { path: other }] }, ...more }), { code: 'config', message: /has other data; got 2 sources, expected 1; put the data back/ });
+  await t.throwsAsync(run({ data: { train: [{ path }, { path: other }] }, ...more }), {
+    code: 'config',
+    message: /has other data; got 2 sources, expected 1; put the data back/,
+  });
   await t.throwsAsync(run({ data: { train: { path } }, ...more, training: { ...more.training, lengthGrouped: true } }), {
     code: 'config',
     message: /training\.lengthGrouped differs.*got true, expected false/,
@@ -153,7 +179,8 @@ test.serial('a run does not go on with other data', async (t) => {
   appendFileSync(path, '{"text":"one more"}\n');
   await t.throwsAsync(run({ data: { train: { path } }, ...more }), {
     code: 'config',
-    message: /resume: "\S+changing\.jsonl" is not the data of the run in "\S+"; got 31 rows, expected 30 rows; put the data back as it was, or begin/,
+    message:
+      /resume: "\S+changing\.jsonl" is not the data of the run in "\S+"; got 31 rows, expected 30 rows; put the data back as it was, or begin/,
   });
   copyFileSync(uneven, path);
   // A checkpoint of an earlier version says nothing of data and of settings that came later.

@@ -37,7 +37,7 @@ export function evaluateCommand(): Command {
 
 async function run(options: Options, context: CommandContext): Promise<void> {
   const { output, signal } = context;
-  const { model: modelOptions, source } = planOf(options);
+  const { model: modelOptions, source, badRows } = planOf(options);
   const opened = await openModel(modelOptions, context);
   try {
     output.startProgress('rows', 0);
@@ -45,6 +45,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     const { maxLength, batch } = options;
     const result = await evaluate(opened.model, source, {
       batch,
+      badRows,
       signal,
       ...(maxLength === undefined ? {} : { maxLength }),
       onProgress: ({ rows, total }) => {
@@ -62,7 +63,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
 }
 
 /** What to evaluate on what: options on the command line win over the recipe. */
-function planOf(options: Options): { model: ModelOptions; source: DataSources } {
+function planOf(options: Options): { model: ModelOptions; source: DataSources; badRows: 'error' | 'skip' } {
   const { data, field, recipe: path } = options;
   const recipe = path === undefined ? undefined : readRecipe(path, options.set);
   if (path === undefined && options.set.length > 0) throw new WrongUse('evaluate: --set changes a recipe; got no --recipe');
@@ -77,6 +78,7 @@ function planOf(options: Options): { model: ModelOptions; source: DataSources } 
       ...(dtype === undefined ? {} : { dtype }),
       ...(device === undefined ? {} : { device }),
     },
+    badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',
     source: data === undefined ? heldOut(recipe) : { path: data, ...(field === undefined ? {} : { field }) },
   };
 }

@@ -1,5 +1,5 @@
+import type { Row } from '../row.js';
 import { type RawLine, readLineBlocks } from './lines.js';
-import type { Row } from './row.js';
 
 /** A row that was found but not parsed yet. */
 export interface FoundRow {

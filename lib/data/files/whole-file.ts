@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import { FormatError } from '../errors.js';
+import { FormatError } from '../../errors.js';
 import { cannotRead, checkEncoding } from './lines.js';
 
 /** Files that can only be read as a whole may be this long, in bytes. */

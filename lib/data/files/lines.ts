@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { ConfigError, FormatError, throwIfAborted } from '../errors.js';
+import { ConfigError, FormatError, throwIfAborted } from '../../errors.js';
 
 /** Rows of a file may be this long, in bytes. Longer ones are errors, read past without being held in memory. */
 export const kMaxRowBytes = 64 * 1024 * 1024;

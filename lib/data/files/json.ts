@@ -1,6 +1,6 @@
-import { FormatError } from '../errors.js';
+import { FormatError } from '../../errors.js';
+import { toRow } from '../row.js';
 import type { FoundRow } from './record-reader.js';
-import { toRow } from './row.js';
 import { readWhole } from './whole-file.js';
 
 /** A JSON array of objects, held in memory while it is read. */

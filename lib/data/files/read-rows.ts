@@ -1,12 +1,12 @@
 import { type Stats, statSync } from 'node:fs';
 import { extname } from 'node:path';
-import { ConfigError } from '../errors.js';
+import { ConfigError } from '../../errors.js';
+import type { Row } from '../row.js';
 import { CsvReader } from './csv.js';
 import { readJson } from './json.js';
 import { jsonLinesReader } from './jsonl.js';
 import { readParquet } from './parquet.js';
 import { type FoundRow, type RecordReader, readRecords } from './record-reader.js';
-import type { Row } from './row.js';
 import { type ReadOptions, readPieces, textReader } from './text.js';
 
 /** How a kind of file is read: made of records that lines make up, or in a way of its own. */

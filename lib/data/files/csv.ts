@@ -1,7 +1,7 @@
-import { FormatError } from '../errors.js';
+import { FormatError } from '../../errors.js';
+import type { Row } from '../row.js';
 import { decodeLine, isBlank, kMaxRowBytes, type RawLine, tooLong } from './lines.js';
 import type { FoundRecord, RecordReader } from './record-reader.js';
-import type { Row } from './row.js';
 
 /**
  * Comma-separated values (RFC 4180) with a header line: fields may be quoted, quotes inside are doubled, quoted fields may hold line ends.

@@ -1,8 +1,8 @@
-import { FormatError } from '../errors.js';
+import { FormatError } from '../../errors.js';
+import { toRow } from '../row.js';
 import { repeatedKey } from './json-keys.js';
 import { decodeLine, isBlank } from './lines.js';
 import { lineReader, type RecordReader } from './record-reader.js';
-import { toRow } from './row.js';
 
 /** One JSON object a line; blank lines are skipped. */
 export function jsonLinesReader(path: string): RecordReader {

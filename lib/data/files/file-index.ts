@@ -1,5 +1,5 @@
-import { throwIfAborted } from '../errors.js';
-import type { DataProgress } from './dataset.js';
+import { throwIfAborted } from '../../errors.js';
+import type { DataProgress } from '../dataset.js';
 import { type RecordReader, readRecordBlocks } from './record-reader.js';
 
 /** Where each row of a file begins: 8 bytes a row. */

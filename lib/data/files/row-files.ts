@@ -1,12 +1,12 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { ConfigError, FormatError } from '../errors.js';
-import type { DatasetOptions } from './dataset.js';
+import { ConfigError, FormatError } from '../../errors.js';
+import type { DatasetOptions } from '../dataset.js';
+import type { DataSource } from '../source.js';
 import { FileIndex } from './file-index.js';
 import { cannotRead, kMaxRowBytes, LineSplitter, tooLong } from './lines.js';
 import { ParquetFile } from './parquet.js';
 import { checkFile, recordReaderOf } from './read-rows.js';
 import type { FoundRow, RecordReader } from './record-reader.js';
-import type { DataSource } from './source.js';
 
 /** A file of which single rows can be read. */
 export interface RowFile {

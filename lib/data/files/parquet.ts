@@ -1,7 +1,7 @@
 import type { AsyncBuffer, FileMetaData } from 'hyparquet';
-import { ConfigError, FormatError } from '../errors.js';
+import { ConfigError, FormatError } from '../../errors.js';
+import { toRow } from '../row.js';
 import type { FoundRow } from './record-reader.js';
-import { toRow } from './row.js';
 
 /** A Parquet file (uncompressed, snappy, gzip, zstd, brotli, lz4), read one row group at a time. */
 export async function* readParquet(path: string): AsyncGenerator<FoundRow> {
