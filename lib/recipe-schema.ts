@@ -12,11 +12,18 @@ export const sourceSchema = z.strictObject({
   path: z.string().min(1),
   field: z.string().min(1).optional(),
   messages: z.string().min(1).optional(),
+  tools: z.string().min(1).optional(),
+  learn: z.enum(['all', 'last']).optional(),
   prompt: z.string().min(1).optional(),
   completion: z.string().min(1).optional(),
   labels: z.array(z.string()).min(1).optional(),
   separator: z.string().optional(),
+  weight: z.number().positive().optional(),
+  streaming: z.boolean().optional(),
 });
+
+/** One source, or a list whose rows are mixed. */
+export const sourcesSchema = z.union([sourceSchema, z.array(sourceSchema).min(1)]);
 
 /** How a run trains; the same keys as `training` of `train()`. */
 export const trainingSchema = z.strictObject({
@@ -28,7 +35,10 @@ export const trainingSchema = z.strictObject({
   accumulate: positiveInt.default(1),
   /** Rows are cut to this many tokens. Default: 512, or the model's context where that is shorter. */
   sequence: z.int().min(2).optional(),
+  /** Put several rows into one sequence; they do not see each other. */
   packing: z.boolean().default(false),
+  /** Batches of rows of similar length. */
+  lengthGrouped: z.boolean().default(false),
   shuffle: z.boolean().default(true),
   optimizer: z.enum(kOptimizers).default('adamw'),
   learningRate: z.number().positive().default(2e-4),
@@ -50,7 +60,7 @@ export const trainingSchema = z.strictObject({
   keep: positiveInt.default(2),
   /** Compute each block again in backward instead of keeping what it saved: less memory, a third more time. */
   checkpointing: z.boolean().default(false),
-  /** What to do with a row that holds nothing to learn. */
+  /** What to do with a row that holds nothing to learn; `data.badRows: skip` leaves it out as well. */
   emptyRows: z.enum(['error', 'skip']).default('error'),
 });
 
@@ -71,7 +81,12 @@ export const recipeSchema = z.strictObject({
   device: z.enum(['cpu', 'cuda']).optional(),
   /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
   adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
-  data: z.strictObject({ train: sourceSchema, eval: sourceSchema.optional() }),
+  data: z.strictObject({
+    train: sourcesSchema,
+    eval: sourcesSchema.optional(),
+    /** What to do with rows that cannot be parsed, lack fields or hold nothing to learn. */
+    badRows: z.enum(['error', 'skip']).default('error'),
+  }),
   training: trainingSchema.prefault({}),
   report: reportSchema.optional(),
   out: z.string().min(1).optional(),

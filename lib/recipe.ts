@@ -85,7 +85,8 @@ function explain(issues: readonly z.core.$ZodIssue[], schema: z.ZodType, input: 
   const issue = unknown ?? issues[0];
   if (issue === undefined) return 'invalid';
   if (issue.code === 'invalid_union') {
-    const inner = issue.errors.flat().find((nested) => nested.path.length > 0 || nested.code === 'unrecognized_keys');
+    const nested = issue.errors.flat();
+    const inner = nested.find(({ path, code }) => path.length > 0 || code === 'unrecognized_keys') ?? nested[0];
     if (inner !== undefined)
       return explain([{ ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue], schema, input, prefix);
   }
@@ -112,7 +113,8 @@ function expectation(issue: z.core.$ZodIssue): string {
 /** The keys of the object schema at `path`. */
 function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
   let here = unwrap(schema);
-  for (const key of path) here = here instanceof z.ZodObject ? unwrap(here.shape[String(key)] as z.ZodType) : here;
+  // The schema of an item of a list is that of the list's alternative, a single object.
+  for (const key of path) here = here instanceof z.ZodObject && typeof key === 'string' ? unwrap(here.shape[key] as z.ZodType) : here;
   return here instanceof z.ZodObject ? Object.keys(here.shape) : [];
 }
 
@@ -145,11 +147,12 @@ function withPaths(recipe: Recipe, folder: string): Recipe {
   const exists = (path: string) => statSync(path, { throwIfNoEntry: false }) !== undefined;
   const near = (path: string) => (isAbsolute(path) || exists(path) || !exists(resolve(folder, path)) ? path : resolve(folder, path));
   const source = <S extends { path: string }>(data: S): S => ({ ...data, path: near(data.path) });
+  const sources = (data: Recipe['data']['train']): Recipe['data']['train'] => (Array.isArray(data) ? data.map(source) : source(data));
   const { train, eval: held } = recipe.data;
   return {
     ...recipe,
     model: near(recipe.model),
     adapter: typeof recipe.adapter === 'string' ? near(recipe.adapter) : recipe.adapter,
-    data: { ...recipe.data, train: source(train), ...(held === undefined ? {} : { eval: source(held) }) },
+    data: { ...recipe.data, train: sources(train), ...(held === undefined ? {} : { eval: sources(held) }) },
   };
 }

@@ -4,12 +4,14 @@ import type { Sequence } from './encode.js';
 export const kIgnored = -100;
 
 /**
- * Sequences as a model takes them: row b of `ids` holds the tokens that it reads (all but the last), row b of `targets` the token after each, or `kIgnored`
- * where that is not learnt. Rows differ in length; the model pads them on the right, and padding has no target.
+ * Sequences as a model takes them: row b of `ids` holds the tokens that it reads (all but the last of each document), row b of `targets` the token after each, or
+ * `kIgnored` where that is not learnt. Rows differ in length; the model pads them on the right, and padding has no target.
  */
 export interface Batch {
   readonly ids: readonly (readonly number[])[];
   readonly targets: readonly (readonly number[])[];
+  /** Where sequences are packed: the number of each token's document in its row. */
+  readonly documents?: readonly (readonly number[])[];
   /** Tokens of the sequences. */
   readonly tokens: number;
   /** Targets that count in the loss. */
@@ -18,17 +20,33 @@ export interface Batch {
 
 /** The batch of sequences of at least two tokens each. */
 export function collate(sequences: readonly Sequence[]): Batch {
-  const ids: number[][] = [];
-  const targets: number[][] = [];
-  let tokens = 0;
-  let count = 0;
-  for (const sequence of sequences) {
-    ids.push(Array.from(sequence.ids.subarray(0, -1)));
-    targets.push(Array.from(sequence.ids.subarray(1), (id, t) => (sequence.learnt[t + 1] === 1 ? id : kIgnored)));
-    tokens += sequence.ids.length;
-    count += targetCount(sequence);
+  const rows = sequences.map(rowOf);
+  return {
+    ids: rows.map(({ ids }) => ids),
+    targets: rows.map(({ targets }) => targets),
+    ...(sequences.some(({ starts }) => starts !== undefined) ? { documents: rows.map(({ documents }) => documents) } : {}),
+    tokens: sequences.reduce((sum, { ids }) => sum + ids.length, 0),
+    targetCount: sequences.reduce((sum, sequence) => sum + targetCount(sequence), 0),
+  };
+}
+
+/** One row of a batch: what is read of each document, and what follows. */
+function rowOf({ ids, learnt, starts = [0] }: Sequence): { ids: number[]; targets: number[]; documents: number[] } {
+  const row = { ids: [] as number[], targets: [] as number[], documents: [] as number[] };
+  for (const [document, start] of starts.entries()) {
+    const end = starts[document + 1] ?? ids.length;
+    for (let t = start; t < end - 1; t++) {
+      row.ids.push(ids[t] as number);
+      row.targets.push(learnt[t + 1] === 1 ? (ids[t + 1] as number) : kIgnored);
+      row.documents.push(document);
+    }
   }
-  return { ids, targets, tokens, targetCount: count };
+  return row;
+}
+
+/** What a model's `loss` takes of a batch. */
+export function inputOf({ ids, targets, documents }: Batch): Pick<Batch, 'ids' | 'targets' | 'documents'> {
+  return { ids, targets, ...(documents === undefined ? {} : { documents }) };
 }
 
 /** How many tokens of a sequence are learnt. */

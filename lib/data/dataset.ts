@@ -1,63 +1,58 @@
-import { ConfigError, FormatError, throwIfAborted } from '../errors.js';
-import { targetCount } from './batch.js';
-import { encodeExample, type Sequence, type TextTokenizer } from './encode.js';
-import { type Example, type ExampleFields, exampleOf } from './example.js';
-import { readRows } from './read-rows.js';
-import { type Row, toRow } from './row.js';
+import { statSync } from 'node:fs';
+import { ConfigError, throwIfAborted } from '../errors.js';
+import { RowEncoder, type RowPolicy, type SkippedRows } from './bad-rows.js';
+import type { Sequence, TextTokenizer } from './encode.js';
+import { exampleOf } from './example.js';
+import type { FoundRow } from './files/record-reader.js';
+import { type DataSource, sourceName, sourceRows } from './source.js';
 
-/** Where rows come from: a file or rows in memory (objects; a string is short for `{ text }`), and which of their fields make an example. */
-export type DataSource = ExampleFields &
-  (
-    | {
-        readonly path: string;
-        /** `.txt` only: what stands between two rows; default a line end. */
-        readonly separator?: string;
-        readonly rows?: never;
-      }
-    | {
-        readonly rows: Iterable<Readonly<Record<string, unknown>> | string> | AsyncIterable<Readonly<Record<string, unknown>> | string>;
-        readonly path?: never;
-        readonly separator?: never;
-      }
-  );
+/** How far the reading of rows has come. */
+export interface DataProgress {
+  readonly rows: number;
+  /** Of the file, where that is known: bytes read so far, and of the whole. */
+  readonly bytes?: number;
+  readonly totalBytes?: number;
+}
 
-export interface DatasetOptions {
+export interface DatasetOptions extends RowPolicy {
   /** Rows are cut to this many tokens. */
   readonly sequence: number;
-  /** What to do with a row without anything to learn (empty, or its prompt fills the sequence). Default `'error'`; `'keep'` is for evaluation. */
-  readonly emptyRows?: 'error' | 'skip' | 'keep';
   readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: { rows: number }) => void) | undefined;
+  readonly onProgress?: ((progress: DataProgress) => void) | undefined;
 }
 
-/** Rows in order, as examples. Throws as `readRows` and `exampleOf` do. */
-export async function* readExamples(source: DataSource): AsyncGenerator<Example> {
-  const toExample = exampleOf(source);
-  for await (const row of sourceRows(source)) yield toExample(row);
+/** Rows that can be asked for by number, from 0, wherever they lie. */
+export interface RowSet {
+  readonly length: number;
+  /** How the rows are called in messages. */
+  readonly name: string;
+  /** The sources that the rows come from, in their order. */
+  readonly sources: readonly SourceSummary[];
+  /** Encoded rows; undefined for a bad row of a streamed file that is left out. */
+  rows(indices: readonly number[]): Promise<(Sequence | undefined)[]>;
+  /** Tokens of every row, 0 for one that is left out. Reads the whole file where rows are streamed. */
+  lengths(options?: Pick<DatasetOptions, 'signal' | 'onProgress'>): Promise<Uint32Array>;
+  /** Bad rows that were left out so far. */
+  readonly skipped: SkippedRows;
+  close(): Promise<void>;
 }
 
-async function* sourceRows(source: DataSource): AsyncGenerator<Row> {
-  if (source.path !== undefined) {
-    yield* readRows(source.path, source.separator === undefined ? {} : { separator: source.separator });
-    return;
-  }
-  let number = 0;
-  for await (const value of source.rows) {
-    number++;
-    yield toRow(typeof value === 'string' ? { text: value } : value, `row ${number}`);
-  }
+/** What is known of a source once it was read. */
+export interface SourceSummary {
+  readonly name: string;
+  readonly rows: number;
+  /** Bytes of the file; absent for rows in memory. */
+  readonly bytes?: number;
+  readonly weight?: number;
 }
 
 /** Rows tokenised at the same time. */
-const kEncodedTogether = 64;
+export const kEncodedTogether = 64;
 
-/** Encoded rows in file order. */
-export interface Dataset {
-  readonly length: number;
+/** Encoded rows in memory, in file order. */
+export interface Dataset extends RowSet {
   /** Row `index`, from 0. */
   at(index: number): Sequence;
-  /** How the source is called in messages. */
-  readonly name: string;
 }
 
 /**
@@ -66,41 +61,56 @@ export interface Dataset {
  * Throws `ConfigError` for a missing or empty source, `FormatError` with file and line for a bad row, `CancelledError` when the signal fires.
  */
 export async function loadDataset(source: DataSource, tokenizer: TextTokenizer, options: DatasetOptions): Promise<Dataset> {
-  const { sequence, emptyRows = 'error', signal, onProgress } = options;
-  const name = source.path ?? 'rows';
+  const { signal, onProgress } = options;
+  const encoder = new RowEncoder(exampleOf(source), tokenizer, options.sequence, options);
   const sequences: Sequence[] = [];
-  const add = async (examples: readonly Example[]): Promise<void> => {
+  const add = async (found: readonly FoundRow[]): Promise<void> => {
     throwIfAborted(signal, 'data');
-    const encoded = await Promise.all(examples.map((example) => encodeExample(example, tokenizer, sequence)));
-    for (const [index, row] of encoded.entries()) {
-      const example = examples[index] as Example;
-      if (emptyRows === 'keep' || targetCount(row) > 0) sequences.push(row);
-      else if (emptyRows === 'error')
-        throw new FormatError(
-          `${row.where}: nothing to learn; ${emptyReason(example, row, sequence)}; use \`emptyRows: skip\` to leave such rows out`,
-        );
-    }
+    for (const row of await encoder.encode(found)) if (row !== undefined) sequences.push(row);
     onProgress?.({ rows: sequences.length });
   };
-  let waiting: Example[] = [];
-  for await (const example of readExamples(source)) {
-    if (waiting.push(example) < kEncodedTogether) continue;
+  let waiting: FoundRow[] = [];
+  for await (const row of sourceRows(source)) {
+    if (waiting.push(row) < kEncodedTogether) continue;
     await add(waiting);
     waiting = [];
   }
   await add(waiting);
-  if (sequences.length === 0) throw new ConfigError(`data: "${name}" has no rows`);
-  return { length: sequences.length, at: (index) => rowAt(sequences, index, name), name };
+  return memoryDataset(sequences, source, encoder.skipped);
 }
 
-function rowAt(sequences: readonly Sequence[], index: number, name: string): Sequence {
-  const found = sequences[index];
-  if (found === undefined) throw new RangeError(`data: "${name}" has no row ${index}; got ${sequences.length} rows`);
-  return found;
+function memoryDataset(sequences: readonly Sequence[], source: DataSource, skipped: SkippedRows): Dataset {
+  const name = sourceName(source);
+  if (sequences.length === 0) throw noRows(name, skipped);
+  const at = (index: number): Sequence => {
+    const found = sequences[index];
+    if (found === undefined) throw new RangeError(`data: "${name}" has no row ${index}; got ${sequences.length} rows`);
+    return found;
+  };
+  return {
+    length: sequences.length,
+    name,
+    sources: [summaryOf(source, sequences.length)],
+    skipped,
+    at,
+    rows: async (indices) => indices.map(at),
+    lengths: async () => Uint32Array.from(sequences, ({ ids }) => ids.length),
+    close: async () => undefined,
+  };
 }
 
-function emptyReason(example: Example, encoded: Sequence, sequence: number): string {
-  if (encoded.ids.length < 2) return `got ${encoded.ids.length} token${encoded.ids.length === 1 ? '' : 's'}, expected at least 2`;
-  if (example.kind === 'chat' && encoded.ids.length < sequence) return 'the conversation has no assistant turn';
-  return `what comes before the ${example.kind === 'chat' ? 'first assistant turn' : 'completion'} fills all ${sequence} tokens of \`sequence\``;
+/** What is known of a source of `rows` rows. */
+export function summaryOf(source: DataSource, rows: number): SourceSummary {
+  const size = source.path === undefined ? undefined : statSync(source.path, { throwIfNoEntry: false })?.size;
+  return {
+    name: sourceName(source),
+    rows,
+    ...(size === undefined ? {} : { bytes: size }),
+    ...(source.weight === undefined ? {} : { weight: source.weight }),
+  };
+}
+
+/** The error for a source that is empty, or of which every row was left out. */
+export function noRows(name: string, { count, first }: SkippedRows): ConfigError {
+  return new ConfigError(`data: "${name}" has no rows${count === 0 ? '' : `; ${count} bad rows were left out: ${first.join('; ')}`}`);
 }

@@ -1,11 +1,12 @@
-import { ConfigError, didYouMean, FormatError } from '../errors.js';
-import type { Row } from './row.js';
+import { ConfigError, FormatError } from '../errors.js';
+import { chatMessages, rowTools } from './messages.js';
+import { fieldOf, type Row } from './row.js';
 import { compileText, type TextOf } from './template.js';
 
-/** One turn of a conversation, as chat templates take it. */
+/** One turn of a conversation, as chat templates take it: text, or the calls of tools in `tool_calls`, or both. */
 export interface ChatMessage {
   readonly role: string;
-  readonly content: string;
+  readonly content?: string | null;
   readonly [key: string]: unknown;
 }
 
@@ -20,14 +21,26 @@ export type Example =
       readonly choices?: readonly string[];
       readonly where: string;
     }
-  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[]; readonly where: string };
+  | {
+      readonly kind: 'chat';
+      readonly messages: readonly ChatMessage[];
+      /** Descriptions of the tools that the assistant may call, for the chat template. */
+      readonly tools?: readonly unknown[];
+      /** Which assistant turns are learnt; default all. */
+      readonly learn?: 'all' | 'last';
+      readonly where: string;
+    };
 
 /** Which fields of a row make the example. At most one of `field`, `messages` and `prompt` + `completion`; default `field: 'text'`. */
 export interface ExampleFields {
   /** Name of the field that holds the document. */
   readonly field?: string;
-  /** Name of the field that holds a list of `{ role, content }`. */
+  /** Name of the field that holds a list of `{ role, content }`; text parts of a content are joined. A JSON text of the list does as well. */
   readonly messages?: string;
+  /** With `messages`: name of the field that lists the tools of a row as JSON schemas; `null` and `[]` are a row without tools. */
+  readonly tools?: string;
+  /** With `messages`: which assistant turns are learnt. Default `'all'`. */
+  readonly learn?: 'all' | 'last';
   /** A field name, or a template such as `'Question: {text}\nType:'` (`{{` and `}}` stand for braces). */
   readonly prompt?: string;
   /** A field name, or a template such as `' {label}'`. */
@@ -38,7 +51,7 @@ export interface ExampleFields {
 
 /** A function from rows to examples. Throws `ConfigError` for contradicting fields; the function throws `FormatError` naming the row. */
 export function exampleOf(fields: ExampleFields): (row: Row) => Example {
-  const { field, messages, prompt, completion, labels } = fields;
+  const { field, messages, prompt, completion, labels, tools, learn } = fields;
   const kinds = [
     ['field', field],
     ['messages', messages],
@@ -51,7 +64,23 @@ export function exampleOf(fields: ExampleFields): (row: Row) => Example {
   if (labels !== undefined && completion === undefined) throw new ConfigError('data: "labels" needs "prompt" and "completion"');
   if (labels?.length === 0) throw new ConfigError('data: "labels" is empty; expected at least one name');
 
-  if (messages !== undefined) return (row) => chatExample(fieldOf(row, messages), messages, row.where);
+  for (const [name, value] of Object.entries({ tools, learn }))
+    if (value !== undefined && messages === undefined) throw new ConfigError(`data: "${name}" needs "messages"`);
+
+  if (messages !== undefined) {
+    const toolsOf = tools === undefined ? () => undefined : (row: Row) => rowTools(row, tools);
+    return (row) => {
+      const found = toolsOf(row);
+      const turns = chatMessages(fieldOf(row, messages), messages, row.where);
+      return {
+        kind: 'chat',
+        messages: turns,
+        where: row.where,
+        ...(found === undefined ? {} : { tools: found }),
+        ...(learn === undefined ? {} : { learn }),
+      };
+    };
+  }
   if (prompt !== undefined && completion !== undefined) {
     const promptOf = compileText(prompt, (row, name) => textOf(fieldOf(row, name), name, row.where));
     return labels === undefined ? plainCompletion(promptOf, completion) : labelledCompletion(promptOf, completion, labels);
@@ -59,7 +88,7 @@ export function exampleOf(fields: ExampleFields): (row: Row) => Example {
   const name = field ?? 'text';
   return (row) => {
     const value = fieldOf(row, name);
-    if (Array.isArray(value)) return chatExample(value, name, row.where);
+    if (Array.isArray(value)) return { kind: 'chat', messages: chatMessages(value, name, row.where), where: row.where };
     return { kind: 'text', text: textOf(value, name, row.where), where: row.where };
   };
 }
@@ -81,19 +110,13 @@ function labelledCompletion(promptOf: TextOf, completion: string, labels: readon
   });
 }
 
-function fieldOf(row: Row, name: string): unknown {
-  const value = row.value[name];
-  if (value !== undefined && value !== null && Object.hasOwn(row.value, name)) return value;
-  const names = Object.keys(row.value);
-  const got = names.length === 0 ? 'no fields' : `fields ${names.map((key) => `"${key}"`).join(', ')}`;
-  const problem = value === null ? `field "${name}" is null` : `no field "${name}"`;
-  throw new FormatError(`${row.where}: ${problem}; got ${got}${value === null ? '' : didYouMean(name, names)}`);
-}
-
 function textOf(value: unknown, name: string, where: string): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value);
-  throw new FormatError(`${where}: field "${name}" is not text; got ${Array.isArray(value) ? 'an array' : `an ${typeof value}`}`);
+  const kind = Array.isArray(value) ? 'an array' : `an ${typeof value}`;
+  throw new FormatError(
+    `${where}: field "${name}" is not text; got ${kind}, expected text, a number or a boolean${Array.isArray(value) ? '; for a conversation use `messages: ' + name + '`' : ''}`,
+  );
 }
 
 /** The word for a label: index 3 (or "3", as CSV gives it) is `labels[3]`; a value that is one of the words stays as it is. */
@@ -105,19 +128,4 @@ function labelOf(value: unknown, labels: readonly string[], name: string, where:
   throw new FormatError(
     `${where}: field "${name}" is no label; got ${JSON.stringify(value)}, expected 0 to ${labels.length - 1} or one of ${labels.join(', ')}`,
   );
-}
-
-function chatExample(value: unknown, name: string, where: string): Example {
-  if (!Array.isArray(value) || value.length === 0)
-    throw new FormatError(`${where}: field "${name}" must be a list of messages; got ${JSON.stringify(value)?.slice(0, 60)}`);
-  const messages = value.map((message: unknown, index): ChatMessage => {
-    if (typeof message === 'object' && message !== null && 'role' in message && 'content' in message) {
-      const { role, content } = message;
-      if (typeof role === 'string' && typeof content === 'string') return { ...message, role, content };
-    }
-    throw new FormatError(
-      `${where}: message ${index + 1} must have text "role" and "content"; got ${JSON.stringify(message)?.slice(0, 60)}`,
-    );
-  });
-  return { kind: 'chat', messages, where };
 }

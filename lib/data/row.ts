@@ -1,4 +1,4 @@
-import { FormatError } from '../errors.js';
+import { didYouMean, FormatError } from '../errors.js';
 
 /** One record of a data file, with the place it came from for error messages (`notes.jsonl:17`). */
 export interface Row {
@@ -13,4 +13,14 @@ export function toRow(value: unknown, where: string): Row {
     throw new FormatError(`${where}: a row must be an object; got ${got}`);
   }
   return { value: value as Record<string, unknown>, where };
+}
+
+/** The value of a field. Throws `FormatError` where it is missing or null. */
+export function fieldOf(row: Row, name: string): unknown {
+  const value = row.value[name];
+  if (value !== undefined && value !== null && Object.hasOwn(row.value, name)) return value;
+  const names = Object.keys(row.value);
+  const got = names.length === 0 ? 'no fields' : `fields ${names.map((key) => `"${key}"`).join(', ')}`;
+  const problem = value === null ? `field "${name}" is null` : `no field "${name}"`;
+  throw new FormatError(`${row.where}: ${problem}; got ${got}${value === null ? '' : didYouMean(name, names)}`);
 }

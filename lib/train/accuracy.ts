@@ -1,7 +1,7 @@
 import { targetCount } from '../data/batch.js';
-import { type DataSource, readExamples } from '../data/dataset.js';
 import { encodeCompletion, type Sequence } from '../data/encode.js';
 import type { Example } from '../data/example.js';
+import { type DataSource, readExamples } from '../data/source.js';
 import { FormatError, throwIfAborted } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { tensor } from '../ops/create.js';
@@ -21,7 +21,7 @@ const kRowsTogether = 32;
  */
 export async function labelAccuracy(
   model: LanguageModel,
-  source: DataSource,
+  sources: readonly DataSource[],
   maxLength: number,
   options: EvaluateOptions,
 ): Promise<number> {
@@ -38,11 +38,13 @@ export async function labelAccuracy(
     rows += examples.length;
   };
   let waiting: Completion[] = [];
-  for await (const example of readExamples(source)) {
-    if (example.kind !== 'completion') continue;
-    if (waiting.push(example) < kRowsTogether) continue;
-    await score(waiting);
-    waiting = [];
+  for (const source of sources) {
+    for await (const example of readExamples(source, options.badRows === undefined ? {} : { badRows: options.badRows })) {
+      if (example.kind !== 'completion') continue;
+      if (waiting.push(example) < kRowsTogether) continue;
+      await score(waiting);
+      waiting = [];
+    }
   }
   if (waiting.length > 0) await score(waiting);
   return right / rows;

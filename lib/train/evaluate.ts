@@ -1,6 +1,8 @@
 import { type Batch, collate, targetCount } from '../data/batch.js';
-import { type DataSource, type Dataset, loadDataset } from '../data/dataset.js';
+import type { RowSet } from '../data/dataset.js';
 import type { Sequence } from '../data/encode.js';
+import { openDataset } from '../data/open-dataset.js';
+import { type DataSources, sourceList } from '../data/source.js';
 import { InvalidArgumentError, throwIfAborted } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { noGrad, scope } from '../scope.js';
@@ -11,6 +13,8 @@ export interface EvaluateOptions {
   readonly maxLength?: number;
   /** Rows of one forward pass; results do not depend on it. Default 8. */
   readonly batch?: number;
+  /** Rows that cannot be parsed or lack fields: an error (default), or left out. */
+  readonly badRows?: 'error' | 'skip';
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: { readonly rows: number; readonly total: number }) => void) | undefined;
 }
@@ -28,7 +32,7 @@ export interface Evaluation {
 }
 
 /**
- * How well a model predicts held-out rows: a data source as in `train`, or texts.
+ * How well a model predicts held-out rows: one data source as in `train` or several, or texts.
  *
  * Each row is one document, tokenised as in training: the tokenizer's own special tokens and the text. Throws as the readers of `lorikeet/data` do, and
  * `InvalidArgumentError` when no token is left to predict.
@@ -38,40 +42,56 @@ export interface Evaluation {
  */
 export async function evaluate(
   model: LanguageModel,
-  rows: DataSource | Iterable<string>,
+  rows: DataSources | Iterable<string>,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const source: DataSource = isSource(rows) ? rows : { rows };
+  const sources = sourceList(isSources(rows) ? rows : { rows: rows as Iterable<string> });
   const maxLength = options.maxLength ?? model.network.shape.contextLength;
   if (!Number.isInteger(maxLength) || maxLength < 2)
     throw new InvalidArgumentError(`evaluate: maxLength must be a whole number of at least 2; got ${maxLength}`);
-  const dataset = await loadDataset(source, model.tokenizer, { sequence: maxLength, emptyRows: 'keep', signal: options.signal });
-  const result = await evaluateDataset(model, dataset, options);
-  if (source.labels === undefined) return result;
-  return { ...result, accuracy: await labelAccuracy(model, source, maxLength, options) };
+  const { badRows = 'error', signal } = options;
+  const dataset = await openDataset(sources, model.tokenizer, { sequence: maxLength, badRows, emptyRows: 'keep', signal });
+  try {
+    const result = await evaluateDataset(model, dataset, options);
+    const labelled = sources.filter(({ labels }) => labels !== undefined);
+    return labelled.length === 0 ? result : { ...result, accuracy: await labelAccuracy(model, labelled, maxLength, options) };
+  } finally {
+    await dataset.close();
+  }
 }
 
-function isSource(rows: DataSource | Iterable<string>): rows is DataSource {
-  return !(Symbol.iterator in rows);
+function isSources(rows: DataSources | Iterable<string>): rows is DataSources {
+  if (!(Symbol.iterator in rows)) return true;
+  return Array.isArray(rows) && rows.length > 0 && rows.every((row) => typeof row === 'object' && row !== null);
 }
 
-/** `evaluate` for rows that are already encoded. */
-export async function evaluateDataset(model: LanguageModel, dataset: Dataset, options: EvaluateOptions = {}): Promise<Evaluation> {
-  const sequences = Array.from({ length: dataset.length }, (_, index) => dataset.at(index));
-  const sums = await sequenceLosses(model, sequences, options);
-  // In file order, so that the result does not depend on how rows were batched.
+/** Rows read at once; so many are held in memory where they are streamed. */
+const kRowsTogether = 4096;
+
+/** `evaluate` for rows of an opened dataset. */
+export async function evaluateDataset(model: LanguageModel, dataset: RowSet, options: EvaluateOptions = {}): Promise<Evaluation> {
+  const { onProgress } = options;
   let total = 0;
   let tokens = 0;
-  for (const [index, sequence] of sequences.entries()) {
-    total += sums[index] ?? 0;
-    tokens += targetCount(sequence);
+  let rows = 0;
+  for (let start = 0; start < dataset.length; start += kRowsTogether) {
+    const indices = Array.from({ length: Math.min(kRowsTogether, dataset.length - start) }, (_, index) => start + index);
+    const sequences = (await dataset.rows(indices)).filter((sequence) => sequence !== undefined);
+    const progress = onProgress && {
+      onProgress: (part: { rows: number }) => onProgress({ rows: start + part.rows, total: dataset.length }),
+    };
+    const sums = await sequenceLosses(model, sequences, { ...options, ...progress });
+    // In file order, so that the result does not depend on how rows were batched.
+    for (const [index, sequence] of sequences.entries()) {
+      total += sums[index] ?? 0;
+      tokens += targetCount(sequence);
+    }
+    rows += sequences.length;
   }
   if (tokens === 0)
-    throw new InvalidArgumentError(
-      `evaluate: "${dataset.name}" has no token to predict; got ${sequences.length} rows of at most one token`,
-    );
+    throw new InvalidArgumentError(`evaluate: "${dataset.name}" has no token to predict; got ${rows} rows of at most one token`);
   const nll = total / tokens;
-  return { nll, perplexity: Math.exp(nll), tokens, sequences: sequences.length };
+  return { nll, perplexity: Math.exp(nll), tokens, sequences: rows };
 }
 
 /** The summed negative log-likelihood of the targets of each sequence, in nats; rows of similar length go through the model together. */

@@ -1,4 +1,6 @@
-import type { DataSource } from '../data/dataset.js';
+import type { DataProgress } from '../data/dataset.js';
+import type { DataSources } from '../data/source.js';
+import { checkStepOptions } from '../data/step-loader.js';
 import { ConfigError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { checked, type Recipe, type RecipeInput } from '../recipe.js';
@@ -15,7 +17,14 @@ export type ReportOptions = NonNullable<RecipeInput['report']>;
 export type TrainingSettings = Recipe['training'] & { readonly sequence: number };
 
 export interface TrainOptions {
-  readonly data: { readonly train: DataSource; readonly eval?: DataSource | undefined };
+  readonly data: {
+    /** One source, or several whose rows are mixed by `weight`. */
+    readonly train: DataSources;
+    /** One loss is computed over the rows of all sources. */
+    readonly eval?: DataSources | undefined;
+    /** Rows that cannot be parsed, lack fields or hold nothing to learn: an error (default), or left out and told by `onNotice`. */
+    readonly badRows?: 'error' | 'skip' | undefined;
+  };
   readonly training?: TrainingOptions;
   /** Run folder for metrics, checkpoints and the adapter. Without it nothing is written. */
   readonly out?: string | undefined;
@@ -28,7 +37,9 @@ export interface TrainOptions {
   /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`. */
   readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'device' | 'adapter'>>;
   /** Called while rows are read and tokenised. */
-  readonly onData?: ((progress: { readonly rows: number }) => void) | undefined;
+  readonly onData?: ((progress: DataProgress) => void) | undefined;
+  /** Called with what is worth knowing of the rows: which were left out, how full packs are. */
+  readonly onNotice?: ((message: string) => void) | undefined;
 }
 
 /** The longest sequence used where nothing is said, in tokens. */
@@ -41,6 +52,7 @@ export function trainingSettings(model: LanguageModel, options: TrainingOptions 
   const sequence = settings.sequence ?? Math.min(kDefaultSequence, contextLength);
   if (sequence > contextLength)
     throw new ConfigError(`training.sequence: longer than the model's context; got ${sequence}, expected at most ${contextLength}`);
+  checkStepOptions(settings);
   return { ...settings, sequence };
 }
 

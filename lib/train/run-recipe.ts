@@ -1,4 +1,4 @@
-import type { DataSource } from '../data/dataset.js';
+import { type DataSource, type DataSources, sourceList } from '../data/source.js';
 import { checked, formatRecipe, type Recipe } from '../recipe.js';
 import { reportSchema } from '../recipe-schema.js';
 import type { TrainingSettings, TrainOptions } from './options.js';
@@ -12,14 +12,25 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
     dtype: recipe.dtype ?? (model.dtype as Recipe['dtype']),
     device: recipe.device ?? model.device,
     adapter: recipe.adapter ?? { type: 'unknown' },
-    data: { train: sourceOf(data.train), ...(data.eval === undefined ? {} : { eval: sourceOf(data.eval) }) },
+    data: {
+      train: sourcesOf(data.train),
+      ...(data.eval === undefined ? {} : { eval: sourcesOf(data.eval) }),
+      badRows: data.badRows ?? 'error',
+    },
     training: settings,
     ...(report === undefined ? {} : { report: checked(reportSchema, report, 'report') }),
     out,
   } satisfies Recipe);
 }
 
-function sourceOf(source: DataSource): Recipe['data']['train'] {
+type RecipeSource = Extract<Recipe['data']['train'], { path: string }>;
+
+function sourcesOf(sources: DataSources): Recipe['data']['train'] {
+  const list = sourceList(sources).map(sourceOf);
+  return Array.isArray(sources) ? list : (list[0] as RecipeSource);
+}
+
+function sourceOf(source: DataSource): RecipeSource {
   const { rows, path, ...fields } = source;
   const { labels, ...rest } = fields;
   const named = source.field ?? source.messages ?? source.prompt;

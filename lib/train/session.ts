@@ -1,9 +1,11 @@
+import type { SourceSummary } from '../data/dataset.js';
 import type { Sequence } from '../data/encode.js';
 import { isaLevel } from '../device.js';
 import { ConfigError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
 import { full } from '../ops/create.js';
 import { clipScale, type Schedule } from '../optim/index.js';
+import { trainingSchema } from '../recipe-schema.js';
 import { scope, synchronize } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { readProgress, restoreState, saveState } from './checkpoint.js';
@@ -19,6 +21,7 @@ const kDecisive = [
   'accumulate',
   'sequence',
   'packing',
+  'lengthGrouped',
   'shuffle',
   'optimizer',
   'learningRate',
@@ -35,6 +38,7 @@ const kDecisive = [
 export class TrainingSession {
   readonly model: TrainableModel;
   readonly #settings: TrainingSettings;
+  readonly #sources: readonly SourceSummary[];
   readonly #parameters: readonly Tensor[];
   readonly #optimizer: RunOptimizer;
   readonly #schedule: Schedule;
@@ -47,8 +51,10 @@ export class TrainingSession {
   #best: { step: number; evalLoss: number } | undefined;
   #updating = false;
 
-  constructor(model: TrainableModel, settings: TrainingSettings) {
+  /** `sources` are those of the rows; a checkpoint is not gone on with when they have changed. */
+  constructor(model: TrainableModel, settings: TrainingSettings, sources: readonly SourceSummary[] = []) {
     this.model = model;
+    this.#sources = sources;
     this.#settings = settings;
     this.#parameters = [...trainableOf(model).values()];
     this.#optimizer = createOptimizer(model, settings);
@@ -153,11 +159,14 @@ export class TrainingSession {
   async restore(folder: string): Promise<void> {
     const progress = await readProgress(folder);
     const { settings = {} } = progress as { settings?: Record<string, unknown> };
+    const defaults = trainingSchema.parse({});
     for (const key of kDecisive) {
-      const [was, is] = [settings[key], this.#settings[key]].map((value) => JSON.stringify(value));
+      // A checkpoint of an earlier version lacks the settings that came later: it ran with what is now their default.
+      const [was, is] = [key in settings ? settings[key] : defaults[key], this.#settings[key]].map((value) => JSON.stringify(value));
       if (was !== is)
         throw new ConfigError(`resume: training.${key} differs from that of the run in "${folder}"; got ${is}, expected ${was}`);
     }
+    checkSources(folder, (progress as { data?: readonly SourceSummary[] }).data, this.#sources);
     const { step, tokens, seconds, loss, evalLoss, best } = progress as unknown as Progress;
     if (step > this.#settings.steps)
       throw new ConfigError(`resume: the run in "${folder}" is at step ${step}; got training.steps ${this.#settings.steps}`);
@@ -181,12 +190,30 @@ export class TrainingSession {
       ...(this.#evalLoss === undefined ? {} : { evalLoss: this.#evalLoss }),
       ...(this.#best === undefined ? {} : { best: this.#best }),
       settings,
+      data: this.#sources.map((source) => ({ ...source })),
       isaLevel: isaLevel(),
     };
   }
 
   dispose(): void {
     this.#optimizer.dispose();
+  }
+}
+
+/** Throws `ConfigError` where rows are not those that a checkpoint was made with, as far as numbers of rows, bytes and weights tell. */
+function checkSources(folder: string, was: readonly SourceSummary[] | undefined, is: readonly SourceSummary[]): void {
+  if (was === undefined || was.length === 0 || is.length === 0) return;
+  const advice = 'put the data back as it was, or begin a new run from the adapter of this one (`adapter: <run>/adapter`)';
+  if (was.length !== is.length)
+    throw new ConfigError(`resume: the run in "${folder}" has other data; got ${is.length} sources, expected ${was.length}; ${advice}`);
+  for (const [index, source] of is.entries()) {
+    for (const key of ['rows', 'bytes', 'weight'] as const) {
+      const before = was[index]?.[key];
+      if (before !== source[key])
+        throw new ConfigError(
+          `resume: "${source.name}" is not the data of the run in "${folder}"; got ${source[key] ?? 'no'} ${key}, expected ${before ?? 'no'} ${key}; ${advice}`,
+        );
+    }
   }
 }
 

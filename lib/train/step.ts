@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Batch, collate } from '../data/batch.js';
+import { type Batch, collate, inputOf } from '../data/batch.js';
 import type { Sequence } from '../data/encode.js';
 import { NonFiniteError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
@@ -49,9 +49,9 @@ export async function stepGradients(model: LanguageModel, parameters: readonly T
 }
 
 /** Adds the gradient of one batch; returns its part of the step's loss. The event loop turns between forward and backward. */
-function batchGradients(model: LanguageModel, { ids, targets }: Batch, total: number, checkpointing: boolean): Promise<number> {
+function batchGradients(model: LanguageModel, batch: Batch, total: number, checkpointing: boolean): Promise<number> {
   return scope(async () => {
-    const loss = mul(model.loss({ ids, targets, reduction: 'sum', training: true, checkpointing }), 1 / total);
+    const loss = mul(model.loss({ ...inputOf(batch), reduction: 'sum', training: true, checkpointing }), 1 / total);
     await setImmediate();
     loss.backward();
     await setImmediate();

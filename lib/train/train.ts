@@ -1,11 +1,11 @@
-import { type Dataset, loadDataset } from '../data/dataset.js';
-import { RowOrder } from '../data/order.js';
+import type { RowSet } from '../data/dataset.js';
 import { CancelledError, NonFiniteError } from '../errors.js';
 import { RunRecorder } from '../report/recorder.js';
 import { memory } from '../scope.js';
 import { evaluateDataset } from './evaluate.js';
 import { reportSettings, type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
 import { type StepReport, type TrainingResult, TrainingRun } from './run.js';
+import { RunData } from './run-data.js';
 import { RunFolder } from './run-folder.js';
 import { runRecipe } from './run-recipe.js';
 import { TrainingSession } from './session.js';
@@ -34,20 +34,31 @@ async function* trainSteps(
   options: TrainOptions,
   settings: TrainingSettings,
 ): AsyncGenerator<StepReport, TrainingResult> {
-  const { signal, out, resume = false } = options;
+  const { signal } = options;
   if (signal?.aborted) throw new CancelledError('train: cancelled before the first step', { cause: signal.reason });
-  const { sequence, emptyRows } = settings;
-  const load = { sequence, signal, onProgress: options.onData };
-  const rows = await loadDataset(options.data.train, model.tokenizer, { ...load, emptyRows });
-  const held = options.data.eval && (await loadDataset(options.data.eval, model.tokenizer, { ...load, emptyRows: 'keep' }));
-  const session = new TrainingSession(model, settings);
+  const data = await RunData.open(model, options, settings);
+  try {
+    return yield* trainOn(data, model, options, settings);
+  } finally {
+    await data.close();
+  }
+}
+
+async function* trainOn(
+  data: RunData,
+  model: TrainableModel,
+  options: TrainOptions,
+  settings: TrainingSettings,
+): AsyncGenerator<StepReport, TrainingResult> {
+  const { signal, out, resume = false } = options;
+  const session = new TrainingSession(model, settings, data.train.sources);
   const folder = out === undefined ? undefined : RunFolder.open(out, resume);
   let recorder: RunRecorder | undefined;
   let failed = false;
   let reason: unknown;
   try {
     if (folder !== undefined) recorder = await prepare(folder, session, options, settings);
-    return yield* steps(session, rows, held, folder, recorder, settings, signal);
+    return yield* steps(session, data, folder, recorder, settings, signal);
   } catch (error) {
     failed = true;
     reason = error;
@@ -87,21 +98,21 @@ async function prepare(
 
 async function* steps(
   session: TrainingSession,
-  rows: Dataset,
-  held: Dataset | undefined,
+  data: RunData,
   folder: RunFolder | undefined,
   recorder: RunRecorder | undefined,
   settings: TrainingSettings,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<StepReport, TrainingResult> {
-  const order = new RowOrder(rows.length, settings.shuffle ? settings.seed : undefined);
   while (session.step < settings.steps) {
     if (signal?.aborted) throw await cancelled(folder, session, settings, signal);
-    const taken = order.step(session.step + 1, settings.batch * settings.accumulate).map((index) => rows.at(index));
+    const taken = await data.loader.take(session.step + 1, settings.steps);
     const report = await stepOrExplain(session, taken, folder, settings);
     const { step } = report;
     recorder?.step(report);
-    const evalLoss = isDue(step, settings.evalEvery, settings) ? await evaluateStep(session, held, folder, recorder, signal) : undefined;
+    const evalLoss = isDue(step, settings.evalEvery, settings)
+      ? await evaluateStep(session, data.held, folder, recorder, signal)
+      : undefined;
     if (folder !== undefined && isDue(step, settings.saveEvery, settings)) await saveCheckpoint(folder, session, settings);
     await recorder?.refresh();
     yield { ...report, ...(evalLoss === undefined ? {} : { evalLoss }) };
@@ -136,7 +147,7 @@ async function stepOrExplain(
 /** Loss over the held-out rows; the adapter is kept in `best/` when it is the lowest so far. An abort does not end it with an error. */
 async function evaluateStep(
   session: TrainingSession,
-  held: Dataset | undefined,
+  held: RowSet | undefined,
   folder: RunFolder | undefined,
   recorder: RunRecorder | undefined,
   signal: AbortSignal | undefined,

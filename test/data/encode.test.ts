@@ -1,15 +1,7 @@
 import test from 'ava';
-import { collate, encodeExample, loadDataset, type TextTokenizer } from 'lorikeet/data';
+import { collate, encodeExample, loadDataset } from 'lorikeet/data';
+import { code, letters as tokenizer } from '../helpers/letters.js';
 
-const code = (text: string) => Array.from(text, (c) => c.charCodeAt(0));
-
-/** One token a character, `<s>` = 1 in front, end token 2. */
-const tokenizer: TextTokenizer = {
-  encodeBatch: async (texts, { addSpecialTokens = true } = {}) => texts.map((text) => [...(addSpecialTokens ? [1] : []), ...code(text)]),
-  eosId: 2,
-  applyChatTemplate: (messages, { addGenerationPrompt = false } = {}) =>
-    messages.map(({ role, content }) => `[${role[0]}]${content};`).join('') + (addGenerationPrompt ? '[a]' : ''),
-};
 const where = 'f:1';
 
 test('a text gets the special tokens of the tokenizer and nothing after it', async (t) => {
@@ -34,6 +26,18 @@ test('of a conversation the assistant turns with their ends are learnt', async (
   const { ids, learnt } = await encodeExample({ kind: 'chat', messages, where }, tokenizer, 100);
   t.is(String.fromCharCode(...ids), '[u]u;[a]xy;[u]v;[a]z;');
   t.is(String.fromCharCode(...ids.filter((_, index) => learnt[index] === 1)), 'xy;z;');
+});
+
+test('tools of a row reach the template; of the turns only the last may be learnt', async (t) => {
+  const messages = [
+    { role: 'user', content: 'u' },
+    { role: 'assistant', content: 'xy' },
+    { role: 'tool', content: '3' },
+    { role: 'assistant', content: 'z' },
+  ];
+  const { ids, learnt } = await encodeExample({ kind: 'chat', messages, tools: [{}], learn: 'last', where }, tokenizer, 100);
+  t.is(String.fromCharCode(...ids), '{1 tools}[u]u;[a]xy;[t]3;[a]z;');
+  t.is(String.fromCharCode(...ids.filter((_, index) => learnt[index] === 1)), 'z;');
 });
 
 test('sequences are cut', async (t) => {

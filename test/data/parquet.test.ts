@@ -12,7 +12,7 @@ async function rowsOf(path: string): Promise<Row[]> {
   return rows;
 }
 
-for (const compression of ['snappy', 'none']) {
+for (const compression of ['snappy', 'none', 'gzip', 'zstd', 'brotli', 'lz4']) {
   test(`${compression}: texts, integers, nulls and lists over two row groups`, async (t) => {
     const path = join(golden, `rows-${compression}.parquet`);
     const rows = await rowsOf(path);
@@ -33,14 +33,10 @@ for (const compression of ['snappy', 'none']) {
   });
 }
 
-test('another compression and a broken file are format errors', async (t) => {
-  await t.throwsAsync(rowsOf(join(golden, 'rows-brotli.parquet')), {
-    code: 'format',
-    message: /rows-brotli\.parquet: not a readable Parquet file; .*BROTLI/i,
-  });
+test('a broken file is a format error', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'lorikeet-parquet-'));
   const path = join(folder, 'cut.parquet');
   writeFileSync(path, readFileSync(join(golden, 'rows-snappy.parquet')).subarray(0, 200));
-  await t.throwsAsync(rowsOf(path), { code: 'format' });
+  await t.throwsAsync(rowsOf(path), { code: 'format', message: /cut\.parquet: not a readable Parquet file/ });
   rmSync(folder, { recursive: true });
 });

@@ -61,7 +61,18 @@ for (const [name, recipe, message] of [
   ],
   ['betas of a wrong length', { ...minimal, training: { betas: [0.9] } }, /"training\.betas(\.1)?" is/],
   ['an adapter without a type', { ...minimal, adapter: { rank: 4 } }, /"adapter\.type" is missing; expected a string/],
-  ['packing', { ...minimal, training: { packing: true } }, /"training\.packing": true is not supported yet; use `packing: false`/],
+  [
+    'an unknown key of a source in a list',
+    { ...minimal, data: { train: [{ path: 'a.txt' }, { path: 'b.txt', wieght: 2 }] } },
+    'recipe: unknown key "wieght" in "data.train.1"; did you mean "weight"?',
+  ],
+  ['a source that is no map', { ...minimal, data: { train: 'a.jsonl' } }, 'recipe: "data.train" is wrong; got "a.jsonl", expected a map'],
+  ['an empty list of sources', { ...minimal, data: { train: [] } }, /"data\.train" is wrong/],
+  [
+    'a policy for bad rows',
+    { ...minimal, data: { train: { path: 'a.txt' }, badRows: 'skp' } },
+    'recipe: "data.badRows" is wrong; got "skp", expected one of error, skip; did you mean "skip"?',
+  ],
   ['a quantised base', { ...minimal, dtype: 'nf4' }, /"dtype": "nf4" is not supported yet/],
   ['early stopping', { ...minimal, training: { earlyStopping: { patience: 3 } } }, /"training\.earlyStopping".*not supported yet/],
 ] as const) {
@@ -96,6 +107,6 @@ test('paths are also looked for beside the recipe', (t) => {
   const path = join(folder, 'near.yaml');
   writeFileSync(path, 'model: some/hub-id\ndata: { train: { path: here.jsonl } }\n');
   const recipe = readRecipe(path);
-  t.is(recipe.data.train.path, join(folder, 'here.jsonl'));
+  t.like(recipe.data.train, { path: join(folder, 'here.jsonl') });
   t.is(recipe.model, 'some/hub-id');
 });

@@ -198,7 +198,12 @@ test.serial('wrong options throw at once', async (t) => {
     t.throws(() => train(tuned, { data, training: { sequence: 1000 } }), {
       message: /longer than the model's context; got 1000, expected at most 512/,
     });
-    t.throws(() => train(tuned, { data, training: { packing: true } }), { message: /not supported yet/ });
+    t.throws(() => train(tuned, { data, training: { packing: true, lengthGrouped: true } }), { message: /packs are filled already/ });
+    t.throws(() => train(tuned, { data, training: { shuffle: false, lengthGrouped: true } }), { message: /rows are put in another order/ });
+    await t.throwsAsync(async () => await train(tuned, { data: { ...data, badRows: 'skp' as 'skip' } }), {
+      code: 'config',
+      message: /data\.badRows: got "skp", expected error or skip/,
+    });
     await t.throwsAsync(async () => await train(tuned, { data: { train: { rows: [] } } }), { message: /has no rows/ });
     await t.throwsAsync(async () => await train(tuned, { data, signal: AbortSignal.abort() }), { code: 'cancelled' });
   });

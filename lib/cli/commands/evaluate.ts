@@ -1,12 +1,12 @@
 import type { Command } from 'commander';
-import type { DataSource } from '../../data/index.js';
+import type { DataSources } from '../../data/index.js';
 import { evaluate } from '../../index.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
 import { type CommandContext, command, runCommand, WrongUse, wholeNumber } from '../command.js';
 import { type ModelOptions, openModel } from '../open-model.js';
 import { addModelOptions } from '../options.js';
 import type { OutputOptions } from '../output.js';
-import { sourceOf } from '../recipe-source.js';
+import { sourcesOf } from '../recipe-source.js';
 
 interface Options extends OutputOptions, Partial<ModelOptions> {
   readonly data?: string;
@@ -37,7 +37,7 @@ export function evaluateCommand(): Command {
 
 async function run(options: Options, context: CommandContext): Promise<void> {
   const { output, signal } = context;
-  const { model: modelOptions, source } = planOf(options);
+  const { model: modelOptions, source, badRows } = planOf(options);
   const opened = await openModel(modelOptions, context);
   try {
     output.startProgress('rows', 0);
@@ -45,6 +45,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     const { maxLength, batch } = options;
     const result = await evaluate(opened.model, source, {
       batch,
+      badRows,
       signal,
       ...(maxLength === undefined ? {} : { maxLength }),
       onProgress: ({ rows, total }) => {
@@ -62,7 +63,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
 }
 
 /** What to evaluate on what: options on the command line win over the recipe. */
-function planOf(options: Options): { model: ModelOptions; source: DataSource } {
+function planOf(options: Options): { model: ModelOptions; source: DataSources; badRows: 'error' | 'skip' } {
   const { data, field, recipe: path } = options;
   const recipe = path === undefined ? undefined : readRecipe(path, options.set);
   if (path === undefined && options.set.length > 0) throw new WrongUse('evaluate: --set changes a recipe; got no --recipe');
@@ -77,12 +78,13 @@ function planOf(options: Options): { model: ModelOptions; source: DataSource } {
       ...(dtype === undefined ? {} : { dtype }),
       ...(device === undefined ? {} : { device }),
     },
+    badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',
     source: data === undefined ? heldOut(recipe) : { path: data, ...(field === undefined ? {} : { field }) },
   };
 }
 
-function heldOut(recipe: Recipe | undefined): DataSource {
+function heldOut(recipe: Recipe | undefined): DataSources {
   if (recipe === undefined) throw new WrongUse('evaluate: say which rows: --data FILE, or --recipe FILE with data.eval');
   if (recipe.data.eval === undefined) throw new WrongUse('evaluate: the recipe has no data.eval; add it, or give --data FILE');
-  return sourceOf(recipe.data.eval);
+  return sourcesOf(recipe.data.eval);
 }

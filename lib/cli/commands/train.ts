@@ -9,7 +9,7 @@ import type { DType } from '../../tensor.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { formatBytes, formatCount, formatSeconds, type OutputOptions } from '../output.js';
-import { sourceOf } from '../recipe-source.js';
+import { sourcesOf } from '../recipe-source.js';
 
 interface Options extends OutputOptions {
   readonly recipe: string;
@@ -51,14 +51,20 @@ async function run(options: Options, context: CommandContext): Promise<void> {
         ? await loadAdapter(model, adapter, { signal })
         : await attach(model, adapter as unknown as AdapterConfig, { signal, seed: recipe.training.seed });
     const training = train(tuned, {
-      data: { train: sourceOf(recipe.data.train), ...(recipe.data.eval === undefined ? {} : { eval: sourceOf(recipe.data.eval) }) },
+      data: {
+        train: sourcesOf(recipe.data.train),
+        ...(recipe.data.eval === undefined ? {} : { eval: sourcesOf(recipe.data.eval) }),
+        badRows: recipe.data.badRows,
+      },
       training: recipe.training,
       report: recipe.report,
       out,
       resume,
       signal,
       recipe,
-      onData: ({ rows }) => output.progress(rows),
+      onData: ({ rows, bytes = 0, totalBytes = 0 }) =>
+        output.progress(rows, totalBytes > 0 ? `${Math.floor((100 * bytes) / totalBytes)}% of the file` : ''),
+      onNotice: (message) => output.message(message),
     });
     output.startProgress('reading rows', 0);
     let started = false;

@@ -1,0 +1,69 @@
+import { skippedMessage } from '../data/bad-rows.js';
+import type { RowSet } from '../data/dataset.js';
+import { openDataset } from '../data/open-dataset.js';
+import { StepLoader } from '../data/step-loader.js';
+import { ConfigError } from '../errors.js';
+import type { TrainingSettings, TrainOptions } from './options.js';
+import type { TrainableModel } from './trainable.js';
+
+/** The rows of a run: those to train on, step by step, and those held out. */
+export class RunData {
+  readonly loader: StepLoader;
+  readonly train: RowSet;
+  readonly held: RowSet | undefined;
+  readonly #notice: (message: string) => void;
+  readonly #told = new Map<RowSet, number>();
+
+  private constructor(loader: StepLoader, train: RowSet, held: RowSet | undefined, notice: (message: string) => void) {
+    this.loader = loader;
+    this.train = train;
+    this.held = held;
+    this.#notice = notice;
+  }
+
+  /** Reads or indexes all sources. Throws as `openDataset` and `StepLoader.open` do. */
+  static async open(model: TrainableModel, options: TrainOptions, settings: TrainingSettings): Promise<RunData> {
+    const { data, signal, onData, onNotice = () => undefined } = options;
+    const { badRows = 'error' } = data;
+    if (badRows !== 'error' && badRows !== 'skip')
+      throw new ConfigError(`data.badRows: got ${JSON.stringify(badRows)}, expected error or skip`);
+    const common = { sequence: settings.sequence, badRows, signal, onProgress: onData };
+    const emptyRows = settings.emptyRows === 'skip' ? 'skip' : badRows;
+    const opened: RowSet[] = [];
+    try {
+      const train = await openDataset(data.train, model.tokenizer, { ...common, emptyRows });
+      opened.push(train);
+      const held = data.eval && (await openDataset(data.eval, model.tokenizer, { ...common, emptyRows: 'keep' }));
+      if (held !== undefined) opened.push(held);
+      const loader = await StepLoader.open(train, settings, { signal, onProgress: onData });
+      const run = new RunData(loader, train, held, onNotice);
+      run.#tellFill();
+      run.tellSkipped();
+      return run;
+    } catch (error) {
+      await Promise.all(opened.map((set) => set.close()));
+      throw error;
+    }
+  }
+
+  /** Tells of rows that were left out since it was last asked. */
+  tellSkipped(): void {
+    for (const set of [this.train, this.held]) {
+      if (set === undefined || (this.#told.get(set) ?? 0) === set.skipped.count) continue;
+      this.#told.set(set, set.skipped.count);
+      this.#notice(skippedMessage(set.name, set.skipped));
+    }
+  }
+
+  #tellFill(): void {
+    const { fill } = this.loader;
+    if (fill === undefined) return;
+    this.#notice(`packing: ${fill.rows} rows in ${fill.packs} sequences, ${(100 * fill.rate).toFixed(1)}% full`);
+  }
+
+  async close(): Promise<void> {
+    this.tellSkipped();
+    await this.loader.close();
+    await this.held?.close();
+  }
+}
