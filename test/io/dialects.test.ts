@@ -16,10 +16,20 @@ const config = readJson<Record<string, unknown>>(golden, base, 'config.json');
 const outOf = (dialect: Dialect, name: string): string =>
   join(folder, `${name}-${dialect}${dialect === 'kohya' || dialect === 'diffusers' ? '.safetensors' : dialect === 'gguf' ? '.gguf' : ''}`);
 
-for (const name of ['plain', 'rslora', 'patterns', 'patterns-rslora', 'float-alpha', 'embedding-tied', 'all-linear', 'rank-above-size']) {
+for (const name of [
+  'plain',
+  'rslora',
+  'patterns',
+  'patterns-rslora',
+  'float-alpha',
+  'embedding-untied',
+  'lm-head',
+  'all-linear',
+  'rank-above-size',
+]) {
   for (const dialect of ['peft', 'kohya', 'mlx', 'diffusers', 'gguf'] as const) {
     const model = readReference(join(adapters, name, 'reference.json')).base;
-    if (name === 'embedding-tied' && (dialect === 'kohya' || dialect === 'diffusers')) continue;
+    if (name === 'embedding-untied' && (dialect === 'kohya' || dialect === 'diffusers')) continue;
     test.serial(`${name} written as ${dialect} and read back gives PEFT's logits`, async (t) => {
       const options = { config: readJson<Record<string, unknown>>(golden, model, 'config.json') };
       const source = await readAdapter(join(adapters, name));
@@ -158,7 +168,14 @@ test('what is more than plain LoRA, or broken, is named', async (t) => {
 test('gguf: what the format has no place for is refused, and q and k of a llama need the base model', async (t) => {
   const head = await readAdapter(join(adapters, 'lm-head-tied'));
   const out = join(folder, 'refused.gguf');
-  await t.throwsAsync(writeAdapter(head, 'gguf', out, { config }), { instanceOf: ConfigError, message: /head is tied/ });
+  await t.throwsAsync(writeAdapter(head, 'gguf', out, { config }), {
+    instanceOf: ConfigError,
+    message: /tied, and gguf cannot adapt "lm_head" alone/,
+  });
+  await t.throwsAsync(writeAdapter(head, 'mlx', out, { config }), { instanceOf: ConfigError, message: /mlx cannot adapt "lm_head" alone/ });
+  await t.throwsAsync(writeAdapter(head, 'mlx', out), { instanceOf: ConfigError, message: /the base model tells/ });
+  const embedding = await readAdapter(join(adapters, 'embedding-tied'));
+  await t.throwsAsync(writeAdapter(embedding, 'gguf', out, { config }), { instanceOf: ConfigError, message: /embed_tokens" alone/ });
   await t.throwsAsync(writeAdapter(head, 'gguf', out), { instanceOf: ConfigError, message: /needs the config of its base model/ });
   const plain = await readAdapter(join(adapters, 'plain'));
   await t.throwsAsync(writeAdapter(plain, 'gguf', out, { config: { ...config, model_type: 'gpt2' } }), { message: /no GGUF form/ });

@@ -1,5 +1,6 @@
 import { ConfigError, FormatError } from '../../errors.js';
 import type { Tensor } from '../../tensor.js';
+import type { JsonObject } from '../json.js';
 
 /** The file formats of LoRA adapters that are understood. */
 export const dialects = ['peft', 'kohya', 'mlx', 'diffusers', 'gguf'] as const;
@@ -68,5 +69,23 @@ export function requireMatrices({ pairs }: PortableAdapter, dialect: Dialect, em
     if (a.shape.length !== 2)
       throw new ConfigError(`convert: ${dialect} has no place for convolutions; got "${path}" with A [${a.shape.join(', ')}]`);
     if (embedding && !embeddings) throw new ConfigError(`convert: ${dialect} has no place for embeddings; got "${path}"`);
+  }
+}
+
+/**
+ * Refuses embeddings and heads that share their matrix: these formats adapt the matrix or nothing, where an adapter here (as in PEFT) adapts one of its two
+ * uses. `config` is the base model's `config.json`; without it this cannot be told.
+ */
+export function requireUntied({ pairs }: PortableAdapter, dialect: Dialect, config: JsonObject | undefined): void {
+  for (const [path, { embedding }] of pairs) {
+    if (!embedding && path !== 'lm_head') continue;
+    if (config === undefined)
+      throw new ConfigError(
+        `convert: ${dialect} has no place for "${path}" where head and embedding are tied; the base model tells (--model)`,
+      );
+    if (config.tie_word_embeddings === true)
+      throw new ConfigError(
+        `convert: head and embedding are tied, and ${dialect} cannot adapt "${path}" alone; merge the adapter and write the model instead`,
+      );
   }
 }
