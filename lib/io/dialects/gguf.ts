@@ -121,5 +121,5 @@ export function readGgufAdapter(file: string, config: JsonObject | undefined): O
       path,
       checkedPair(file, path, pair, (rank) => (alpha === 0 ? 1 : alpha / rank), path === 'model.embed_tokens'),
     );
-  return { pairs, component: undefined, baseModel: undefined };
+  return { pairs, components: [], baseModel: undefined };
 }

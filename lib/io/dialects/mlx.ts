@@ -53,7 +53,7 @@ export function readMlx(
       throw new ConfigError(`${file}: "${path}" is adapted, in mlx-lm with a tied head too; the base model tells whether it is (--model)`);
     if (base.tie_word_embeddings === true) pairs.set('lm_head', { a: transpose(pair.b), b: transpose(pair.a), scale, embedding: false });
   }
-  return { pairs, component: undefined, baseModel: typeof config.model === 'string' ? config.model : undefined };
+  return { pairs, components: [], baseModel: typeof config.model === 'string' ? config.model : undefined };
 }
 
 /**

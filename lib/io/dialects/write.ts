@@ -37,7 +37,7 @@ export async function writeAdapter(
         return tensors.size;
       }
       case 'diffusers': {
-        const tensors = writeDiffusers(adapter);
+        const tensors = noGrad(() => writeDiffusers(adapter));
         await saveSafetensors(out, tensors);
         return tensors.size;
       }
