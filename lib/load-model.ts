@@ -1,4 +1,5 @@
 import { ConfigError, DeviceError, didYouMean, FormatError, throwIfAborted } from './errors.js';
+import { hasGgufTokenizer } from './io/gguf-tokenizer.js';
 import type { HubProgress } from './io/hub.js';
 import type { JsonObject } from './io/json.js';
 import { type GgufFiles, type HuggingFaceFiles, resolveModel } from './io/model-files.js';
@@ -88,8 +89,7 @@ function weightsOf(files: HuggingFaceFiles | GgufFiles): Weights {
 }
 
 async function tokenizerOf(files: HuggingFaceFiles | GgufFiles): Promise<Tokenizer | undefined> {
-  if (files.kind === 'gguf')
-    return files.gguf.header.metadata.has('tokenizer.ggml.model') ? Tokenizer.fromGguf(files.gguf.header) : undefined;
+  if (files.kind === 'gguf') return hasGgufTokenizer(files.gguf.header) ? Tokenizer.fromGguf(files.gguf.header) : undefined;
   return files.hasTokenizer ? Tokenizer.fromFolder(files.folder) : undefined;
 }
 

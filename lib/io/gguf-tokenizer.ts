@@ -17,6 +17,12 @@ interface Vocabulary {
   readonly kinds: readonly number[];
 }
 
+/** Whether a GGUF file has a tokenizer; files of models without one say so. */
+export function hasGgufTokenizer({ metadata }: GgufHeader): boolean {
+  const kind = metadata.get('tokenizer.ggml.model');
+  return kind !== undefined && kind !== 'none' && kind !== 'no_vocab';
+}
+
 /**
  * Builds a tokenizer from GGUF metadata: byte-level BPE (`gpt2`) with the splitting rule that `tokenizer.ggml.pre` names, or BPE with byte fallback in the
  * manner of SentencePiece (`llama`), whose merges follow from the scores.

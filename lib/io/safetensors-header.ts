@@ -133,6 +133,8 @@ function parseHeaderJson(text: string, file: string): Readonly<Record<string, un
 }
 
 function checkMetadata(value: unknown, file: string): Record<string, string> {
+  // What mlx writes where there are none.
+  if (value === null) return {};
   if (!isJsonObject(value)) throw new FormatError(`${file}: "__metadata__" must be an object of strings; got ${describeJson(value)}`);
   for (const [key, text] of Object.entries(value)) {
     if (typeof text !== 'string')

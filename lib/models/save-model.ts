@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs';
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../io/atomic-file.js';
-import { readGguf } from '../io/gguf.js';
-import { ggufTokenizer } from '../io/gguf-tokenizer.js';
+import { ggufTokenizer, hasGgufTokenizer } from '../io/gguf-tokenizer.js';
 import { resolveModel } from '../io/model-files.js';
 import { saveSafetensors } from '../io/safetensors.js';
 import type { LanguageModel } from '../model.js';
@@ -83,7 +82,8 @@ async function hasOwnHead({ network }: LanguageModel): Promise<boolean> {
 async function writeCompanions(source: string, folder: string): Promise<void> {
   const files = await resolveModel(source);
   if (files.kind === 'gguf') {
-    const { json, special, templates } = ggufTokenizer(readGguf(files.file));
+    if (!hasGgufTokenizer(files.gguf.header)) return;
+    const { json, special, templates } = ggufTokenizer(files.gguf.header);
     const tokens = Object.fromEntries(Object.entries(special).map(([role, token]) => [`${role}_token`, token]));
     const template = templates.default === undefined ? {} : { chat_template: templates.default };
     await writeFileAtomically(join(folder, 'tokenizer.json'), JSON.stringify(json));

@@ -93,6 +93,8 @@ for (const [type, options] of [
   ['cat', {}],
   ['svd', { rank: 16 }],
   ['svd', { rank: 12 }],
+  ['linear_exact', {}],
+  ['linear_exact', { rank: 12 }],
 ] as const) {
   test.serial(
     `${type} ${JSON.stringify(options)} is the weighted sum of the changes, with rsLoRA parts too, and survives a file`,
@@ -188,7 +190,7 @@ test.serial('what cannot be combined is an error that leaves the model as it was
   await fails([], {}, AdapterError, /at least one/);
   await fails([{ adapter: 'first', weight: Number.NaN }], {}, AdapterError, /finite/);
   await fails([{ adapter: 'dora', weight: 1 }], {}, AdapterError, /more than a low-rank pair on .*DoraLinear/);
-  for (const type of combinationTypes.filter((each) => each !== 'cat' && !each.endsWith('svd')))
+  for (const type of combinationTypes.filter((each) => !/^cat$|exact$|svd$/.test(each)))
     await fails(both, { type, ...(type === 'linear' ? {} : { density: 0.5 }) }, AdapterError, /adds factors of one rank; got ranks 4, 3/);
   await fails(both, { type: 'tie' }, ConfigError, /did you mean "ties"/);
   await fails(both, { type: 'ties_svd' }, ConfigError, /needs a density; got nothing/);

@@ -32,6 +32,7 @@ test('a valid header gives entries in the order of their bytes, with offsets in 
 
 test('empty tensors, trailing spaces and odd names are fine', (t) => {
   t.is(parse('{}   ').tensors.size, 0);
+  t.deepEqual(parse({ __metadata__: null }).metadata, {}, 'as mlx writes it');
   t.is(parse({ a: f32([0, 5], 0, 0), b: f32([1], 0, 4), c: f32([3, 0], 4, 4) }, 4).tensors.size, 3);
   t.is(
     parse('{"__proto__":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}, "a\\"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2)

@@ -42,7 +42,7 @@ export async function combineFactors(
 ): Promise<Factors> {
   if (combination.form === 'cat') return joined(pairs);
   if (combination.form === 'factors') return added(path, pairs, combination);
-  return combination.type === 'svd' ? decomposedSum(joined(pairs), rank) : decomposed(await summed(path, pairs, combination), rank);
+  return combination.prune === 'none' ? decomposedSum(joined(pairs), rank) : decomposed(await summed(path, pairs, combination), rank);
 }
 
 /** The values in f64, off the tape. */

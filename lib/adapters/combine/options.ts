@@ -1,8 +1,9 @@
 import { ConfigError, didYouMean } from '../../errors.js';
 
-/** How the changes of several adapters become one. The names are those of PEFT. */
+/** How the changes of several adapters become one. The names are those of PEFT, which has no `linear_exact`. */
 export const combinationTypes = [
   'cat',
+  'linear_exact',
   'linear',
   'svd',
   'ties',
@@ -25,15 +26,16 @@ export interface CombinePart {
 
 export interface CombineOptions {
   /**
-   * Default `cat`: exactly the weighted sum of the changes, with the sum of the ranks. `svd` is the nearest adapter of rank `rank` to that sum. The others
-   * work on the two factors apart, as PEFT does, which is only an approximation; with `_svd` they work on the full changes.
+   * Default `cat`: exactly the weighted sum of the changes, with the sum of the ranks. `svd` is the nearest adapter of rank `rank` to that sum.
+   * `linear_exact` is `cat`, or with a `rank` the nearest adapter of that rank. The others work on the two factors apart, as PEFT does, which is only an
+   * approximation; with `_svd` they work on the full changes.
    */
   readonly type?: CombinationType;
   /** The share of values to keep, for `ties`, `dare` and `magnitude_prune`: above 0, at most 1. */
   readonly density?: number;
   /** How `ties` finds the sign of a value: by the sum of the adapters (`total`, the default) or by their number (`frequency`). */
   readonly majoritySign?: 'total' | 'frequency';
-  /** The rank of an `svd` result. Default: the largest rank on the layer. */
+  /** The rank of a decomposed result. Default: the largest rank on the layer; for `linear_exact` the sum of the ranks. */
   readonly rank?: number;
   /** Seed of the random choice of `dare`. Default 0. */
   readonly seed?: number;
@@ -59,6 +61,11 @@ export interface Combination {
 
 const shown = (value: unknown): string => (value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value)));
 
+function formOf(type: CombinationType, rank: number | undefined): Combination['form'] {
+  if (type === 'linear_exact') return rank === undefined ? 'cat' : 'svd';
+  return type === 'cat' ? 'cat' : type.endsWith('svd') ? 'svd' : 'factors';
+}
+
 /** Checks the options. Throws `ConfigError`. */
 export function combinationOf(options: CombineOptions): Combination {
   const { type = 'cat', density, majoritySign = 'total', rank, seed = 0 } = options;
@@ -67,7 +74,7 @@ export function combinationOf(options: CombineOptions): Combination {
     throw new ConfigError(`combine: unknown type; got ${shown(type)}, expected one of ${combinationTypes.join(', ')}${hint}`);
   }
   const prune = type.startsWith('dare') ? 'random' : /^(ties|magnitude)/.test(type) ? 'magnitude' : 'none';
-  const form = type === 'cat' ? 'cat' : type.endsWith('svd') ? 'svd' : 'factors';
+  const form = formOf(type, rank);
   const elect = type.includes('ties');
   if (prune === 'none' && density !== undefined)
     throw new ConfigError(`combine: "${type}" keeps every value; got density ${shown(density)}`);

@@ -85,7 +85,7 @@ async function convertAdapter({ from, to, out, model, dtype }: Options): Promise
   const base = model === undefined ? undefined : await baseModel(model);
   const adapter = await readAdapter(from, base ?? {});
   try {
-    const named = base ?? (to === 'gguf' ? await namedBase(adapter.baseModel) : undefined);
+    const named = base ?? (to === 'gguf' || to === 'mlx' ? await namedBase(adapter.baseModel) : undefined);
     const tensors = await writeAdapter(adapter, to === 'safetensors' ? 'diffusers' : to, out, {
       ...(named && { config: named.config }),
       ...(dtype !== undefined && { type: dtype }),

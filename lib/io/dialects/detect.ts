@@ -16,7 +16,8 @@ const signs: readonly { readonly dialect: DetectedDialect['dialect']; readonly p
   { dialect: 'peft', pattern: /^base_model\.model\./ },
   {
     dialect: 'diffusers',
-    pattern: /^(unet|transformer|text_encoder(_\d)?)\..+(\.lora_[AB]\.weight|\.lora\.(down|up)\.weight|\.alpha|\.lora_magnitude_vector)$/,
+    pattern:
+      /^(unet|transformer|text_encoder(_\d)?)\..+(\.lora_[AB]\.weight|([._]lora|\.lora_linear_layer)\.(down|up)\.weight|\.alpha|\.lora_magnitude_vector)$/,
   },
   { dialect: 'peft', pattern: /\.(lora_[AB]\.weight|lora_embedding_[AB])$/ },
 ];

@@ -1,12 +1,20 @@
 import { fromPattern, type Pattern } from '../../adapters/patterns.js';
-import { FormatError } from '../../errors.js';
-import { tensor } from '../../ops/create.js';
+import { ConfigError, FormatError } from '../../errors.js';
+import { cast, mul } from '../../ops/elementwise.js';
 import type { Tensor } from '../../tensor.js';
 import { isJsonObject } from '../json.js';
-import { alphaOf, checkedPair, type FoundPair, type PortableAdapter, type PortablePair, requireMatrices } from './portable.js';
+import { checkedPair, type FoundPair, type PortableAdapter, type PortablePair, pathIn, placeOf } from './portable.js';
 
 const pattern =
-  /^(unet|transformer|text_encoder(?:_\d)?)\.(.+?)\.(lora_A\.weight|lora_B\.weight|lora\.down\.weight|lora\.up\.weight|alpha)$/;
+  /^(unet|transformer|text_encoder(?:_\d)?)\.(.+?)\.(lora_A\.weight|lora_B\.weight|(?:lora|lora_linear_layer)\.(?:down|up)\.weight|alpha)$/;
+
+/** Names of the first version, whose attention had `processor.to_q_lora.down.weight`, as those of the next. */
+const modern = (name: string): string =>
+  name
+    .replace(/\.processor\.(to_[qkv])_lora\./, '.$1.lora.')
+    .replace(/\.processor\.to_out_lora\./, '.to_out.0.lora.')
+    .replace(/^(text_encoder.*\.self_attn)\.to_([qkv]|out)_lora\./, '$1.$2_proj.lora.');
+
 const kMetadata = 'lora_adapter_metadata';
 
 /** Alpha by path from the config in the metadata of newer files; undefined where it says nothing. */
@@ -37,47 +45,51 @@ function alphas(
 
 /**
  * Reads a LoRA file of diffusers: `unet.PATH.lora_A.weight` or the older `….lora.down.weight`, with an alpha in the file or in its metadata (without one: the
- * rank). The tensors stay the caller's. Throws `FormatError` for what is more than plain LoRA and for several pipeline parts.
+ * rank). The tensors stay the caller's. Throws `FormatError` for what is more than plain LoRA.
  */
 export async function readDiffusers(
   file: string,
   tensors: ReadonlyMap<string, Tensor>,
   metadata: Readonly<Record<string, string>>,
 ): Promise<Omit<PortableAdapter, 'dispose'>> {
-  const found = new Map<string, FoundPair>();
-  const components = new Set<string>();
+  const networks = new Map<string, Map<string, FoundPair>>();
   for (const [name, value] of tensors) {
-    const [, component = '', path = '', piece] = pattern.exec(name) ?? [];
+    const [, component = '', path = '', piece] = pattern.exec(modern(name)) ?? [];
     if (piece === undefined)
       throw new FormatError(`${file}: tensor "${name}" is more than plain LoRA; expected lora_A, lora_B and alpha only`);
-    components.add(component);
+    const found = networks.get(component) ?? new Map<string, FoundPair>();
+    networks.set(component, found);
     const pair = found.get(path) ?? {};
     found.set(path, pair);
     if (piece === 'alpha') pair.alpha = Number((await value.data())[0]);
-    else pair[piece === 'lora_A.weight' || piece === 'lora.down.weight' ? 'a' : 'b'] = value;
+    else pair[piece === 'lora_A.weight' || piece.endsWith('down.weight') ? 'a' : 'b'] = value;
   }
-  const [component = '', other] = components;
-  if (other !== undefined) throw new FormatError(`${file}: adapts several networks; got ${component} and ${other}, expected one`);
-  const configured = alphas(file, component, metadata);
+  const components = [...networks.keys()].sort();
   const pairs = new Map<string, PortablePair>();
-  for (const [path, pair] of found)
-    pairs.set(
-      path,
-      checkedPair(file, path, pair, (rank) => (pair.alpha ?? configured(path, rank) ?? rank) / rank),
-    );
-  return { pairs, component, baseModel: undefined };
+  for (const [component, found] of networks) {
+    const configured = alphas(file, component, metadata);
+    for (const [path, pair] of found)
+      pairs.set(
+        pathIn(components, component, path),
+        checkedPair(file, path, pair, (rank) => (pair.alpha ?? configured(path, rank) ?? rank) / rank),
+      );
+  }
+  return { pairs, components, baseModel: undefined };
 }
 
-/** The tensors of a diffusers file, with an alpha for each pair. Throws `ConfigError` for embeddings. */
+/**
+ * The tensors of a diffusers file. Its readers agree on no place for alpha (a tensor, the metadata, or none), so another scale than 1 goes into B. Throws
+ * `ConfigError` for embeddings.
+ */
 export function writeDiffusers(adapter: PortableAdapter): ReadonlyMap<string, Tensor> {
-  const matrices = new Map([...adapter.pairs].filter(([, pair]) => pair.embedding));
-  requireMatrices({ ...adapter, pairs: matrices }, 'diffusers', false);
   const tensors = new Map<string, Tensor>();
-  for (const [path, pair] of adapter.pairs) {
-    const name = `${adapter.component ?? 'transformer'}.${path}`;
-    tensors.set(`${name}.lora_A.weight`, pair.a);
-    tensors.set(`${name}.lora_B.weight`, pair.b);
-    tensors.set(`${name}.alpha`, tensor(Float32Array.of(alphaOf(pair)), { shape: [] }));
+  for (const [whole, pair] of adapter.pairs) {
+    if (pair.embedding) throw new ConfigError(`convert: diffusers has no place for embeddings; got "${whole}"`);
+    const { component, path } = placeOf(adapter, whole);
+    tensors.set(`${component}.${path}.lora_A.weight`, pair.a);
+    tensors.set(`${component}.${path}.lora_B.weight`, scaledB(pair));
   }
   return tensors;
 }
+
+const scaledB = ({ b, scale }: PortablePair): Tensor => (scale === 1 ? b : cast(mul(cast(b, 'f32'), scale), b.dtype));

@@ -11,7 +11,15 @@ import { type GgufTensorBytes, writeGguf } from '../gguf/writer.js';
 import { ggufShape } from '../gguf/writer-config.js';
 import { readGguf } from '../gguf.js';
 import type { JsonObject } from '../json.js';
-import { alphaOf, checkedPair, type FoundPair, type PortableAdapter, type PortablePair, requireMatrices } from './portable.js';
+import {
+  alphaOf,
+  checkedPair,
+  type FoundPair,
+  type PortableAdapter,
+  type PortablePair,
+  requireMatrices,
+  requireUntied,
+} from './portable.js';
 
 const ggufTensor = op('ggufTensor');
 
@@ -22,7 +30,7 @@ export type AdapterGgufType = 'f32' | 'f16' | 'bf16';
  * by alpha / R, so rsLoRA goes into alpha, and the B of a layer with another scale is multiplied. `config` is the base model's `config.json`: it names the
  * architecture and the heads of q and k, whose rows llama.cpp keeps in interleaved order.
  *
- * Throws `ConfigError` for modules without a GGUF name, convolutions, and heads tied to the embedding. Returns the number of tensors.
+ * Throws `ConfigError` for modules without a GGUF name, convolutions, and heads and embeddings that are tied. Returns the number of tensors.
  */
 export async function writeGgufAdapter(
   path: string,
@@ -31,6 +39,7 @@ export async function writeGgufAdapter(
   type: AdapterGgufType = 'f32',
 ): Promise<number> {
   requireMatrices(adapter, 'gguf', true);
+  requireUntied(adapter, 'gguf', config);
   const { architecture, interleaved } = ggufShape(config);
   const stored = type.toUpperCase() as Uppercase<AdapterGgufType>;
   const alphas = [...adapter.pairs.values()].map((pair) => alphaOf(pair));
@@ -40,10 +49,6 @@ export async function writeGgufAdapter(
   for (const [path, pair] of adapter.pairs) {
     const name = ggufNameOf(`${path}.weight`);
     if (name === undefined) throw new ConfigError(`convert: gguf has no name for the module "${path}"`);
-    if (path === 'lm_head' && config.tie_word_embeddings === true)
-      throw new ConfigError(
-        'convert: the head is tied to the embedding, which GGUF stores once; merge the adapter and write the model instead',
-      );
     const heads =
       interleaved !== undefined && isRotated(`${path}.weight`) ? interleaved[path.endsWith('.q_proj') ? 'heads' : 'kvHeads'] : 0;
     if (heads > 0 && (pair.b.shape[0] ?? 0) % (2 * heads) !== 0)
@@ -69,6 +74,7 @@ export async function writeGgufAdapter(
     ['general.type', { type: 'string', value: 'adapter' }],
     ['adapter.type', { type: 'string', value: 'lora' }],
     ['adapter.lora.alpha', { type: 'f32', value: alpha }],
+    ['general.quantization_version', { type: 'u32', value: 2 }],
   ]);
   await writeGguf(path, metadata, tensors);
   return tensors.size;
@@ -115,5 +121,5 @@ export function readGgufAdapter(file: string, config: JsonObject | undefined): O
       path,
       checkedPair(file, path, pair, (rank) => (alpha === 0 ? 1 : alpha / rank), path === 'model.embed_tokens'),
     );
-  return { pairs, component: undefined, baseModel: undefined };
+  return { pairs, components: [], baseModel: undefined };
 }

@@ -1,4 +1,4 @@
-import { FormatError } from '../../errors.js';
+import { ConfigError, FormatError } from '../../errors.js';
 import { tensor } from '../../ops/create.js';
 import { cast, mul } from '../../ops/elementwise.js';
 import { concat } from '../../ops/join.js';
@@ -13,13 +13,20 @@ import {
   type PortablePair,
   rankOf,
   requireMatrices,
+  requireUntied,
 } from './portable.js';
 
 /**
  * Reads mlx-lm's tensors `PATH.lora_a` [inputs, R] and `PATH.lora_b` [R, outputs], transposed against PEFT, with the scale of `lora_parameters`. The tensors
- * returned are views of those given. Throws `FormatError` for DoRA, full fine-tuning and a missing scale.
+ * returned are views of those given. `base` is the base model's `config.json`: in mlx-lm an adapted embedding that is tied adapts the head too, which here is
+ * a pair of its own. Throws `FormatError` for DoRA, full fine-tuning and a missing scale, `ConfigError` for an embedding without `base`.
  */
-export function readMlx(file: string, tensors: ReadonlyMap<string, Tensor>, config: JsonObject): Omit<PortableAdapter, 'dispose'> {
+export function readMlx(
+  file: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  config: JsonObject,
+  base: JsonObject | undefined,
+): Omit<PortableAdapter, 'dispose'> {
   const type = config.fine_tune_type ?? 'lora';
   if (type !== 'lora') throw new FormatError(`${file}: "fine_tune_type" must be "lora"; got ${JSON.stringify(type)}`);
   const parameters = config.lora_parameters;
@@ -38,20 +45,27 @@ export function readMlx(file: string, tensors: ReadonlyMap<string, Tensor>, conf
     pair[letter as 'a' | 'b'] = transpose(value);
   }
   const pairs = new Map<string, PortablePair>();
-  for (const [path, pair] of found)
-    pairs.set(
-      path,
-      checkedPair(file, path, pair, () => scale, isEmbeddingPath(path)),
-    );
-  return { pairs, component: undefined, baseModel: typeof config.model === 'string' ? config.model : undefined };
+  for (const [path, pieces] of found) {
+    const pair = checkedPair(file, path, pieces, () => scale, isEmbeddingPath(path));
+    pairs.set(path, pair);
+    if (!pair.embedding) continue;
+    if (base === undefined)
+      throw new ConfigError(`${file}: "${path}" is adapted, in mlx-lm with a tied head too; the base model tells whether it is (--model)`);
+    if (base.tie_word_embeddings === true) pairs.set('lm_head', { a: transpose(pair.b), b: transpose(pair.a), scale, embedding: false });
+  }
+  return { pairs, components: [], baseModel: typeof config.model === 'string' ? config.model : undefined };
 }
 
 /**
  * The tensors and the config of an mlx-lm adapter. The format knows one rank and one scale: smaller pairs get rows of zeros, and a differing scale goes into B.
- * Throws `ConfigError` for convolutions.
+ * Throws `ConfigError` for convolutions, and for heads and embeddings unless `base`, the base model's `config.json`, says that they are not tied.
  */
-export function writeMlx(adapter: PortableAdapter): { readonly tensors: ReadonlyMap<string, Tensor>; readonly config: JsonObject } {
+export function writeMlx(
+  adapter: PortableAdapter,
+  base: JsonObject | undefined,
+): { readonly tensors: ReadonlyMap<string, Tensor>; readonly config: JsonObject } {
   requireMatrices(adapter, 'mlx', true);
+  requireUntied(adapter, 'mlx', base);
   const all = [...adapter.pairs.values()];
   const rank = Math.max(...all.map(rankOf));
   const scale = all.find((pair) => pair.scale !== 0)?.scale ?? 1;

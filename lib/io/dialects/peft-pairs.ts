@@ -5,7 +5,7 @@ import { FormatError } from '../../errors.js';
 import type { Tensor } from '../../tensor.js';
 import type { PeftFolder } from '../peft.js';
 import { writePeftConfig } from '../peft-config.js';
-import { alphaOf, checkedPair, type FoundPair, type PortableAdapter, type PortablePair, rankOf } from './portable.js';
+import { alphaOf, checkedPair, type FoundPair, type PortableAdapter, type PortablePair, rankOf, requireOneNetwork } from './portable.js';
 
 const pattern = /^(.+)\.(?:lora_(A|B)\.weight|lora_(embedding)_(A|B))$/;
 
@@ -32,7 +32,7 @@ export function readPeftPairs(file: string, { config, tensors }: PeftFolder): Om
     pairs.set(path, checked);
   }
   const base = config.file.base_model_name_or_path;
-  return { pairs, component: undefined, baseModel: typeof base === 'string' ? base : undefined };
+  return { pairs, components: [], baseModel: typeof base === 'string' ? base : undefined };
 }
 
 function mostCommon(values: readonly number[]): number {
@@ -41,11 +41,13 @@ function mostCommon(values: readonly number[]): number {
   return [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best))[0];
 }
 
-/** The tensors and the text of `adapter_config.json`; ranks and alphas that are not the usual one go to the patterns. */
-export function writePeftPairs({ pairs, baseModel }: PortableAdapter): {
+/** The tensors and the text of `adapter_config.json`; ranks and alphas that are not the usual one go to the patterns. Throws `ConfigError` for several networks. */
+export function writePeftPairs(adapter: PortableAdapter): {
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly config: string;
 } {
+  requireOneNetwork(adapter, 'peft');
+  const { pairs, baseModel } = adapter;
   const tensors = new Map<string, Tensor>();
   const ranks = new Map<string, number>();
   const alphas = new Map<string, number>();

@@ -1,5 +1,6 @@
 import { ConfigError, FormatError } from '../../errors.js';
 import type { Tensor } from '../../tensor.js';
+import type { JsonObject } from '../json.js';
 
 /** The file formats of LoRA adapters that are understood. */
 export const dialects = ['peft', 'kohya', 'mlx', 'diffusers', 'gguf'] as const;
@@ -17,10 +18,10 @@ export interface PortablePair {
 
 /** A plain LoRA adapter apart from any file format: nothing but low-rank pairs. */
 export interface PortableAdapter {
-  /** Pairs by the path of their module within its network. */
+  /** Pairs by the path of their module within its network; of several networks, within the pipeline (`unet.down_blocks.0…`, `text_encoder.…`). */
   readonly pairs: ReadonlyMap<string, PortablePair>;
-  /** The part of a diffusion pipeline it belongs to (`unet`, `transformer`, `text_encoder`, ...), where the file says so. */
-  readonly component: string | undefined;
+  /** The networks of a diffusion pipeline it adapts (`unet`, `transformer`, `text_encoder`, ...), where the file says so. */
+  readonly components: readonly string[];
   /** The base model that the file names. */
   readonly baseModel: string | undefined;
   dispose(): void;
@@ -62,11 +63,50 @@ export function checkedPair(
 /** Whether a module is an embedding, judged by its name: most formats do not tell. */
 export const isEmbeddingPath = (path: string): boolean => /(^|\.)(embed_tokens|word_embeddings|wte|token_embedding)$/.test(path);
 
+/** The path of a module as an adapter of these networks names it. */
+export const pathIn = (components: readonly string[], component: string, path: string): string =>
+  components.length > 1 ? `${component}.${path}` : path;
+
+/** The network of a pair and its path there; `transformer` is the network of an adapter that names none. */
+export function placeOf({ components }: PortableAdapter, path: string): { readonly component: string; readonly path: string } {
+  if (components.length <= 1) return { component: components[0] ?? 'transformer', path };
+  const dot = path.indexOf('.');
+  return { component: path.slice(0, dot), path: path.slice(dot + 1) };
+}
+
+/** Refuses an adapter of several networks, for formats that hold one. */
+export function requireOneNetwork({ components }: PortableAdapter, dialect: Dialect): void {
+  if (components.length > 1)
+    throw new ConfigError(
+      `convert: ${dialect} holds the adapter of one network; got ${components.join(' and ')}, expected kohya or safetensors as the format`,
+    );
+}
+
 /** Refuses pairs that a format has no place for. */
-export function requireMatrices({ pairs }: PortableAdapter, dialect: Dialect, embeddings: boolean): void {
+export function requireMatrices(adapter: PortableAdapter, dialect: Dialect, embeddings: boolean): void {
+  requireOneNetwork(adapter, dialect);
+  const { pairs } = adapter;
   for (const [path, { a, embedding }] of pairs) {
     if (a.shape.length !== 2)
       throw new ConfigError(`convert: ${dialect} has no place for convolutions; got "${path}" with A [${a.shape.join(', ')}]`);
     if (embedding && !embeddings) throw new ConfigError(`convert: ${dialect} has no place for embeddings; got "${path}"`);
+  }
+}
+
+/**
+ * Refuses embeddings and heads that share their matrix: these formats adapt the matrix or nothing, where an adapter here (as in PEFT) adapts one of its two
+ * uses. `config` is the base model's `config.json`; without it this cannot be told.
+ */
+export function requireUntied({ pairs }: PortableAdapter, dialect: Dialect, config: JsonObject | undefined): void {
+  for (const [path, { embedding }] of pairs) {
+    if (!embedding && path !== 'lm_head') continue;
+    if (config === undefined)
+      throw new ConfigError(
+        `convert: ${dialect} has no place for "${path}" where head and embedding are tied; the base model tells (--model)`,
+      );
+    if (config.tie_word_embeddings === true)
+      throw new ConfigError(
+        `convert: head and embedding are tied, and ${dialect} cannot adapt "${path}" alone; merge the adapter and write the model instead`,
+      );
   }
 }

@@ -17,7 +17,7 @@ import type { Dialect, PortableAdapter } from './portable.js';
 export interface ReadAdapterOptions {
   /** Module paths of the base model: turns kohya's names back into paths where they are not those of a decoder language model. */
   readonly modules?: Iterable<string>;
-  /** `config.json` of the base model, for GGUF adapters of llama. */
+  /** `config.json` of the base model, for GGUF adapters of llama and for adapted embeddings in mlx-lm. */
   readonly config?: JsonObject;
 }
 
@@ -69,7 +69,7 @@ export async function readAdapter(path: string, options: ReadAdapterOptions = {}
       (dialect === 'kohya'
         ? await readKohya(file, tensors, options.modules)
         : dialect === 'mlx'
-          ? readMlx(file, tensors, await configBeside(file))
+          ? readMlx(file, tensors, await configBeside(file), options.config)
           : await readDiffusers(file, tensors, metadata));
     const both = () => {
       disposePairs(adapter);

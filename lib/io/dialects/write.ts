@@ -12,7 +12,7 @@ import { writePeftPairs } from './peft-pairs.js';
 import type { Dialect, PortableAdapter } from './portable.js';
 
 export interface WriteAdapterOptions {
-  /** `config.json` of the base model; GGUF needs it. */
+  /** `config.json` of the base model; GGUF needs it, and mlx for heads and embeddings. */
   readonly config?: JsonObject;
   /** Type of the tensors of a GGUF adapter. Default f32. */
   readonly type?: AdapterGgufType;
@@ -37,12 +37,12 @@ export async function writeAdapter(
         return tensors.size;
       }
       case 'diffusers': {
-        const tensors = writeDiffusers(adapter);
+        const tensors = noGrad(() => writeDiffusers(adapter));
         await saveSafetensors(out, tensors);
         return tensors.size;
       }
       case 'mlx': {
-        const { tensors, config } = noGrad(() => writeMlx(adapter));
+        const { tensors, config } = noGrad(() => writeMlx(adapter, options.config));
         await saveSafetensors(join(out, 'adapters.safetensors'), tensors);
         await writeFileAtomically(join(out, 'adapter_config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
         return tensors.size;

@@ -69,10 +69,11 @@ function typeOf(model: LanguageModel, wanted: SaveGgufOptions['type']): Writable
 }
 
 async function tokenizerOf(model: LanguageModel & { readonly source: string }): Promise<Map<string, GgufField>> {
-  if (!model.hasTokenizer) return new Map();
+  // llama.cpp loads no file without this key.
+  if (!model.hasTokenizer) return new Map([['tokenizer.ggml.model', { type: 'string', value: 'none' }]]);
   const files = await resolveModel(model.source);
   if (files.kind === 'gguf') return copiedTokenizerFields(files.gguf.header);
-  if (files.kind !== 'huggingface') return new Map();
+  if (files.kind !== 'huggingface') throw new ConfigError(`gguf: the tokenizer of ${model.source} cannot be found again; expected a model`);
   return tokenizerFields(await readTokenizerFolder(files.folder), Number(model.config.vocab_size));
 }
 
