@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { writing } from './io-error.js';
 
@@ -21,7 +21,7 @@ export class AtomicFile {
 
   static create(path: string): Promise<AtomicFile> {
     return writing(path, async () => {
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
       return new AtomicFile(path, temporary, await open(temporary, 'wx'));
     });
@@ -52,6 +52,27 @@ export class AtomicFile {
     await rm(this.#temporary, { force: true }).catch(() => undefined);
   }
 }
+
+/** Creates a folder and those above it that are missing. Unlike the recursive `mkdir` of Node it says what the system said, and always returns. */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && dirname(path) !== path) {
+      await makeFolder(dirname(path));
+      await mkdir(path);
+    } else if (!(await isFolder(path))) {
+      throw error;
+    }
+  }
+}
+
+const isFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 
 /** Makes a rename in `folder` survive a power loss, where the system can. */
 export async function syncFolder(folder: string): Promise<void> {

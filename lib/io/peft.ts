@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { access, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Attached } from '../adapters/adapter-set.js';
 import { tensorsOf } from '../adapters/adapter-set.js';
@@ -9,7 +9,7 @@ import type { Module } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { syncFolder, writeFileAtomically } from './atomic-file.js';
+import { makeFolder, syncFolder, writeFileAtomically } from './atomic-file.js';
 import { writing } from './io-error.js';
 import { readJsonObjectIfAny } from './json.js';
 import { type PeftConfig, readPeftConfig, writePeftConfig } from './peft-config.js';
@@ -133,7 +133,7 @@ async function replaceFolder(folder: string, write: (target: string) => Promise<
   const temporary = join(dirname(final), `.${basename(final)}.${mark}.tmp`);
   await writing(final, async () => {
     try {
-      await mkdir(temporary, { recursive: true });
+      await makeFolder(temporary);
       await write(temporary);
       if (present === undefined) {
         await rename(temporary, final);

@@ -111,6 +111,7 @@ export class RunRecorder {
     this.#record = { ...this.#record, updated: new Date().toISOString() };
     const { path } = this.#folder;
     try {
+      this.#folder.requireHeld();
       await writeRunRecord(path, this.#record);
       await writeFileAtomically(join(path, 'report.html'), renderRunPage(readRun(path)));
     } catch (error) {

@@ -83,7 +83,7 @@ export class ActiveRun {
     const { signal } = this.#options;
     const { nll: evalLoss } = await this.#cancellable(() => evaluateDataset(session.model, held, { signal }));
     const isBest = session.isBest(evalLoss);
-    if (isBest && this.#folder !== undefined) await session.model.save(this.#folder.best);
+    if (isBest) await this.#saveAdapter(this.#folder?.best);
     this.#recorder?.evaluation(session.step, evalLoss);
     session.evaluated(evalLoss);
     await this.#callbacks.onEvaluation?.({ step: session.step, evalLoss, isBest });
@@ -102,7 +102,7 @@ export class ActiveRun {
     const folder = this.#folder;
     if (folder !== undefined) {
       if (session.changed) await this.#save(folder);
-      await session.model.save(folder.adapter);
+      await this.#saveAdapter(folder.adapter);
     }
     const result = this.#result();
     await this.#cancellable(async () => await this.#recorder?.finish(session.model, result, this.#options.signal));
@@ -151,10 +151,16 @@ export class ActiveRun {
     const { session } = this;
     await folder.writeCheckpoint(session.step, this.#settings.keep, (path) => session.save(path));
     session.saved();
-    await session.model.save(folder.adapter);
+    await this.#saveAdapter(folder.adapter);
     const path = folder.checkpoint(session.step);
     await this.#callbacks.onCheckpoint?.({ step: session.step, path });
     return path;
+  }
+
+  async #saveAdapter(path: string | undefined): Promise<void> {
+    if (path === undefined) return;
+    this.#folder?.requireHeld();
+    await this.session.model.save(path);
   }
 
   async #saveOnce(folder: RunFolder): Promise<string> {

@@ -1,7 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { didYouMean, FormatError } from '../errors.js';
-import { writeFileAtomically } from '../io/atomic-file.js';
+import { makeFolder, writeFileAtomically } from '../io/atomic-file.js';
 import { writing } from '../io/io-error.js';
 import { isJsonObject, type JsonObject, readJsonObject } from '../io/json.js';
 import { loadSafetensors, saveSafetensors } from '../io/safetensors.js';
@@ -34,7 +33,7 @@ const kState = 'state.json';
  * await saveState('checkpoint', { model: tuned, optimizer }, { step });
  */
 export async function saveState(folder: string, { model, optimizer, random }: StateParts, progress: JsonObject = {}): Promise<void> {
-  await writing(folder, () => mkdir(folder, { recursive: true }));
+  await writing(folder, () => makeFolder(folder));
   const { tensors, ...numbers } = optimizer.state();
   try {
     await saveSafetensors(join(folder, 'parameters.safetensors'), new Map(model.namedParameters()));

@@ -1,10 +1,10 @@
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, type Stats, statSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { ConfigError } from '../errors.js';
+import { ConfigError, IoError } from '../errors.js';
 import { syncFolder, writeFileAtomically } from '../io/atomic-file.js';
 import { writing, writingSync } from '../io/io-error.js';
-import { takeLock } from './lock.js';
+import { lockPath, takeLock } from './lock.js';
 
 /** End of the name of a checkpoint while another one of the same step takes its place. */
 const kReplaced = '.replaced.tmp';
@@ -25,7 +25,7 @@ export class RunFolder {
 
   /** Throws `ConfigError` where `open` would, without touching anything. */
   static check(path: string, resume: boolean): void {
-    const stat = statSync(path, { throwIfNoEntry: false });
+    const stat = statOf(path);
     if (stat === undefined) return;
     if (!stat.isDirectory()) throw new ConfigError(`out: "${path}" is a file; expected a folder or nothing`);
     if (!resume && readdirSync(path).length > 0) {
@@ -42,7 +42,7 @@ export class RunFolder {
       if (!existsSync(path)) mkdirSync(path);
       mkdirSync(join(path, 'checkpoints'), { recursive: true });
     } catch (cause) {
-      throw new ConfigError(`out: cannot create folder "${path}"; ${(cause as Error).message}`, { cause });
+      throw cannotCreate(path, cause);
     }
     return new RunFolder(
       path,
@@ -90,6 +90,7 @@ export class RunFolder {
   async writeCheckpoint(step: number, keep: number, fill: (folder: string) => Promise<void>): Promise<void> {
     const path = this.checkpoint(step);
     const temporary = `${path}.tmp`;
+    this.requireHeld();
     await writing(path, async () => {
       await rm(temporary, { recursive: true, force: true });
       try {
@@ -124,8 +125,15 @@ export class RunFolder {
     await rm(leaving, { recursive: true, force: true });
   }
 
+  /** Throws `IoError` when the folder was removed, or taken over, since it was opened: nothing may be written to what is there instead. */
+  requireHeld(): void {
+    if (existsSync(lockPath(this.path))) return;
+    throw new IoError(`write: run folder "${this.path}" has lost its lock; the folder was removed or emptied while the run went on`);
+  }
+
   /** Adds one line to `metrics.jsonl`. */
   appendMetrics(row: Readonly<Record<string, unknown>>): void {
+    this.requireHeld();
     writingSync(this.#metrics, () => appendFileSync(this.#metrics, `${JSON.stringify(row)}\n`));
   }
 
@@ -163,6 +171,17 @@ export class RunFolder {
   /** Gives the lock back. */
   close(): void {
     this.#release();
+  }
+}
+
+const cannotCreate = (path: string, cause: unknown): ConfigError =>
+  new ConfigError(`out: cannot create folder "${path}"; ${(cause as Error).message}`, { cause });
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw cannotCreate(path, cause);
   }
 }
 
