@@ -11,6 +11,8 @@ export type ErrorCode =
   | 'cancelled'
   | 'hub'
   | 'non-finite'
+  | 'loss-spike'
+  | 'io'
   | 'native';
 
 /** Base of every error thrown on purpose; `code` says what kind it is and never changes between releases. */
@@ -101,6 +103,20 @@ export class NonFiniteError extends LorikeetError {
   }
 }
 
+/** A policy ended a training because its loss rose far above what it had been. */
+export class LossSpikeError extends LorikeetError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('loss-spike', message, options);
+  }
+}
+
+/** A file or folder cannot be written: the disk is full, read-only, or gone. The system's error is the `cause`. */
+export class IoError extends LorikeetError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('io', message, options);
+  }
+}
+
 /** The native addon is missing, failed to load, or failed inside. */
 export class NativeError extends LorikeetError {
   constructor(message: string, options?: ErrorOptions) {
@@ -122,6 +138,8 @@ const classes = {
   cancelled: CancelledError,
   hub: HubError,
   'non-finite': NonFiniteError,
+  'loss-spike': LossSpikeError,
+  io: IoError,
   native: NativeError,
 } as const satisfies Record<ErrorCode, ErrorClass>;
 

@@ -12,7 +12,7 @@ export type { Batch, ForwardOptions, TokenRows } from './models/batch.js';
 export type { LoadProgress } from './models/load-weights.js';
 export { type SaveModelOptions, saveModel } from './models/save-model.js';
 export type { Draw, RandomState } from './random.js';
-export { manualSeed, randomState, setRandomState } from './random.js';
+export { manualSeed, RandomScope, randomState, setRandomState } from './random.js';
 export {
   disposeTensors,
   keep,
@@ -36,9 +36,14 @@ export {
   type StepReport,
   saveState,
   type TrainableModel,
+  type TrainingCallbacks,
+  type TrainingCheckpoint,
+  type TrainingEnd,
+  type TrainingEvaluation,
   type TrainingOptions,
   type TrainingResult,
   TrainingRun,
+  type TrainingStart,
   type TrainOptions,
   train,
 } from './train/index.js';

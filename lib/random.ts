@@ -85,6 +85,27 @@ export function setRandomState(state: RandomState): void {
   environment.draws = state.draws;
 }
 
+/** Draws of one's own: what runs in `within` draws from here, and seeds and states that it sets are set here. */
+export class RandomScope {
+  #source: RandomSource;
+
+  constructor(seed: number | bigint) {
+    this.#source = new RandomSource(seed);
+  }
+
+  /** Runs `fn` (synchronous). */
+  within<T>(fn: () => T): T {
+    const outer = environment;
+    environment = this.#source;
+    try {
+      return fn();
+    } finally {
+      this.#source = environment;
+      environment = outer;
+    }
+  }
+}
+
 /** @internal The next draw of this environment. */
 export function nextDraw(): Draw {
   return environment.next();

@@ -13,10 +13,8 @@ const oneOf =
 
 export const kLater: readonly LaterSetting[] = [
   { path: 'dtype', refuses: oneOf('nf4', 'int8'), advice: 'use f32, bf16 or f16' },
-  { path: 'training.optimizer', refuses: oneOf('lion', 'adamw8bit', 'adamw-8bit', 'adafactor'), advice: 'use adamw or sgd' },
+  { path: 'training.optimizer', refuses: oneOf('adafactor'), advice: 'use adamw, adamw-8bit, lion or sgd' },
   { path: 'compute', refuses: always, advice: 'leave it out: values are computed in the dtype of `dtype`, sums in f32' },
-  { path: 'training.earlyStopping', refuses: always, advice: 'leave it out: the best adapter is kept in best/' },
-  { path: 'earlyStopping', refuses: always, advice: 'leave it out: the best adapter is kept in best/' },
-  { path: 'policy', refuses: always, advice: 'leave it out: a loss that is not finite stops the run with its last state saved' },
-  { path: 'training.policy', refuses: always, advice: 'leave it out: a loss that is not finite stops the run with its last state saved' },
+  { path: 'earlyStopping', refuses: always, advice: 'write `training.earlyStopping`' },
+  { path: 'policy', refuses: always, advice: 'write `training.policy`' },
 ];

@@ -1,8 +1,9 @@
 import { z } from 'zod';
+import { checkTraining } from './recipe-rules.js';
 
 export const kDtypes = ['f32', 'bf16', 'f16'] as const;
 export const kSchedules = ['constant', 'linear', 'cosine', 'wsd', 'one-cycle'] as const;
-export const kOptimizers = ['adamw', 'sgd'] as const;
+export const kOptimizers = ['adamw', 'adamw-8bit', 'lion', 'sgd'] as const;
 
 const positiveInt = z.int().positive();
 const fraction = z.number().min(0).lt(1);
@@ -25,8 +26,26 @@ export const sourceSchema = z.strictObject({
 /** One source, or a list whose rows are mixed. */
 export const sourcesSchema = z.union([sourceSchema, z.array(sourceSchema).min(1)]);
 
-/** How a run trains; the same keys as `training` of `train()`. */
-export const trainingSchema = z.strictObject({
+/** When a run ends before its last step because held-out loss no longer falls. */
+const earlyStoppingSchema = z.strictObject({
+  /** Evaluations in a row without a lower held-out loss after which the run ends. */
+  patience: positiveInt,
+  /** A held-out loss counts as lower when it is lower by more than this, in nats. */
+  minDelta: z.number().min(0).default(0),
+});
+
+/** What to do about a step whose loss or gradient is not finite, or whose loss is far above the last ones. */
+const policySchema = z.strictObject({
+  /** `stop` ends the run with the state before the step; `skip` leaves the update out and goes on. */
+  nonFinite: z.enum(['stop', 'skip']).default('stop'),
+  lossSpike: z.enum(['ignore', 'warn', 'skip', 'stop']).default('ignore'),
+  /** A loss is a spike when it is above this multiple of the median of the last `spikeWindow` losses. */
+  spikeFactor: z.number().gt(1).default(3),
+  /** Losses that the median is taken of; before there are so many, no loss is a spike. */
+  spikeWindow: z.int().min(3).default(20),
+});
+
+const trainingKeys = z.strictObject({
   /** Optimizer steps of the whole run. */
   steps: positiveInt.default(100),
   /** Rows of one forward pass. */
@@ -45,10 +64,19 @@ export const trainingSchema = z.strictObject({
   /** LoRA+: the learning rate of B and of vectors is this multiple; 16 is customary. Default: one rate for all. */
   loraPlusRatio: z.number().min(1).optional(),
   schedule: z.enum(kSchedules).default('cosine'),
+  /** Share of the learning rate that `linear`, `cosine` and `wsd` fall to. Default 0. */
+  minimumRate: fraction.optional(),
+  /** Share of the steps after the warm-up over which `wsd` falls. Default 0.2. */
+  decayShare: z.number().positive().max(1).optional(),
   /** Steps over which the learning rate rises from 0; `one-cycle` rises by itself. */
   warmup: z.int().min(0).default(0),
   weightDecay: z.number().min(0).default(0),
-  betas: z.tuple([fraction, fraction]).default([0.9, 0.999]),
+  /** Of AdamW (default [0.9, 0.999]) and Lion (default [0.9, 0.99]). */
+  betas: z.tuple([fraction, fraction]).optional(),
+  /** Of AdamW. Default 1e-8. */
+  eps: z.number().positive().optional(),
+  /** Of SGD. Default 0.9. */
+  momentum: fraction.optional(),
   /** Largest global gradient norm; 0 turns clipping off. */
   clip: z.number().min(0).default(1),
   seed: z.int().min(0).default(1),
@@ -62,6 +90,13 @@ export const trainingSchema = z.strictObject({
   checkpointing: z.boolean().default(false),
   /** What to do with a row that holds nothing to learn; `data.badRows: skip` leaves it out as well. */
   emptyRows: z.enum(['error', 'skip']).default('error'),
+  earlyStopping: earlyStoppingSchema.optional(),
+  policy: policySchema.prefault({}),
+});
+
+/** How a run trains; the same keys as `training` of `train()`. */
+export const trainingSchema = trainingKeys.superRefine((training, context) => {
+  for (const { key, message } of checkTraining(training)) context.addIssue({ code: 'custom', path: [key], message });
 });
 
 /** What the report of a run shows beside its curves. */
@@ -75,19 +110,24 @@ export const reportSchema = z.strictObject({
   chat: z.boolean().default(false),
 });
 
-export const recipeSchema = z.strictObject({
-  model: z.string().min(1),
-  dtype: z.enum(kDtypes).optional(),
-  device: z.enum(['cpu', 'cuda']).optional(),
-  /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
-  adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
-  data: z.strictObject({
-    train: sourcesSchema,
-    eval: sourcesSchema.optional(),
-    /** What to do with rows that cannot be parsed, lack fields or hold nothing to learn. */
-    badRows: z.enum(['error', 'skip']).default('error'),
-  }),
-  training: trainingSchema.prefault({}),
-  report: reportSchema.optional(),
-  out: z.string().min(1).optional(),
-});
+export const recipeSchema = z
+  .strictObject({
+    model: z.string().min(1),
+    dtype: z.enum(kDtypes).optional(),
+    device: z.enum(['cpu', 'cuda']).optional(),
+    /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
+    adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
+    data: z.strictObject({
+      train: sourcesSchema,
+      eval: sourcesSchema.optional(),
+      /** What to do with rows that cannot be parsed, lack fields or hold nothing to learn. */
+      badRows: z.enum(['error', 'skip']).default('error'),
+    }),
+    training: trainingSchema.prefault({}),
+    report: reportSchema.optional(),
+    out: z.string().min(1).optional(),
+  })
+  .superRefine(({ data, training }, context) => {
+    if (training.earlyStopping === undefined || data.eval !== undefined) return;
+    context.addIssue({ code: 'custom', path: ['training', 'earlyStopping'], message: 'expected "data.eval" beside it' });
+  });

@@ -14,6 +14,8 @@ test('each code has its class, and each class its code and name', (t) => {
     ['cancelled', 'CancelledError'],
     ['hub', 'HubError'],
     ['non-finite', 'NonFiniteError'],
+    ['loss-spike', 'LossSpikeError'],
+    ['io', 'IoError'],
     ['native', 'NativeError'],
   ] as const) {
     const cause = new Error('inner');

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { writing } from './io-error.js';
 
 /**
  * A file that appears under its name complete or not at all: bytes go to a temporary name in the same folder; `commit` syncs, renames, and syncs the
- * folder. Until then, and after `abort`, a file that was there before is untouched. Missing folders are created.
+ * folder. Until then, and after `abort`, a file that was there before is untouched. Missing folders are created. Throws `IoError` where the system
+ * refuses.
  */
 export class AtomicFile {
   readonly path: string;
@@ -17,35 +19,63 @@ export class AtomicFile {
     this.#file = file;
   }
 
-  static async create(path: string): Promise<AtomicFile> {
-    await mkdir(dirname(path), { recursive: true });
-    const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
-    return new AtomicFile(path, temporary, await open(temporary, 'wx'));
+  static create(path: string): Promise<AtomicFile> {
+    return writing(path, async () => {
+      await makeFolder(dirname(path));
+      const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
+      return new AtomicFile(path, temporary, await open(temporary, 'wx'));
+    });
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.length; ) {
-      // One system call writes at most 2 GiB.
-      const { bytesWritten } = await this.#file.write(bytes, done, Math.min(bytes.length - done, 1 << 30));
-      done += bytesWritten;
-    }
+  write(bytes: Uint8Array): Promise<void> {
+    return writing(this.path, async () => {
+      for (let done = 0; done < bytes.length; ) {
+        // One system call writes at most 2 GiB.
+        const { bytesWritten } = await this.#file.write(bytes, done, Math.min(bytes.length - done, 1 << 30));
+        done += bytesWritten;
+      }
+    });
   }
 
-  async commit(): Promise<void> {
-    await this.#file.sync();
-    await this.#file.close();
-    await rename(this.#temporary, this.path);
-    await syncFolder(dirname(this.path));
+  commit(): Promise<void> {
+    return writing(this.path, async () => {
+      await this.#file.sync();
+      await this.#file.close();
+      await rename(this.#temporary, this.path);
+      await syncFolder(dirname(this.path));
+    });
   }
 
   async abort(): Promise<void> {
     await this.#file.close().catch(() => undefined);
-    await rm(this.#temporary, { force: true });
+    // What stays behind is hidden, and removed by the next run in its folder; the error on its way says more.
+    await rm(this.#temporary, { force: true }).catch(() => undefined);
   }
 }
 
+/** Creates a folder and those above it that are missing. Unlike the recursive `mkdir` of Node it says what the system said, and always returns. */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && dirname(path) !== path) {
+      await makeFolder(dirname(path));
+      await mkdir(path);
+    } else if (!(await isFolder(path))) {
+      throw error;
+    }
+  }
+}
+
+const isFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+
 /** Makes a rename in `folder` survive a power loss, where the system can. */
-async function syncFolder(folder: string): Promise<void> {
+export async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return;
   const handle = await open(folder, 'r');
   try {

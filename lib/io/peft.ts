@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { access, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { access, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Attached } from '../adapters/adapter-set.js';
 import { tensorsOf } from '../adapters/adapter-set.js';
@@ -9,7 +9,8 @@ import type { Module } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { writeFileAtomically } from './atomic-file.js';
+import { makeFolder, syncFolder, writeFileAtomically } from './atomic-file.js';
+import { writing } from './io-error.js';
 import { readJsonObjectIfAny } from './json.js';
 import { type PeftConfig, readPeftConfig, writePeftConfig } from './peft-config.js';
 import { loadSafetensors, saveSafetensors } from './safetensors.js';
@@ -99,12 +100,21 @@ export async function savePeftFolder(folder: string, attached: Attached, network
         tensors[`${kPrefix}${name}`] = options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
       }
     });
+    const saveWeights = (target: string) => saveSafetensors(join(target, kWeights), tensors, { format: 'pt' });
+    // Where only the weights change, one rename replaces them: the folder is whole for a reader at every moment.
+    if (await holds(join(folder, kConfig), config)) return saveWeights(folder);
     await replaceFolder(folder, async (target) => {
-      await saveSafetensors(join(target, kWeights), tensors, { format: 'pt' });
+      await saveWeights(target);
       await writeFileAtomically(join(target, kConfig), config);
     });
   });
 }
+
+const holds = (file: string, text: string): Promise<boolean> =>
+  readFile(file, 'utf8').then(
+    (present) => present === text,
+    () => false,
+  );
 
 const ours = new Set([kConfig, kWeights, 'README.md']);
 
@@ -121,22 +131,25 @@ async function replaceFolder(folder: string, write: (target: string) => Promise<
   }
   const mark = `${process.pid}-${randomBytes(4).toString('hex')}`;
   const temporary = join(dirname(final), `.${basename(final)}.${mark}.tmp`);
-  await mkdir(temporary, { recursive: true });
-  try {
-    await write(temporary);
-    if (present === undefined) {
-      await rename(temporary, final);
-      return;
-    }
-    const old = join(dirname(final), `.${basename(final)}.${mark}.old`);
-    await rename(final, old);
-    await rename(temporary, final).catch(async (error: unknown) => {
-      await rename(old, final);
+  await writing(final, async () => {
+    try {
+      await makeFolder(temporary);
+      await write(temporary);
+      if (present === undefined) {
+        await rename(temporary, final);
+      } else {
+        const old = join(dirname(final), `.${basename(final)}.${mark}.old.tmp`);
+        await rename(final, old);
+        await rename(temporary, final).catch(async (error: unknown) => {
+          await rename(old, final);
+          throw error;
+        });
+        await rm(old, { recursive: true, force: true });
+      }
+      await syncFolder(dirname(final));
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
       throw error;
-    });
-    await rm(old, { recursive: true, force: true });
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error;
-  }
+    }
+  });
 }

@@ -1,6 +1,6 @@
 import { op } from '../native.js';
 import type { Tensor } from '../tensor.js';
-import { type Batch, Optimizer, type StepOptions } from './optimizer.js';
+import { type Batch, likeParameter, Optimizer, type StateSpec, type StepOptions } from './optimizer.js';
 import { checkRange, type ParameterGroup } from './parameter-groups.js';
 
 const adamwStepOp = op('adamwStep');
@@ -27,35 +27,43 @@ export class AdamW extends Optimizer<AdamWSettings> {
 
   constructor(parameters: Iterable<Tensor> | Iterable<ParameterGroup<AdamWSettings>>, options: AdamWOptions = {}) {
     const { learningRate = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
-    super('AdamW', parameters, { learningRate, betas, eps, weightDecay }, checkSettings);
-  }
-
-  protected stateNames(): readonly string[] {
-    return ['firstMoment', 'secondMoment'];
-  }
-
-  protected update({ slots, gradients }: Batch, settings: AdamWSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
-    adamwStepOp(
-      slots.map((slot) => slot.parameter.handle),
-      gradients.map((gradient) => gradient.handle),
-      slots.map((slot) => (slot.states[0] as Tensor).handle),
-      slots.map((slot) => (slot.states[1] as Tensor).handle),
-      slots.map((slot) => slot.step),
-      settings.learningRate * rateFactor,
-      settings.betas[0],
-      settings.betas[1],
-      settings.eps,
-      settings.weightDecay,
-      clipScale?.handle,
+    super('AdamW', parameters, { learningRate, betas, eps, weightDecay }, (settings, group) =>
+      checkAdamWSettings('AdamW', settings, group),
     );
+  }
+
+  protected statesOf(parameter: Tensor): readonly StateSpec[] {
+    return likeParameter(parameter, ['firstMoment', 'secondMoment']);
+  }
+
+  protected update(batch: Batch, settings: AdamWSettings, options: StepOptions): void {
+    stepAdamW(batch, settings, options);
   }
 }
 
-function checkSettings(settings: AdamWSettings, group: string): void {
+/** One AdamW update of parameters whose first two states are the moments in full precision. */
+export function stepAdamW({ slots, gradients }: Batch, settings: AdamWSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
+  adamwStepOp(
+    slots.map((slot) => slot.parameter.handle),
+    gradients.map((gradient) => gradient.handle),
+    slots.map((slot) => (slot.states[0] as Tensor).handle),
+    slots.map((slot) => (slot.states[1] as Tensor).handle),
+    slots.map((slot) => slot.step),
+    settings.learningRate * rateFactor,
+    settings.betas[0],
+    settings.betas[1],
+    settings.eps,
+    settings.weightDecay,
+    clipScale?.handle,
+  );
+}
+
+/** Throws `InvalidArgumentError`, which begins with `op`, for a setting out of its range. */
+export function checkAdamWSettings(op: string, settings: AdamWSettings, group: string): void {
   const above = Number.POSITIVE_INFINITY;
-  checkRange('AdamW', group, 'learningRate', settings.learningRate, 0, above);
-  checkRange('AdamW', group, 'betas[0]', settings.betas[0], 0, 1);
-  checkRange('AdamW', group, 'betas[1]', settings.betas[1], 0, 1);
-  checkRange('AdamW', group, 'eps', settings.eps, 0, above);
-  checkRange('AdamW', group, 'weightDecay', settings.weightDecay, 0, above);
+  checkRange(op, group, 'learningRate', settings.learningRate, 0, above);
+  checkRange(op, group, 'betas[0]', settings.betas[0], 0, 1);
+  checkRange(op, group, 'betas[1]', settings.betas[1], 0, 1);
+  checkRange(op, group, 'eps', settings.eps, 0, above);
+  checkRange(op, group, 'weightDecay', settings.weightDecay, 0, above);
 }

@@ -1,7 +1,11 @@
 export type { AdamWOptions, AdamWSettings } from './adamw.js';
 export { AdamW } from './adamw.js';
+export type { AdamW8bitOptions } from './adamw-8bit.js';
+export { AdamW8bit, dynamicMap } from './adamw-8bit.js';
 export { clipGradNorm, clipScale, globalNorm, gradientNorm, nonFiniteCount, nonFiniteGradients } from './clip.js';
-export type { OptimizerState, StepOptions } from './optimizer.js';
+export type { LionOptions, LionSettings } from './lion.js';
+export { Lion } from './lion.js';
+export type { OptimizerState, StateSpec, StepOptions } from './optimizer.js';
 export { Optimizer } from './optimizer.js';
 export type { Group, ParameterGroup } from './parameter-groups.js';
 export * from './schedules.js';

@@ -3,7 +3,7 @@ import { zeros } from '../ops/create.js';
 import { clone } from '../ops/elementwise.js';
 import { copyInto } from '../ops/shape.js';
 import { keep, noGrad, unscoped } from '../scope.js';
-import type { Tensor } from '../tensor.js';
+import type { DType, Tensor } from '../tensor.js';
 import { type Group, type ParameterGroup, readGroups } from './parameter-groups.js';
 
 export interface StepOptions {
@@ -30,6 +30,13 @@ export interface Slot {
   states: Tensor[];
 }
 
+/** A state of a parameter that is not there yet: all zeros. */
+export interface StateSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+}
+
 /** The parameters of one group that have a gradient in this step. */
 export interface Batch {
   readonly slots: readonly Slot[];
@@ -37,13 +44,12 @@ export interface Batch {
 }
 
 /**
- * Base of the optimizers: groups, states, saving. Parameters without a gradient are left alone in a step. States are f32 (f64 for f64 parameters), made with
- * a parameter's first gradient, and owned by the optimizer until `dispose()`.
+ * Base of the optimizers: groups, states, saving. Parameters without a gradient are left alone in a step. States are made with a parameter's first gradient, and owned by the optimizer until `dispose()`.
  */
 export abstract class Optimizer<Settings extends object> {
   abstract readonly kind: string;
-  /** Names of the states of a parameter under the settings of its group. */
-  protected abstract stateNames(settings: Settings): readonly string[];
+  /** The states of a parameter under the settings of its group. */
+  protected abstract statesOf(parameter: Tensor, settings: Settings): readonly StateSpec[];
   /** Changes the parameters of one group. */
   protected abstract update(batch: Batch, settings: Settings, options: StepOptions): void;
 
@@ -74,7 +80,8 @@ export abstract class Optimizer<Settings extends object> {
         if (slots.length === 0) return;
         for (const slot of slots) {
           slot.step++;
-          if (slot.states.length === 0) slot.states = this.stateNames(group.settings).map(() => newState(slot.parameter));
+          if (slot.states.length === 0)
+            slot.states = this.statesOf(slot.parameter, group.settings).map((spec) => newState(spec, slot.parameter));
         }
         this.update({ slots, gradients }, group.settings, options);
       } finally {
@@ -121,19 +128,19 @@ export abstract class Optimizer<Settings extends object> {
     slots.forEach((slot, i) => {
       slot.step = state.steps[i] as number;
       for (const old of slot.states) old.dispose();
-      const names = slot.step > 0 ? this.stateNames(this.#groupOf(i).settings) : [];
-      slot.states = names.map((name) => {
-        const own = newState(slot.parameter);
-        wanted.set(`${i}.${name}`, own);
+      const specs = slot.step > 0 ? this.statesOf(slot.parameter, this.#groupOf(i).settings) : [];
+      slot.states = specs.map((spec) => {
+        const own = newState(spec, slot.parameter);
+        wanted.set(`${i}.${spec.name}`, own);
         return own;
       });
     });
     for (const [name, own] of wanted) {
       const given = state.tensors[name];
       if (!given) throw new InvalidArgumentError(`${this.kind}: the state lacks the tensor "${name}"`);
-      if (given.shape.join() !== own.shape.join()) {
+      if (given.shape.join() !== own.shape.join() || given.dtype !== own.dtype) {
         throw new InvalidArgumentError(
-          `${this.kind}: "${name}" has another shape; got [${given.shape.join(', ')}], expected [${own.shape.join(', ')}]`,
+          `${this.kind}: "${name}" is of another kind; got ${given.dtype} [${given.shape.join(', ')}], expected ${own.dtype} [${own.shape.join(', ')}]`,
         );
       }
       copyInto(own, given);
@@ -163,12 +170,18 @@ export abstract class Optimizer<Settings extends object> {
 
   #eachState(visit: (name: string, state: Tensor) => void): void {
     this.#slots.flat().forEach((slot, i) => {
-      const names = this.stateNames(this.#groupOf(i).settings);
-      for (const [j, state] of slot.states.entries()) visit(`${i}.${names[j]}`, state);
+      const specs = this.statesOf(slot.parameter, this.#groupOf(i).settings);
+      for (const [j, state] of slot.states.entries()) visit(`${i}.${specs[j]?.name}`, state);
     });
   }
 }
 
-function newState(parameter: Tensor): Tensor {
-  return unscoped(() => keep(zeros(parameter.shape, { dtype: parameter.dtype === 'f64' ? 'f64' : 'f32', device: parameter.device })));
+/** States of the parameter's shape under these names, in f32 (f64 for f64 parameters). */
+export function likeParameter(parameter: Tensor, names: readonly string[]): StateSpec[] {
+  const dtype = parameter.dtype === 'f64' ? 'f64' : 'f32';
+  return names.map((name) => ({ name, shape: parameter.shape, dtype }));
+}
+
+function newState({ shape, dtype }: StateSpec, { device }: Tensor): Tensor {
+  return unscoped(() => keep(zeros(shape, { dtype, device })));
 }

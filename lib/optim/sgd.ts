@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../errors.js';
 import { op } from '../native.js';
 import type { Tensor } from '../tensor.js';
-import { type Batch, Optimizer, type StepOptions } from './optimizer.js';
+import { type Batch, likeParameter, Optimizer, type StateSpec, type StepOptions } from './optimizer.js';
 import { checkRange, type ParameterGroup } from './parameter-groups.js';
 
 const sgdStepOp = op('sgdStep');
@@ -30,8 +30,8 @@ export class SGD extends Optimizer<SGDSettings> {
     super('SGD', parameters, { learningRate, momentum, dampening, weightDecay, nesterov }, checkSettings);
   }
 
-  protected stateNames(settings: SGDSettings): readonly string[] {
-    return settings.momentum === 0 ? [] : ['momentum'];
+  protected statesOf(parameter: Tensor, settings: SGDSettings): readonly StateSpec[] {
+    return settings.momentum === 0 ? [] : likeParameter(parameter, ['momentum']);
   }
 
   protected update({ slots, gradients }: Batch, settings: SGDSettings, { clipScale, rateFactor = 1 }: StepOptions): void {

@@ -1,6 +1,7 @@
 import { appendFileSync, readdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { writingSync } from '../io/io-error.js';
 import { maskedCrc32c } from './crc32c.js';
 
 /** Field numbers of the messages `Event`, `Summary.Value` and `SessionLog`. */
@@ -41,7 +42,7 @@ export class EventFile {
   }
 
   #append(records: readonly Buffer[]): void {
-    appendFileSync(this.path, Buffer.concat(records));
+    writingSync(this.path, () => appendFileSync(this.path, Buffer.concat(records)));
   }
 }
 
@@ -52,9 +53,10 @@ export function eventFiles(folder: string): string[] {
     .sort();
 }
 
-/** One record with the scalars of a step. */
+/** One record with the finite ones of the scalars of a step. */
 export function scalarRecord(wallTime: number, step: number, scalars: Readonly<Record<string, number>>): Buffer {
-  const values = Object.entries(scalars).map(([tag, value]) =>
+  const finite = Object.entries(scalars).filter(([, value]) => Number.isFinite(value));
+  const values = finite.map(([tag, value]) =>
     bytesField(kSummary.value, Buffer.concat([bytesField(kValue.tag, Buffer.from(tag)), floatField(kValue.simpleValue, value)])),
   );
   return eventRecord(wallTime, step, bytesField(kEvent.summary, Buffer.concat(values)));

@@ -16,6 +16,14 @@ export interface StepRow {
   readonly peakBytes?: number;
   /** Bytes of physical memory of the process after the step. */
   readonly residentBytes?: number;
+  /** Why the update of the step was left out. */
+  readonly skipped?: string;
+}
+
+/** What a row says of a step whose update was left out. Its loss may be null: not finite. */
+export interface SkippedRow {
+  readonly step: number;
+  readonly skipped: string;
 }
 
 /** A row that tells of an evaluation. */
@@ -30,6 +38,7 @@ export interface RunData {
   readonly name: string;
   readonly steps: readonly StepRow[];
   readonly evaluations: readonly EvaluationRow[];
+  readonly skips: readonly SkippedRow[];
   /** `recipe.yaml` as it stands, and as an object; empty where it is missing. */
   readonly recipeText: string;
   readonly recipe: Readonly<Record<string, unknown>>;
@@ -52,6 +61,7 @@ export function readRun(path: string): RunData {
     name: basename(resolve(path)),
     steps: rows.filter(isStepRow),
     evaluations: rows.filter(isEvaluationRow),
+    skips: rows.filter(isSkippedRow),
     recipeText,
     recipe: parseYaml(recipeText, problems),
     record,
@@ -64,6 +74,7 @@ type Row = Readonly<Record<string, unknown>>;
 
 const isStepRow = (row: Row): row is Row & StepRow => typeof row.step === 'number' && typeof row.loss === 'number';
 const isEvaluationRow = (row: Row): row is Row & EvaluationRow => typeof row.step === 'number' && typeof row.evalLoss === 'number';
+const isSkippedRow = (row: Row): row is Row & SkippedRow => typeof row.step === 'number' && typeof row.skipped === 'string';
 
 function readMetrics(file: string, problems: string[]): Row[] {
   if (!existsSync(file)) return [];

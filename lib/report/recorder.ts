@@ -51,15 +51,16 @@ export class RunRecorder {
   }
 
   /** Samples of the untrained model, where they are asked for and `step` is 0; the first report. */
-  async begin(model: LanguageModel, step: number): Promise<void> {
-    if (step === 0) await this.#sample(model, 'before');
+  async begin(model: LanguageModel, step: number, signal?: AbortSignal): Promise<void> {
+    if (step === 0) await this.#sample(model, 'before', signal);
     await this.#write();
   }
 
-  step({ step, loss, learningRate, gradNorm, tokens, tokensPerSecond, seconds }: StepReport): void {
+  step(report: StepReport): void {
+    const { step, loss, learningRate, gradNorm, tokens, tokensPerSecond, seconds, skipped, spike } = report;
     const { peakBytes } = memory();
     const residentBytes = process.memoryUsage.rss();
-    this.#folder.appendMetrics({ step, loss, learningRate, gradNorm, tokens, seconds, peakBytes, residentBytes });
+    this.#folder.appendMetrics({ step, loss, learningRate, gradNorm, tokens, seconds, peakBytes, residentBytes, skipped, spike });
     this.#events.add(step, {
       'train/loss': loss,
       'train/learning_rate': learningRate,
@@ -81,8 +82,8 @@ export class RunRecorder {
   }
 
   /** The run is through: samples of the trained model, the last report. */
-  async finish(model: LanguageModel, result: TrainingResult): Promise<void> {
-    await this.#sample(model, 'after');
+  async finish(model: LanguageModel, result: TrainingResult, signal?: AbortSignal): Promise<void> {
+    await this.#sample(model, 'after', signal);
     this.#ended = true;
     this.#record = { ...this.#record, status: 'done', result };
     await this.#write();
@@ -98,10 +99,10 @@ export class RunRecorder {
     await this.#write();
   }
 
-  async #sample(model: LanguageModel, side: 'before' | 'after'): Promise<void> {
+  async #sample(model: LanguageModel, side: 'before' | 'after', signal: AbortSignal | undefined): Promise<void> {
     const { samples } = this.#record;
     if (this.#settings === undefined || samples.length === 0) return;
-    const texts = await generateSamples(model, this.#settings);
+    const texts = await generateSamples(model, this.#settings, signal);
     this.#record = { ...this.#record, samples: samples.map((sample, index) => ({ ...sample, [side]: texts[index] ?? '' })) };
   }
 
@@ -110,6 +111,7 @@ export class RunRecorder {
     this.#record = { ...this.#record, updated: new Date().toISOString() };
     const { path } = this.#folder;
     try {
+      this.#folder.requireHeld();
       await writeRunRecord(path, this.#record);
       await writeFileAtomically(join(path, 'report.html'), renderRunPage(readRun(path)));
     } catch (error) {

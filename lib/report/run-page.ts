@@ -30,6 +30,7 @@ export function renderRunPage(run: RunData): string {
   const body = [
     `<header><h1>${escapeHtml(name)}</h1>${statusPill(status)}<p>${escapeHtml(subtitle(run))}</p></header>`,
     ...(record?.error === undefined ? [] : [`<p class="notice">${escapeHtml(record.error)}</p>`]),
+    ...policyNotices(summary).map((notice) => `<p class="notice">${escapeHtml(notice)}</p>`),
     ...problems.map((problem) => `<p class="notice">${escapeHtml(problem)}</p>`),
     tiles(summary),
     charts.some((chart) => chart !== '')
@@ -68,6 +69,14 @@ function subtitle(run: RunData): string {
 }
 
 const readableTime = (iso: string): string => `${iso.slice(0, 16).replace('T', ' ')} UTC`;
+
+/** What policies did to the run. */
+function policyNotices({ skippedSteps, stoppedEarly, steps }: RunSummary): string[] {
+  return [
+    ...(stoppedEarly === undefined ? [] : [`Stopped early after step ${steps}: ${stoppedEarly}.`]),
+    ...(skippedSteps === 0 ? [] : [`${skippedSteps} ${skippedSteps === 1 ? 'step' : 'steps'} skipped: see "skipped" in metrics.jsonl.`]),
+  ];
+}
 
 function tiles(summary: RunSummary): string {
   const { steps, plannedSteps, loss, evalLoss, best, tokens, tokensPerSecond, seconds, peakBytes, trainableParameters } = summary;

@@ -6,9 +6,9 @@ import type { Recipe } from '../recipe.js';
 export type ReportSettings = NonNullable<Recipe['report']>;
 
 /** What the model says after each prompt; the draws are its own, so that training goes on as if it had not been asked. */
-export async function generateSamples(model: LanguageModel, settings: ReportSettings): Promise<string[]> {
+export async function generateSamples(model: LanguageModel, settings: ReportSettings, signal?: AbortSignal): Promise<string[]> {
   const { samples, maxNewTokens, temperature, chat } = settings;
   const prompts = samples.map((text) => (chat ? [{ role: 'user' as const, content: text }] : text));
-  const texts = await generateBatch(model, prompts, { maxNewTokens, temperature, seed: 1 });
+  const texts = await generateBatch(model, prompts, { maxNewTokens, temperature, seed: 1, ...(signal === undefined ? {} : { signal }) });
   return texts.map(({ text }) => text);
 }

@@ -12,6 +12,10 @@ export interface RunSummary {
   readonly recentLoss?: number;
   readonly evalLoss?: number;
   readonly best?: { readonly step: number; readonly evalLoss: number };
+  /** Steps whose update a policy left out. */
+  readonly skippedSteps: number;
+  /** Why the run ended before its last step. */
+  readonly stoppedEarly?: string;
   readonly tokens: number;
   readonly tokensPerSecond: number;
   /** Wall time of all steps. */
@@ -21,17 +25,19 @@ export interface RunSummary {
 }
 
 /** The same numbers for the report, `compare` and `inspect`, counted from the metrics of the run folder. */
-export function summarize({ steps, evaluations, recipe, record, status }: RunData): RunSummary {
-  const last = steps.at(-1);
+export function summarize({ steps, evaluations, skips, recipe, record, status }: RunData): RunSummary {
+  const last = steps.findLast(({ skipped }) => skipped === undefined);
   const evaluated = evaluations.at(-1);
-  const tokens = sum(steps.map((row) => row.tokens));
+  const tokens = sum(steps.map((row) => (row.skipped === undefined ? row.tokens : 0)));
   const seconds = sum(steps.map((row) => row.seconds));
   const recent = steps.slice(-Math.max(1, Math.ceil(steps.length / 10)));
   const peaks = steps.flatMap(({ peakBytes }) => (peakBytes === undefined ? [] : [peakBytes]));
   const planned = (recipe.training as { steps?: unknown } | undefined)?.steps;
   return {
     status,
-    steps: last?.step ?? 0,
+    steps: Math.max(last?.step ?? 0, skips.at(-1)?.step ?? 0),
+    skippedSteps: skips.length,
+    ...(record?.result?.stoppedEarly === undefined ? {} : { stoppedEarly: record.result.stoppedEarly }),
     ...(typeof planned === 'number' ? { plannedSteps: planned } : {}),
     ...(last === undefined ? {} : { loss: last.loss, recentLoss: sum(recent.map(({ loss }) => loss)) / recent.length }),
     ...(evaluated === undefined ? {} : { evalLoss: evaluated.evalLoss, best: lowest(evaluations) }),

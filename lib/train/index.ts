@@ -1,3 +1,4 @@
+export type { TrainingCallbacks, TrainingCheckpoint, TrainingEnd, TrainingEvaluation, TrainingStart } from './callbacks.js';
 export { restoreState, type StateParts, saveState } from './checkpoint.js';
 export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js';
 export type { TrainingOptions, TrainOptions } from './options.js';

@@ -1,7 +1,9 @@
 import { loraPlusGroups } from '../adapters/lora-plus.js';
 import {
   AdamW,
+  AdamW8bit,
   cosineSchedule,
+  Lion,
   linearSchedule,
   oneCycleSchedule,
   type Schedule,
@@ -9,45 +11,76 @@ import {
   stableDecaySchedule,
   warmupSchedule,
 } from '../optim/index.js';
+import type { Recipe } from '../recipe.js';
 import type { TrainingSettings } from './options.js';
 import { type TrainableModel, trainableOf } from './trainable.js';
 
-export type RunOptimizer = AdamW | SGD;
+export type RunOptimizer = AdamW | AdamW8bit | Lion | SGD;
 
-/** Momentum of `optimizer: sgd`. */
-const kMomentum = 0.9;
-
-/** The optimizer that the settings of a run ask for. Throws `InvalidArgumentError` when the model has nothing to train. */
-export function createOptimizer(model: Pick<TrainableModel, 'namedParameters'>, settings: TrainingSettings): RunOptimizer {
-  const { optimizer, learningRate, loraPlusRatio, weightDecay, betas } = settings;
-  const parameters = trainableOf(model).values();
-  const groups = loraPlusRatio === undefined ? undefined : loraPlusGroups(model, { learningRate, ratio: loraPlusRatio, weightDecay });
+/** The settings that an optimizer has beside learning rate and decay, with its own defaults. */
+export function optimizerDefaults({
+  optimizer,
+  betas,
+  eps,
+  momentum,
+}: Pick<Recipe['training'], 'optimizer' | 'betas' | 'eps' | 'momentum'>): OwnSettings {
   switch (optimizer) {
     case 'adamw':
-      return new AdamW(groups ?? parameters, { learningRate, weightDecay, betas });
+    case 'adamw-8bit':
+      return { betas: betas ?? [0.9, 0.999], eps: eps ?? 1e-8 };
+    case 'lion':
+      return { betas: betas ?? [0.9, 0.99] };
     case 'sgd':
-      return new SGD(groups ?? parameters, { learningRate, weightDecay, momentum: kMomentum });
+      return { momentum: momentum ?? 0.9 };
     default:
       return optimizer satisfies never;
   }
 }
 
-/** Share of the steps after the warm-up over which `wsd` falls. */
+interface OwnSettings {
+  readonly betas?: [number, number];
+  readonly eps?: number;
+  readonly momentum?: number;
+}
+
+/** The optimizer that the settings of a run ask for. Throws `InvalidArgumentError` when the model has nothing to train. */
+export function createOptimizer(model: Pick<TrainableModel, 'namedParameters'>, settings: TrainingSettings): RunOptimizer {
+  const { optimizer, learningRate, loraPlusRatio, weightDecay } = settings;
+  const parameters = trainableOf(model).values();
+  const groups = loraPlusRatio === undefined ? undefined : loraPlusGroups(model, { learningRate, ratio: loraPlusRatio, weightDecay });
+  const options = { learningRate, weightDecay, ...optimizerDefaults(settings) };
+  switch (optimizer) {
+    case 'adamw':
+      return new AdamW(groups ?? parameters, options);
+    case 'adamw-8bit':
+      return new AdamW8bit(groups ?? parameters, options);
+    case 'lion':
+      return new Lion(groups ?? parameters, options);
+    case 'sgd':
+      return new SGD(groups ?? parameters, options);
+    default:
+      return optimizer satisfies never;
+  }
+}
+
+/** Default of `decayShare`. */
 const kDecayShare = 0.2;
 
+type ScheduleSettings = Pick<TrainingSettings, 'schedule' | 'steps' | 'warmup' | 'minimumRate' | 'decayShare'>;
+
 /** Factors of the learning rate by step, counted from 0: those of transformers for the schedules that it has too. A run shorter than its warm-up only rises. */
-export function createSchedule({ schedule, steps, warmup }: Pick<TrainingSettings, 'schedule' | 'steps' | 'warmup'>): Schedule {
+export function createSchedule({ schedule, steps, warmup, minimumRate: end = 0, decayShare = kDecayShare }: ScheduleSettings): Schedule {
   const rest = Math.max(1, steps - warmup);
   switch (schedule) {
     case 'constant':
       return warmupSchedule(warmup);
     case 'linear':
-      return warmupSchedule(warmup, linearSchedule({ steps: rest }));
+      return warmupSchedule(warmup, linearSchedule({ steps: rest, end }));
     case 'cosine':
-      return warmupSchedule(warmup, cosineSchedule({ steps: rest }));
+      return warmupSchedule(warmup, cosineSchedule({ steps: rest, end }));
     case 'wsd': {
-      const decay = Math.max(1, Math.round(rest * kDecayShare));
-      return warmupSchedule(warmup, stableDecaySchedule({ stable: rest - decay, decay }));
+      const decay = Math.max(1, Math.round(rest * decayShare));
+      return warmupSchedule(warmup, stableDecaySchedule({ stable: rest - decay, decay, end }));
     }
     case 'one-cycle':
       return oneCycleSchedule({ steps });

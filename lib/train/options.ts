@@ -6,6 +6,8 @@ import type { LanguageModel } from '../model.js';
 import { checked, type Recipe, type RecipeInput } from '../recipe.js';
 import { reportSchema, trainingSchema } from '../recipe-schema.js';
 import type { ReportSettings } from '../report/samples.js';
+import type { TrainingCallbacks } from './callbacks.js';
+import { optimizerDefaults } from './optimizer.js';
 
 /** The `training` part of a recipe; every key has a default. */
 export type TrainingOptions = NonNullable<RecipeInput['training']>;
@@ -32,10 +34,12 @@ export interface TrainOptions {
   readonly report?: ReportOptions | undefined;
   /** Go on from the newest checkpoint of the run folder, from step 0 where there is none. Default false: a folder that exists is an error. */
   readonly resume?: boolean;
-  /** Ends the run after the current step, with its state saved; the run then rejects with `CancelledError`, which says how to resume. */
+  /** Ends the run with the state of its last whole step saved; the run then rejects with `CancelledError`, which says how to resume. */
   readonly signal?: AbortSignal | undefined;
   /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`. */
   readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'device' | 'adapter'>>;
+  /** Functions called at the start, after each step, evaluation and checkpoint, and at the end; each is awaited. */
+  readonly callbacks?: TrainingCallbacks | undefined;
   /** Called while rows are read and tokenised. */
   readonly onData?: ((progress: DataProgress) => void) | undefined;
   /** Called with what is worth knowing of the rows: which were left out, how full packs are. */
@@ -53,7 +57,7 @@ export function trainingSettings(model: LanguageModel, options: TrainingOptions 
   if (sequence > contextLength)
     throw new ConfigError(`training.sequence: longer than the model's context; got ${sequence}, expected at most ${contextLength}`);
   checkStepOptions(settings);
-  return { ...settings, sequence };
+  return { ...settings, ...optimizerDefaults(settings), sequence };
 }
 
 /** Fills in the defaults. Throws `ConfigError` for unknown keys and wrong values, and for samples of a model that has no tokenizer. */

@@ -1,9 +1,13 @@
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, type Stats, statSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { ConfigError } from '../errors.js';
-import { writeFileAtomically } from '../io/atomic-file.js';
-import { takeLock } from './lock.js';
+import { ConfigError, IoError } from '../errors.js';
+import { syncFolder, writeFileAtomically } from '../io/atomic-file.js';
+import { writing, writingSync } from '../io/io-error.js';
+import { lockPath, takeLock } from './lock.js';
+
+/** End of the name of a checkpoint while another one of the same step takes its place. */
+const kReplaced = '.replaced.tmp';
 
 /**
  * The folder of one training run: `recipe.yaml`, `metrics.jsonl`, `adapter/` (last), `best/`, `checkpoints/step-N/`, `lock` while it is in use, and what
@@ -21,7 +25,7 @@ export class RunFolder {
 
   /** Throws `ConfigError` where `open` would, without touching anything. */
   static check(path: string, resume: boolean): void {
-    const stat = statSync(path, { throwIfNoEntry: false });
+    const stat = statOf(path);
     if (stat === undefined) return;
     if (!stat.isDirectory()) throw new ConfigError(`out: "${path}" is a file; expected a folder or nothing`);
     if (!resume && readdirSync(path).length > 0) {
@@ -38,9 +42,12 @@ export class RunFolder {
       if (!existsSync(path)) mkdirSync(path);
       mkdirSync(join(path, 'checkpoints'), { recursive: true });
     } catch (cause) {
-      throw new ConfigError(`out: cannot create folder "${path}"; ${(cause as Error).message}`, { cause });
+      throw cannotCreate(path, cause);
     }
-    return new RunFolder(path, takeLock(path));
+    return new RunFolder(
+      path,
+      writingSync(path, () => takeLock(path)),
+    );
   }
 
   get adapter(): string {
@@ -72,46 +79,109 @@ export class RunFolder {
     return checkpointPath(this.path, step);
   }
 
-  /** Fills a checkpoint under a temporary name, gives it its own, and removes all but the newest `keep`. */
+  hasCheckpoint(step: number): boolean {
+    return existsSync(this.checkpoint(step));
+  }
+
+  /**
+   * Fills a checkpoint under a temporary name, gives it its own, and removes all but the newest `keep`. A checkpoint appears whole or not at all, also after a
+   * power loss, and the metrics up to it are on the disk before it.
+   */
   async writeCheckpoint(step: number, keep: number, fill: (folder: string) => Promise<void>): Promise<void> {
     const path = this.checkpoint(step);
     const temporary = `${path}.tmp`;
-    await rm(temporary, { recursive: true, force: true });
-    try {
-      await fill(temporary);
-      await rm(path, { recursive: true, force: true });
-      await rename(temporary, path);
-    } catch (error) {
+    this.requireHeld();
+    await writing(path, async () => {
       await rm(temporary, { recursive: true, force: true });
-      throw error;
-    }
-    for (const old of this.checkpoints().slice(0, -keep)) await rm(this.checkpoint(old), { recursive: true, force: true });
+      try {
+        await fill(temporary);
+        await this.#syncMetrics();
+        if (existsSync(path)) await rename(path, `${path}${kReplaced}`);
+        await rename(temporary, path);
+        await syncFolder(dirname(path));
+      } catch (error) {
+        await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+        throw error;
+      }
+      await rm(`${path}${kReplaced}`, { recursive: true, force: true });
+      for (const old of this.checkpoints().slice(0, -keep)) await this.#remove(this.checkpoint(old));
+    });
+  }
+
+  /** Takes a damaged checkpoint out of the list, without removing it; returns where it is. */
+  setAside(step: number): string {
+    const path = `${this.checkpoint(step)}.damaged`;
+    return writingSync(path, () => {
+      rmSync(path, { recursive: true, force: true });
+      renameSync(this.checkpoint(step), path);
+      return path;
+    });
+  }
+
+  /** A checkpoint leaves the list before its files go, so that none in the list is half removed. */
+  async #remove(path: string): Promise<void> {
+    const leaving = `${path}.old.tmp`;
+    await rename(path, leaving);
+    await rm(leaving, { recursive: true, force: true });
+  }
+
+  /** Throws `IoError` when the folder was removed, or taken over, since it was opened: nothing may be written to what is there instead. */
+  requireHeld(): void {
+    if (existsSync(lockPath(this.path))) return;
+    throw new IoError(`write: run folder "${this.path}" has lost its lock; the folder was removed or emptied while the run went on`);
   }
 
   /** Adds one line to `metrics.jsonl`. */
   appendMetrics(row: Readonly<Record<string, unknown>>): void {
-    appendFileSync(this.#metrics, `${JSON.stringify(row)}\n`);
+    this.requireHeld();
+    writingSync(this.#metrics, () => appendFileSync(this.#metrics, `${JSON.stringify(row)}\n`));
   }
 
-  /** Drops what `metrics.jsonl` holds of steps after `step`, and a last line that was cut off. */
-  async rewindMetrics(step: number): Promise<void> {
+  async #syncMetrics(): Promise<void> {
+    if (!existsSync(this.#metrics)) return;
+    const file = await open(this.#metrics, 'r+');
+    await file.sync().finally(() => file.close());
+  }
+
+  /** Drops what `metrics.jsonl` holds of steps after `step` and of evaluations after `evaluatedStep`, and a last line that was cut off. */
+  async rewindMetrics(step: number, evaluatedStep: number): Promise<void> {
     if (!existsSync(this.#metrics)) return;
     const kept = readFileSync(this.#metrics, 'utf8')
       .split('\n')
-      .filter((line) => (stepOf(line) ?? Number.POSITIVE_INFINITY) <= step);
+      .filter((line) => {
+        const row = rowOf(line);
+        return row !== undefined && row.step <= ('evalLoss' in row ? evaluatedStep : step);
+      });
     await writeFileAtomically(this.#metrics, kept.map((line) => `${line}\n`).join(''));
   }
 
-  /** Removes what an interrupted save left behind. */
+  /** Removes what an interrupted save left behind; a checkpoint that was about to be replaced comes back. */
   removeLeftovers(): void {
-    for (const folder of [this.path, join(this.path, 'checkpoints')]) {
-      for (const name of readdirSync(folder)) if (name.endsWith('.tmp')) rmSync(join(folder, name), { recursive: true, force: true });
-    }
+    writingSync(this.path, () => {
+      for (const folder of [this.path, join(this.path, 'checkpoints')]) {
+        for (const name of readdirSync(folder)) {
+          const replaced = name.endsWith(kReplaced) ? join(folder, name.slice(0, -kReplaced.length)) : undefined;
+          if (replaced !== undefined && !existsSync(replaced)) renameSync(join(folder, name), replaced);
+          else if (name.endsWith('.tmp')) rmSync(join(folder, name), { recursive: true, force: true });
+        }
+      }
+    });
   }
 
   /** Gives the lock back. */
   close(): void {
     this.#release();
+  }
+}
+
+const cannotCreate = (path: string, cause: unknown): ConfigError =>
+  new ConfigError(`out: cannot create folder "${path}"; ${(cause as Error).message}`, { cause });
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw cannotCreate(path, cause);
   }
 }
 
@@ -130,10 +200,10 @@ export function checkpointPath(run: string, step: number): string {
   return join(run, 'checkpoints', `step-${step}`);
 }
 
-function stepOf(line: string): number | undefined {
+function rowOf(line: string): { readonly step: number } | undefined {
   try {
-    const { step } = JSON.parse(line) as { step?: unknown };
-    return typeof step === 'number' ? step : undefined;
+    const row = JSON.parse(line) as { step?: unknown };
+    return typeof row.step === 'number' ? (row as { step: number }) : undefined;
   } catch {
     return undefined;
   }

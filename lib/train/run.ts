@@ -14,6 +14,10 @@ export interface StepReport {
   readonly tokensPerSecond: number;
   /** Wall time of the step. */
   readonly seconds: number;
+  /** Why `training.policy` left the update of the step out. */
+  readonly skipped?: 'non-finite' | 'spike';
+  /** The loss is a spike, and `training.policy` says to tell and go on. */
+  readonly spike?: true;
   /** Mean loss over the held-out targets, where the step was followed by an evaluation. */
   readonly evalLoss?: number;
 }
@@ -21,11 +25,15 @@ export interface StepReport {
 /** What a finished run says. */
 export interface TrainingResult {
   readonly steps: number;
-  /** Loss of the last step. */
+  /** Loss of the last step that was not skipped. */
   readonly loss: number;
   /** Last and best held-out loss; absent without `data.eval`. */
   readonly evalLoss?: number;
   readonly best?: { readonly step: number; readonly evalLoss: number };
+  /** Why the run ended before its last step; absent where it did not. */
+  readonly stoppedEarly?: string;
+  /** Steps whose update `training.policy` left out; absent where there are none. */
+  readonly skippedSteps?: number;
   /** Tokens trained on, padding not counted. */
   readonly tokens: number;
   readonly tokensPerSecond: number;

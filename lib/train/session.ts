@@ -1,40 +1,24 @@
 import type { SourceSummary } from '../data/dataset.js';
 import type { Sequence } from '../data/encode.js';
 import { isaLevel } from '../device.js';
-import { ConfigError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
+import type { LossInput } from '../model.js';
 import { full } from '../ops/create.js';
 import { clipScale, type Schedule } from '../optim/index.js';
-import { trainingSchema } from '../recipe-schema.js';
+import { RandomScope } from '../random.js';
 import { scope, synchronize } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { readProgress, restoreState, saveState } from './checkpoint.js';
+import { EarlyStopping } from './early-stopping.js';
 import { createOptimizer, createSchedule, type RunOptimizer } from './optimizer.js';
 import type { TrainingSettings } from './options.js';
+import { StepPolicy } from './policy.js';
+import { decisiveSettings, type Progress, progressFor } from './progress.js';
 import type { StepReport } from './run.js';
-import { stepGradients } from './step.js';
-import { type DrawState, drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from './trainable.js';
+import { type StepGradients, stepGradients } from './step.js';
+import { drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from './trainable.js';
 
-/** Settings that decide what a run computes: a checkpoint made with others cannot be gone on with. `steps` may grow. */
-const kDecisive = [
-  'batch',
-  'accumulate',
-  'sequence',
-  'packing',
-  'lengthGrouped',
-  'shuffle',
-  'optimizer',
-  'learningRate',
-  'loraPlusRatio',
-  'schedule',
-  'warmup',
-  'weightDecay',
-  'betas',
-  'clip',
-  'seed',
-] as const;
-
-/** A training at some step: model, optimizer, counters. Owns the optimizer. */
+/** A training at some step: model, optimizer, counters. Owns the optimizer. Its random draws are its own, so that runs side by side do not meet. */
 export class TrainingSession {
   readonly model: TrainableModel;
   readonly #settings: TrainingSettings;
@@ -42,13 +26,17 @@ export class TrainingSession {
   readonly #parameters: readonly Tensor[];
   readonly #optimizer: RunOptimizer;
   readonly #schedule: Schedule;
+  readonly #random: RandomScope;
+  readonly #policy: StepPolicy;
+  readonly #earlyStopping: EarlyStopping;
   #step = 0;
-  #savedStep = 0;
   #tokens = 0;
   #seconds = 0;
   #loss = Number.NaN;
   #evalLoss: number | undefined;
-  #best: { step: number; evalLoss: number } | undefined;
+  #best: { readonly step: number; readonly evalLoss: number } | undefined;
+  #evaluatedStep = 0;
+  #changed = false;
   #updating = false;
 
   /** `sources` are those of the rows; a checkpoint is not gone on with when they have changed. */
@@ -59,6 +47,9 @@ export class TrainingSession {
     this.#parameters = [...trainableOf(model).values()];
     this.#optimizer = createOptimizer(model, settings);
     this.#schedule = createSchedule(settings);
+    this.#random = new RandomScope(settings.seed);
+    this.#policy = new StepPolicy(settings.policy);
+    this.#earlyStopping = new EarlyStopping(settings.earlyStopping);
   }
 
   /** Steps done. */
@@ -74,6 +65,7 @@ export class TrainingSession {
     return this.#seconds;
   }
 
+  /** Loss of the last step that was made. */
   get loss(): number {
     return this.#loss;
   }
@@ -86,13 +78,28 @@ export class TrainingSession {
     return this.#best;
   }
 
+  /** The step after which held-out loss was last computed. */
+  get evaluatedStep(): number {
+    return this.#evaluatedStep;
+  }
+
+  /** Steps whose update was left out. */
+  get skippedSteps(): number {
+    return this.#policy.skipped;
+  }
+
+  /** Why the run is over before its last step; undefined while it is not. */
+  get stopReason(): string | undefined {
+    return this.#earlyStopping.reason;
+  }
+
   get trainableParameters(): number {
     return this.#parameters.reduce((sum, { size }) => sum + size, 0);
   }
 
-  /** Whether steps were done since the last save or restore. */
+  /** Whether anything happened since the last save or restore. */
   get changed(): boolean {
-    return this.#step !== this.#savedStep;
+    return this.#changed;
   }
 
   /** True while parameters are being changed: a state of that moment is no state of any step. */
@@ -100,88 +107,111 @@ export class TrainingSession {
     return this.#updating;
   }
 
-  /** One optimizer step on these rows. When it fails before the update, parameters and optimizer are as before. */
-  async run(rows: readonly Sequence[]): Promise<StepReport> {
+  /**
+   * One step on these rows: an optimizer update, unless the policy leaves it out. When it fails or is cancelled before the update, everything is as before.
+   * Throws `NonFiniteError` and `LossSpikeError` where the policy says stop, `CancelledError`.
+   */
+  async run(rows: readonly Sequence[], signal?: AbortSignal): Promise<StepReport> {
     const start = performance.now();
     const step = this.#step + 1;
-    const { batch, clip, checkpointing } = this.#settings;
     const rateFactor = this.#schedule(step - 1);
-    const draws = drawState(this.model);
-    const { loss, gradNorm, tokens } = await this.#undoing(draws, () =>
-      stepGradients(this.model, this.#parameters, { rows, batch, step, checkpointing }),
-    );
+    const { values, judgement } = await this.#undoing(async () => {
+      const { batch, checkpointing } = this.#settings;
+      const model = { loss: (input: LossInput) => this.#random.within(() => this.model.loss(input)) };
+      const values = await stepGradients(model, this.#parameters, { rows, batch, checkpointing, signal });
+      const judgement = this.#policy.judge(values);
+      if (judgement.action === 'stop') {
+        const places = rows.map(({ where }) => where);
+        throw this.#policy.stopError(step, values, judgement, places);
+      }
+      return { values, judgement };
+    });
+    const isSkipped = judgement.action === 'skip';
+    if (isSkipped) resetGradients(this.model);
+    else await this.#update(values, rateFactor);
+    this.#policy.note(values, judgement);
+    const seconds = (performance.now() - start) / 1000;
+    this.#step = step;
+    this.#changed = true;
+    this.#seconds += seconds;
+    if (!isSkipped) {
+      this.#tokens += values.tokens;
+      this.#loss = values.loss;
+    }
+    return {
+      step,
+      loss: values.loss,
+      learningRate: this.#settings.learningRate * rateFactor,
+      gradNorm: values.gradNorm,
+      tokens: values.tokens,
+      tokensPerSecond: values.tokens / seconds,
+      seconds,
+      ...(judgement.problem === undefined ? {} : isSkipped ? { skipped: judgement.problem } : { spike: true }),
+    };
+  }
+
+  async #update({ gradNorm }: StepGradients, rateFactor: number): Promise<void> {
+    const { clip } = this.#settings;
     this.#updating = true;
     scope(() => this.#optimizer.step({ rateFactor, ...(clip === 0 ? {} : { clipScale: clipScale(full([], gradNorm), clip) }) }));
     this.#optimizer.zeroGrad();
     await synchronize();
     this.#updating = false;
-    const seconds = (performance.now() - start) / 1000;
-    this.#step = step;
-    this.#tokens += tokens;
-    this.#seconds += seconds;
-    this.#loss = loss;
-    return {
-      step,
-      loss,
-      learningRate: this.#settings.learningRate * rateFactor,
-      gradNorm,
-      tokens,
-      tokensPerSecond: tokens / seconds,
-      seconds,
-    };
   }
 
   /** Runs `work`; when it fails, gradients are dropped and random draws are where they were. */
-  async #undoing<T>(draws: DrawState, work: () => Promise<T>): Promise<T> {
+  async #undoing<T>(work: () => Promise<T>): Promise<T> {
+    const draws = this.#random.within(() => drawState(this.model));
     try {
       return await work();
     } catch (error) {
       resetGradients(this.model);
-      setDrawState(this.model, draws);
+      this.#random.within(() => setDrawState(this.model, draws));
       throw error;
     }
   }
 
-  /** Notes a held-out loss; true when it is the lowest so far. */
-  evaluated(evalLoss: number): boolean {
+  /** Whether a held-out loss is the lowest so far. */
+  isBest(evalLoss: number): boolean {
+    return evalLoss < (this.#best?.evalLoss ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** Notes the held-out loss of the current step. */
+  evaluated(evalLoss: number): void {
+    if (this.isBest(evalLoss)) this.#best = { step: this.#step, evalLoss };
     this.#evalLoss = evalLoss;
-    if (this.#best !== undefined && this.#best.evalLoss <= evalLoss) return false;
-    this.#best = { step: this.#step, evalLoss };
-    return true;
+    this.#earlyStopping.note(evalLoss);
+    this.#evaluatedStep = this.#step;
+    this.#changed = true;
   }
 
   async save(folder: string): Promise<void> {
-    await saveState(folder, { model: this.model, optimizer: this.#optimizer }, this.#progress());
-    this.#savedStep = this.#step;
+    await saveState(folder, { model: this.model, optimizer: this.#optimizer, random: this.#random }, this.#progress());
   }
 
-  /** Throws `ConfigError` when the checkpoint was made with other settings, `FormatError` when it is broken. */
+  /** Says that a save is in its place. */
+  saved(): void {
+    this.#changed = false;
+  }
+
+  /** Throws `ConfigError` when the checkpoint was made with other settings, `FormatError` when it is broken or of another adapter. */
   async restore(folder: string): Promise<void> {
-    const progress = await readProgress(folder);
-    const { settings = {} } = progress as { settings?: Record<string, unknown> };
-    const defaults = trainingSchema.parse({});
-    for (const key of kDecisive) {
-      // A checkpoint of an earlier version lacks the settings that came later: it ran with what is now their default.
-      const [was, is] = [key in settings ? settings[key] : defaults[key], this.#settings[key]].map((value) => JSON.stringify(value));
-      if (was !== is)
-        throw new ConfigError(`resume: training.${key} differs from that of the run in "${folder}"; got ${is}, expected ${was}`);
-    }
-    checkSources(folder, (progress as { data?: readonly SourceSummary[] }).data, this.#sources);
-    const { step, tokens, seconds, loss, evalLoss, best } = progress as unknown as Progress;
-    if (step > this.#settings.steps)
-      throw new ConfigError(`resume: the run in "${folder}" is at step ${step}; got training.steps ${this.#settings.steps}`);
-    await restoreState(folder, { model: this.model, optimizer: this.#optimizer });
+    const progress = progressFor(this.#settings, this.#sources, await readProgress(folder), folder);
+    await restoreState(folder, { model: this.model, optimizer: this.#optimizer, random: this.#random });
+    const { step, tokens, seconds, loss, evalLoss, best, evaluatedStep, policy, earlyStopping } = progress;
     this.#step = step;
-    this.#savedStep = step;
     this.#tokens = tokens;
     this.#seconds = seconds;
     this.#loss = loss ?? Number.NaN;
     this.#evalLoss = evalLoss;
     this.#best = best;
+    this.#evaluatedStep = evaluatedStep;
+    this.#policy.restore(policy);
+    this.#earlyStopping.restore(earlyStopping);
+    this.#changed = false;
   }
 
   #progress(): JsonObject & Progress {
-    const settings = Object.fromEntries(kDecisive.map((key) => [key, this.#settings[key]]));
     return {
       step: this.#step,
       tokens: this.#tokens,
@@ -189,7 +219,10 @@ export class TrainingSession {
       loss: Number.isNaN(this.#loss) ? null : this.#loss,
       ...(this.#evalLoss === undefined ? {} : { evalLoss: this.#evalLoss }),
       ...(this.#best === undefined ? {} : { best: this.#best }),
-      settings,
+      evaluatedStep: this.#evaluatedStep,
+      policy: this.#policy.state(),
+      earlyStopping: this.#earlyStopping.state(),
+      settings: decisiveSettings(this.#settings),
       data: this.#sources.map((source) => ({ ...source })),
       isaLevel: isaLevel(),
     };
@@ -198,31 +231,4 @@ export class TrainingSession {
   dispose(): void {
     this.#optimizer.dispose();
   }
-}
-
-/** Throws `ConfigError` where rows are not those that a checkpoint was made with, as far as numbers of rows, bytes and weights tell. */
-function checkSources(folder: string, was: readonly SourceSummary[] | undefined, is: readonly SourceSummary[]): void {
-  if (was === undefined || was.length === 0 || is.length === 0) return;
-  const advice = 'put the data back as it was, or begin a new run from the adapter of this one (`adapter: <run>/adapter`)';
-  if (was.length !== is.length)
-    throw new ConfigError(`resume: the run in "${folder}" has other data; got ${is.length} sources, expected ${was.length}; ${advice}`);
-  for (const [index, source] of is.entries()) {
-    for (const key of ['rows', 'bytes', 'weight'] as const) {
-      const before = was[index]?.[key];
-      if (before !== source[key])
-        throw new ConfigError(
-          `resume: "${source.name}" is not the data of the run in "${folder}"; got ${source[key] ?? 'no'} ${key}, expected ${before ?? 'no'} ${key}; ${advice}`,
-        );
-    }
-  }
-}
-
-/** Counters in a checkpoint. */
-interface Progress {
-  readonly step: number;
-  readonly tokens: number;
-  readonly seconds: number;
-  readonly loss: number | null;
-  readonly evalLoss?: number;
-  readonly best?: { step: number; evalLoss: number };
 }

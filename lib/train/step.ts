@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Batch, collate, inputOf } from '../data/batch.js';
 import type { Sequence } from '../data/encode.js';
-import { NonFiniteError } from '../errors.js';
+import { throwIfAborted } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { mul } from '../ops/elementwise.js';
 import { gradientNorm } from '../optim/index.js';
@@ -13,9 +13,8 @@ export interface StepInput {
   readonly rows: readonly Sequence[];
   /** Rows of one forward pass. */
   readonly batch: number;
-  /** Counted from 1. */
-  readonly step: number;
   readonly checkpointing: boolean;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface StepGradients {
@@ -28,28 +27,28 @@ export interface StepGradients {
 /**
  * Leaves the gradient of one optimizer step on the parameters: that of the sum of all token losses divided by the number of targets of the whole
  * step, however its rows are cut into batches.
- *
- * Throws `NonFiniteError` naming the rows when loss or gradient is not finite.
+ * Loss and norm may be not finite: what to do then is the caller's to decide. Throws `CancelledError` between batches when the signal has fired.
  */
-export async function stepGradients(model: LanguageModel, parameters: readonly Tensor[], input: StepInput): Promise<StepGradients> {
+export async function stepGradients(
+  model: Pick<LanguageModel, 'loss'>,
+  parameters: readonly Tensor[],
+  input: StepInput,
+): Promise<StepGradients> {
   const batches: Batch[] = [];
   for (let start = 0; start < input.rows.length; start += input.batch) batches.push(collate(input.rows.slice(start, start + input.batch)));
   const targets = batches.reduce((sum, { targetCount }) => sum + targetCount, 0);
   const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
   let loss = 0;
-  for (const batch of batches) loss += await batchGradients(model, batch, targets, input.checkpointing);
-  const gradNorm = await scope(() => gradientNorm(parameters).item());
-  if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-    const what = Number.isFinite(loss) ? `the gradient norm is ${gradNorm}` : `the loss is ${loss}`;
-    const rows = input.rows.map(({ where }) => where);
-    const named = rows.length > 8 ? `${rows.slice(0, 8).join(', ')} and ${rows.length - 8} more` : rows.join(', ');
-    throw new NonFiniteError(`train: ${what} at step ${input.step}; its rows are ${named}; lower the learning rate, or look at these rows`);
+  for (const batch of batches) {
+    throwIfAborted(input.signal, 'train');
+    loss += await batchGradients(model, batch, targets, input.checkpointing);
   }
+  const gradNorm = await scope(() => gradientNorm(parameters).item());
   return { loss, gradNorm, tokens };
 }
 
 /** Adds the gradient of one batch; returns its part of the step's loss. The event loop turns between forward and backward. */
-function batchGradients(model: LanguageModel, batch: Batch, total: number, checkpointing: boolean): Promise<number> {
+function batchGradients(model: Pick<LanguageModel, 'loss'>, batch: Batch, total: number, checkpointing: boolean): Promise<number> {
   return scope(async () => {
     const loss = mul(model.loss({ ...inputOf(batch), reduction: 'sum', training: true, checkpointing }), 1 / total);
     await setImmediate();

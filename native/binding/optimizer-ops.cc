@@ -9,6 +9,9 @@ namespace lorikeet {
 static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(adamw_step, "adamwStep")
   OP(sgd_step, "sgdStep")
+  OP(lion_step, "lionStep")
+  OP(adamw_8bit_step, "adamw8bitStep")
+  OP(dynamic_map, "dynamicMap")
   OP(global_norm, "globalNorm")
   OP(non_finite_count, "nonFiniteCount")
   OP(scale_in_place, "scaleInPlace")

@@ -50,6 +50,24 @@ void sgd_run(const SgdArgs& a, const ListEntry& entry, int64_t first, int64_t la
   }
 }
 
+template <class T>
+void lion_run(const LionArgs& a, const ListEntry& entry, int64_t first, int64_t last) {
+  using C = compute_t<T>;
+  auto p = static_cast<T*>(entry.data[0]);
+  auto g = static_cast<const T*>(entry.data[1]);
+  auto m = static_cast<C*>(entry.data[2]);
+  const C scale = static_cast<C>(a.scale), keep = static_cast<C>(1 - a.rate * a.decay), rate = static_cast<C>(a.rate);
+  const C beta1 = static_cast<C>(a.beta1), weight1 = static_cast<C>(1 - a.beta1);
+  const C beta2 = static_cast<C>(a.beta2), weight2 = static_cast<C>(1 - a.beta2);
+  for (int64_t i = first; i < last; ++i) {
+    C gradient = load(g + i) * scale;
+    C direction = m[i] * beta1 + weight1 * gradient;
+    C sign = direction > 0 ? C(1) : direction < 0 ? C(-1) : direction;
+    m[i] = m[i] * beta2 + weight2 * gradient;
+    store(p + i, load(p + i) * keep - rate * sign);
+  }
+}
+
 void adamw(const AdamwArgs& a) {
   for_each_chunk(a.list, [&](const ListEntry& entry, int64_t first, int64_t last, int64_t) {
     LORIKEET_FLOAT_SWITCH(entry.dtype, T, (adamw_run<T>(a, entry, first, last)))
@@ -62,8 +80,15 @@ void sgd(const SgdArgs& a) {
   });
 }
 
+void lion(const LionArgs& a) {
+  for_each_chunk(a.list, [&](const ListEntry& entry, int64_t first, int64_t last, int64_t) {
+    LORIKEET_FLOAT_SWITCH(entry.dtype, T, (lion_run<T>(a, entry, first, last)))
+  });
+}
+
 }  // namespace
 }  // namespace lorikeet::LORIKEET_LEVEL
 
 LORIKEET_KERNEL(adamw_kernel, lorikeet::LORIKEET_LEVEL::adamw)
 LORIKEET_KERNEL(sgd_kernel, lorikeet::LORIKEET_LEVEL::sgd)
+LORIKEET_KERNEL(lion_kernel, lorikeet::LORIKEET_LEVEL::lion)

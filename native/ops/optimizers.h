@@ -26,6 +26,26 @@ void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& 
               const std::vector<double>& steps, double rate, double momentum, double dampening, double decay, bool nesterov,
               const std::optional<Tensor>& scale);
 
+/// Lion ("Symbolic Discovery of Optimization Algorithms", Program 1) with decoupled decay:
+///   p *= 1 - rate·decay;  p -= rate · sign(beta1·m + (1 - beta1)·g);  m = beta2·m + (1 - beta2)·g
+void lion_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& moments,
+               const std::vector<double>& steps, double rate, double beta1, double beta2, double decay, const std::optional<Tensor>& scale);
+
+/// Elements that share one scale in the states of `adamw_8bit_step`.
+inline constexpr int64_t kStateBlock = 256;
+
+/// The 256 values that a byte of a state stands for, rising ("8-bit Optimizers via Block-wise Quantization", dynamic tree quantisation): a sign
+/// if `is_signed`, then zeros that count a decimal exponent, then a linear fraction. An f32 tensor [256].
+Tensor dynamic_map(bool is_signed);
+
+/// `adamw_step` with both moments kept as bytes ("8-bit Optimizers via Block-wise Quantization"): a moment is scale · map[byte], with one f32
+/// scale, the largest magnitude, for each `kStateBlock` elements; the first moment by the signed map, the second by the unsigned one. The
+/// update uses the moments before they are rounded again. Bytes are u8 of the parameter's shape, scales f32 [blocks], parameters not f64.
+void adamw_8bit_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
+                     const std::vector<Tensor>& second_moments, const std::vector<Tensor>& first_scales,
+                     const std::vector<Tensor>& second_scales, const std::vector<double>& steps, double rate, double beta1, double beta2,
+                     double eps, double decay, const std::optional<Tensor>& scale);
+
 /// Entries: data = parameter, gradient, m, v; scalars = rate / (1 - beta1^t), sqrt(1 - beta2^t).
 struct AdamwArgs {
   ListArgs list;
@@ -40,5 +60,21 @@ struct SgdArgs {
   bool nesterov;
 };
 inline constinit Kernel<SgdArgs> sgd_kernel{"sgdStep"};
+
+/// Entries: data = parameter, gradient, moment.
+struct LionArgs {
+  ListArgs list;
+  double scale, rate, beta1, beta2, decay;
+};
+inline constinit Kernel<LionArgs> lion_kernel{"lionStep"};
+
+/// Entries: data = parameter, gradient, bytes and bytes of m and v, scales of m and v; scalars as of `adamw_kernel`.
+struct Adamw8bitArgs {
+  ListArgs list;
+  double scale, rate, beta1, beta2, eps, decay;
+  const float* signed_map;
+  const float* unsigned_map;
+};
+inline constinit Kernel<Adamw8bitArgs> adamw_8bit_kernel{"adamw8bitStep"};
 
 }  // namespace lorikeet

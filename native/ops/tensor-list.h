@@ -11,7 +11,7 @@ namespace lorikeet {
 struct ListEntry {
   DType dtype;
   int64_t n;
-  void* data[4];
+  void* data[6];
   double scalars[2];
 };
 

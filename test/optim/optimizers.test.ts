@@ -1,7 +1,7 @@
 import test from 'ava';
 import type { Tensor } from 'lorikeet';
 import { cast, full, normal, ones, tensor } from 'lorikeet/ops';
-import { AdamW, gradientNorm, type Optimizer, SGD } from 'lorikeet/optim';
+import { AdamW, AdamW8bit, gradientNorm, Lion, type Optimizer, SGD } from 'lorikeet/optim';
 import { atLevel, machineLevels, withThreads } from '../helpers/engine.js';
 import { sameBits, worstError } from '../helpers/values.js';
 import { flat, type GoldenRun, golden, runs } from './golden.js';
@@ -91,10 +91,12 @@ test('one step over many tensors has the same bits for every thread count', (t) 
 test('a saved state continues exactly', (t) => {
   for (const make of [
     (x: Tensor) => new AdamW([x], { learningRate: 0.1 }),
+    (x: Tensor) => new AdamW8bit([x], { learningRate: 0.1 }),
+    (x: Tensor) => new Lion([x], { learningRate: 0.1 }),
     (x: Tensor) => new SGD([x], { learningRate: 0.1, momentum: 0.9 }),
   ]) {
-    const gradient = (step: number): Tensor => normal([40], { seed: 9, stream: step });
-    const whole = normal([40], { seed: 8 }).setRequiresGrad(true);
+    const gradient = (step: number): Tensor => normal([4500], { seed: 9, stream: step });
+    const whole = normal([4500], { seed: 8 }).setRequiresGrad(true);
     const first = make(whole);
     let saved: { state: ReturnType<typeof first.state>; values: Tensor } | undefined;
     for (let step = 0; step < 4; step++) {

@@ -74,7 +74,37 @@ for (const [name, recipe, message] of [
     'recipe: "data.badRows" is wrong; got "skp", expected one of error, skip; did you mean "skip"?',
   ],
   ['a quantised base', { ...minimal, dtype: 'nf4' }, /"dtype": "nf4" is not supported yet/],
-  ['early stopping', { ...minimal, training: { earlyStopping: { patience: 3 } } }, /"training\.earlyStopping".*not supported yet/],
+  [
+    'early stopping without held-out rows',
+    { ...minimal, training: { earlyStopping: { patience: 3 } } },
+    'recipe: "training.earlyStopping" is wrong; got {"patience":3}, expected "data.eval" beside it',
+  ],
+  [
+    'a patience of 0',
+    { ...minimal, training: { earlyStopping: { patience: 0 } } },
+    'recipe: "training.earlyStopping.patience" is wrong; got 0, expected more than 0',
+  ],
+  [
+    'a key of another optimizer',
+    { ...minimal, training: { optimizer: 'lion', eps: 1e-6 } },
+    'recipe: "training.eps" is wrong; got 0.000001, expected it only with optimizer adamw or adamw-8bit; the optimizer is lion',
+  ],
+  [
+    'a key of another schedule',
+    { ...minimal, training: { decayShare: 0.5 } },
+    'recipe: "training.decayShare" is wrong; got 0.5, expected it only with schedule wsd; the schedule is cosine',
+  ],
+  [
+    'an unknown policy',
+    { ...minimal, training: { policy: { nonFinite: 'skp' } } },
+    'recipe: "training.policy.nonFinite" is wrong; got "skp", expected one of stop, skip; did you mean "skip"?',
+  ],
+  [
+    'an unknown key of the policy',
+    { ...minimal, training: { policy: { nonFinit: 'skip' } } },
+    'recipe: unknown key "nonFinit" in "training.policy"; did you mean "nonFinite"?',
+  ],
+  ['a policy at the top', { ...minimal, policy: { nonFinite: 'skip' } }, /"policy": .* is not supported yet; write `training\.policy`/],
 ] as const) {
   test(`${name} is refused by name`, (t) => {
     const error = t.throws(() => parseRecipe(recipe), { code: 'config' });

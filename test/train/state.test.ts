@@ -1,6 +1,6 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { restoreState, saveState, scope, type TunedModel } from 'lorikeet';
 import { AdamW } from 'lorikeet/optim';
 import { temporaryFolder } from '../helpers/command-line.js';
@@ -46,6 +46,32 @@ test("a loop of one's own goes on with the same bits from a saved state", async 
   t.deepEqual(resumed, straight);
 });
 
+/** Flips one bit of every file in turn, then cuts each, then removes it. */
+async function damagesAreFound(t: ExecutionContext, folder: string, restore: () => Promise<unknown>): Promise<void> {
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => statSync(join(folder, name)).isFile());
+  t.true(names.length >= 5, names.join());
+  for (const name of names) {
+    const path = join(folder, name);
+    const good = readFileSync(path);
+    // Within the last digits of numbers, or of a text: still valid JSON and safetensors.
+    const flipped = Buffer.from(good);
+    const place = name === 'state.json' ? good.indexOf('"draws": ') + 9 : good.length - 3;
+    flipped[place] = (flipped[place] as number) ^ 1;
+    for (const bad of [flipped, good.subarray(0, -2)]) {
+      writeFileSync(path, bad);
+      await t.throwsAsync(
+        restore(),
+        { code: 'format', message: new RegExp(`${name.replaceAll('.', '\\.')}: (damaged|is not valid JSON)`) },
+        name,
+      );
+    }
+    rmSync(path);
+    await t.throwsAsync(restore(), { code: 'format' }, name);
+    writeFileSync(path, good);
+  }
+  await t.notThrowsAsync(restore());
+}
+
 test('a state of another shape, or a broken one, is refused', async (t) => {
   const folder = join(temporaryFolder(), 'state');
   await withTuned(async (tuned) => {
@@ -55,9 +81,10 @@ test('a state of another shape, or a broken one, is refused', async (t) => {
     const good = readFileSync(file, 'utf8');
     writeFileSync(file, good.slice(0, good.length / 2));
     await t.throwsAsync(restoreState(folder, { model: tuned, optimizer }), { code: 'format', message: /state\.json/ });
-    writeFileSync(file, good.replace('"format": 1', '"format": 9'));
+    writeFileSync(file, good.replace('"format": 2', '"format": 9'));
     await t.throwsAsync(restoreState(folder, { model: tuned, optimizer }), { message: /unknown format of checkpoint; got 9/ });
     writeFileSync(file, good);
+    await damagesAreFound(t, folder, () => restoreState(folder, { model: tuned, optimizer }));
     await t.throwsAsync(restoreState(join(folder, 'none'), { model: tuned, optimizer }), { code: 'format' });
   });
 });

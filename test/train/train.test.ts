@@ -73,7 +73,7 @@ test.serial('gradients are the same however the rows of a step are cut into batc
     const parameters = tuned.parameters();
     const gradients: Float32Array[][] = [];
     for (const batch of [8, 4, 1]) {
-      const { loss } = await stepGradients(tuned, parameters, { rows, batch, step: 1, checkpointing: false });
+      const { loss } = await stepGradients(tuned, parameters, { rows, batch, checkpointing: false });
       t.true(loss > 1);
       gradients.push(await Promise.all(parameters.map((parameter) => scope(async () => (await parameter.grad?.data()) as Float32Array))));
       for (const parameter of parameters) parameter.clearGrad();

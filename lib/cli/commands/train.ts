@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { resolveConfig } from '../../adapters/resolve-config.js';
 import { ConfigError } from '../../errors.js';
-import { type AdapterConfig, attach, loadAdapter, loadModel, train } from '../../index.js';
+import { type AdapterConfig, attach, loadAdapter, loadModel, type TrainingCallbacks, train } from '../../index.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
 import type { DType } from '../../tensor.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
-import { formatBytes, formatCount, formatSeconds, type OutputOptions } from '../output.js';
+import { formatBytes, formatCount, formatSeconds, type Output, type OutputOptions } from '../output.js';
 import { sourcesOf } from '../recipe-source.js';
 
 interface Options extends OutputOptions {
@@ -65,6 +65,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
       onData: ({ rows, bytes = 0, totalBytes = 0 }) =>
         output.progress(rows, totalBytes > 0 ? `${Math.floor((100 * bytes) / totalBytes)}% of the file` : ''),
       onNotice: (message) => output.message(message),
+      callbacks: messages(output),
     });
     output.startProgress('reading rows', 0);
     let started = false;
@@ -80,12 +81,26 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     const place = result.adapter === undefined ? '' : `\nadapter in ${result.adapter}`;
     output.result(
       { ...fields, evalLoss: result.evalLoss ?? null, adapter: result.adapter ?? null },
-      `${result.steps} steps in ${formatSeconds(result.seconds)}: loss ${result.loss.toFixed(4)}${held}, ${formatCount(result.tokensPerSecond)} tokens/s, ` +
+      `${result.stoppedEarly === undefined ? '' : `stopped early: ${result.stoppedEarly}\n`}${result.steps} steps in ${formatSeconds(result.seconds)}: loss ${result.loss.toFixed(4)}${held}, ${formatCount(result.tokensPerSecond)} tokens/s, ` +
         `${formatCount(result.trainableParameters)} trainable parameters, peak ${formatBytes(result.peakBytes)}${place}`,
     );
   } finally {
     model.dispose();
   }
+}
+
+/** What is told about a run beside its progress. */
+function messages(output: Output): TrainingCallbacks {
+  return {
+    onStart: ({ step, checkpoint, damaged }) => {
+      for (const { path, reason } of damaged) output.message(`a damaged checkpoint was set aside as ${path}: ${reason}`);
+      if (checkpoint !== undefined) output.message(`going on from ${checkpoint} (step ${step})`);
+    },
+    onStep: ({ step, loss, spike }) => {
+      if (spike) output.message(`step ${step}: the loss ${loss.toFixed(4)} is far above the last ones`);
+    },
+    onSkip: ({ step, loss, skipped }) => output.message(`step ${step} skipped (${skipped}): loss ${loss.toFixed(4)}`),
+  };
 }
 
 /** The recipe with the adapter's own defaults filled in, or with its folder checked. */
