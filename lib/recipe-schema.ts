@@ -52,6 +52,8 @@ export const trainingSchema = z.strictObject({
   checkpointing: z.boolean().default(false),
   /** What to do with a row that holds nothing to learn. */
   emptyRows: z.enum(['error', 'skip']).default('error'),
+  /** What to do with a run that will not fit into the memory that is free. */
+  memory: z.enum(['error', 'warn', 'ignore']).default('error'),
 });
 
 /** What the report of a run shows beside its curves. */

@@ -1,5 +1,6 @@
 import { isatty } from 'node:tty';
 import cliProgress from 'cli-progress';
+import { barLine, type ProgressState, plainLine } from './progress-line.js';
 
 export { formatBytes, formatCount, formatSeconds } from '../format.js';
 
@@ -13,15 +14,18 @@ export interface OutputOptions {
 
 /** Seconds between two progress lines where standard error is no terminal. */
 const kLineInterval = 4;
+const kDefaultColumns = 80;
 
 /** Where a command talks: results go to standard output, progress and messages to standard error. */
 export class Output {
   readonly json: boolean;
   readonly quiet: boolean;
   #bar: cliProgress.SingleBar | undefined;
-  #label = '';
-  #total = 0;
+  #state: ProgressState = { label: '', done: 0, total: 0, notes: [], left: undefined };
+  #first: { readonly done: number; readonly time: number } | undefined;
   #lastLine = 0;
+  /** Length of the bar's line as it was drawn last. */
+  #drawn = 0;
 
   constructor(options: OutputOptions) {
     this.json = options.json ?? false;
@@ -44,38 +48,62 @@ export class Output {
   /** Begins counting to `total` things called `label`; 0 where the total is unknown. */
   startProgress(label: string, total: number): void {
     this.endProgress();
-    this.#label = label;
-    this.#total = total;
+    this.#state = { label, done: 0, total, notes: [], left: undefined };
+    this.#first = undefined;
     this.#lastLine = performance.now();
     if (this.quiet || total === 0 || !isatty(2)) return;
     this.#bar = new cliProgress.SingleBar({
       stream: process.stderr,
-      format: `${label} {bar} {value}/{total}  {note}  ETA {eta_formatted}`,
-      barCompleteChar: '█',
-      barIncompleteChar: '░',
-      barsize: 24,
-      hideCursor: true,
+      format: () => this.#draw(),
       clearOnComplete: true,
-      etaBuffer: 20,
+      // The line is made to fit; a process that is killed must not leave the terminal without wrapping or cursor.
+      linewrap: true,
+      hideCursor: false,
     });
-    this.#bar.start(total, 0, { note: '' });
+    this.#bar.start(total, 0);
+    process.stderr.on('resize', this.#onResize);
   }
 
-  /** `done` of the total; `note` stands beside it (loss, tokens/s). */
-  progress(done: number, note = ''): void {
+  /** `done` of the total; the notes stand beside it, the most important first (loss, tokens/s). */
+  progress(done: number, notes: readonly string[] = []): void {
     if (this.quiet) return;
+    this.#state = { ...this.#state, done, notes, left: this.#secondsLeft(done) };
     if (this.#bar !== undefined) {
-      this.#bar.update(done, { note });
+      this.#bar.update(done);
       return;
     }
     const now = performance.now();
     if (now - this.#lastLine < kLineInterval * 1000) return;
     this.#lastLine = now;
-    process.stderr.write(`${this.#label} ${done}${this.#total === 0 ? '' : `/${this.#total}`}${note === '' ? '' : `  ${note}`}\n`);
+    process.stderr.write(`${plainLine(this.#state)}\n`);
   }
 
   endProgress(): void {
-    this.#bar?.stop();
+    if (this.#bar === undefined) return;
+    process.stderr.off('resize', this.#onResize);
+    this.#bar.stop();
     this.#bar = undefined;
   }
+
+  /** The mean pace since the first report: what came before it was preparation. */
+  #secondsLeft(done: number): number | undefined {
+    const { total } = this.#state;
+    const now = performance.now() / 1000;
+    this.#first ??= { done, time: now };
+    const counted = done - this.#first.done;
+    return total === 0 || counted <= 0 ? undefined : ((now - this.#first.time) / counted) * (total - done);
+  }
+
+  #draw(): string {
+    const line = barLine(this.#state, process.stderr.columns || kDefaultColumns);
+    this.#drawn = line.length;
+    return line;
+  }
+
+  /** A terminal that became narrower has broken the line into rows: all of them go. */
+  readonly #onResize = (): void => {
+    const rows = Math.ceil(this.#drawn / (process.stderr.columns || kDefaultColumns));
+    process.stderr.write(`${rows > 1 ? `\u001b[${rows - 1}A` : ''}\r\u001b[J`);
+    this.#bar?.render();
+  };
 }

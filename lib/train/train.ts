@@ -1,6 +1,7 @@
 import { type Dataset, loadDataset } from '../data/dataset.js';
 import { RowOrder } from '../data/order.js';
 import { CancelledError, NonFiniteError } from '../errors.js';
+import { checkMemory, longestRow } from '../estimate/check.js';
 import { RunRecorder } from '../report/recorder.js';
 import { memory } from '../scope.js';
 import { evaluateDataset } from './evaluate.js';
@@ -16,7 +17,8 @@ import type { TrainableModel } from './trainable.js';
  *
  * With `out` it keeps a run folder: metrics, report, checkpoints (from which `resume: true` goes on with the same bits), the last and the best adapter. Throws
  * `ConfigError` at once for wrong options; the run rejects with `FormatError` for bad rows, `NonFiniteError` when a loss is not finite and `CancelledError` when
- * the signal fires, each with the state of the last step saved.
+ * the signal fires, each with the state of the last step saved. A run that will not fit
+ * into memory is an `OutOfMemoryError` before its first step (`training.memory`).
  *
  * @example
  * const run = train(tuned, { data: { train: { path: 'notes.jsonl' } }, training: { steps: 300, batch: 8 } });
@@ -40,6 +42,7 @@ async function* trainSteps(
   const load = { sequence, signal, onProgress: options.onData };
   const rows = await loadDataset(options.data.train, model.tokenizer, { ...load, emptyRows });
   const held = options.data.eval && (await loadDataset(options.data.eval, model.tokenizer, { ...load, emptyRows: 'keep' }));
+  await checkMemory(model, settings, longestRow(rows));
   const session = new TrainingSession(model, settings);
   const folder = out === undefined ? undefined : RunFolder.open(out, resume);
   let recorder: RunRecorder | undefined;

@@ -2,11 +2,11 @@ import type { Command } from 'commander';
 import type { DataSource } from '../../data/index.js';
 import { evaluate } from '../../index.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
+import { sourceOf } from '../../recipe-source.js';
 import { type CommandContext, command, runCommand, WrongUse, wholeNumber } from '../command.js';
 import { type ModelOptions, openModel } from '../open-model.js';
-import { addModelOptions } from '../options.js';
+import { addModelOptions, addSetOption } from '../options.js';
 import type { OutputOptions } from '../output.js';
-import { sourceOf } from '../recipe-source.js';
 
 interface Options extends OutputOptions, Partial<ModelOptions> {
   readonly data?: string;
@@ -18,20 +18,21 @@ interface Options extends OutputOptions, Partial<ModelOptions> {
 }
 
 export function evaluateCommand(): Command {
-  return addModelOptions(
-    command(
-      'evaluate',
-      'Measure how well a model predicts held-out rows.',
-      'lorikeet evaluate --model ./smollm2 --adapter runs/notes/adapter --data dev.jsonl --json',
+  return addSetOption(
+    addModelOptions(
+      command(
+        'evaluate',
+        'Measure how well a model predicts held-out rows.',
+        'lorikeet evaluate --model ./smollm2 --adapter runs/notes/adapter --data dev.jsonl --json',
+      ),
+      false,
     ),
-    false,
   )
     .option('--data <file>', 'rows to predict: .jsonl, .json, .csv, .parquet or .txt')
     .option('--field <name>', 'field that holds the text of a row (default: text)')
     .option('--max-length <n>', "cut rows to this many tokens (default: the model's context)", wholeNumber(2))
     .option('--batch <n>', 'rows of one forward pass', wholeNumber(1), 8)
     .option('--recipe <file>', 'take model, dtype and data.eval from a recipe')
-    .option('--set <key.path=value>', 'change a value of the recipe (repeatable)', (set: string, all: string[]) => [...all, set], [])
     .action((options: Options) => runCommand(options, run));
 }
 

@@ -2,14 +2,18 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { resolveConfig } from '../../adapters/resolve-config.js';
-import { ConfigError } from '../../errors.js';
-import { type AdapterConfig, attach, loadAdapter, loadModel, train } from '../../index.js';
+import { CancelledError, ConfigError } from '../../errors.js';
+import { freeMemory } from '../../estimate/check.js';
+import { type AdapterConfig, attach, loadAdapter, loadModel, memory, type TrainingResult, type TrainingRun, train } from '../../index.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
+import { sourceOf } from '../../recipe-source.js';
 import type { DType } from '../../tensor.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
-import { formatBytes, formatCount, formatSeconds, type OutputOptions } from '../output.js';
-import { sourceOf } from '../recipe-source.js';
+import { addSetOption } from '../options.js';
+import { formatBytes, formatCount, formatSeconds, type Output, type OutputOptions } from '../output.js';
+import { checkRecipe } from '../preflight.js';
+import { shellLine } from '../shell-line.js';
 
 interface Options extends OutputOptions {
   readonly recipe: string;
@@ -19,25 +23,25 @@ interface Options extends OutputOptions {
 }
 
 export function trainCommand(): Command {
-  return command(
-    'train',
-    'Train an adapter as a recipe says; Ctrl-C finishes the current step, saves, and says how to resume.',
-    'lorikeet train recipe.yaml --set training.steps=50 --out runs/notes',
+  return addSetOption(
+    command(
+      'train',
+      'Train an adapter as a recipe says; Ctrl-C finishes the current step, saves, and says how to resume.',
+      'lorikeet train recipe.yaml --set training.steps=50 --out runs/notes',
+    ).argument('<recipe>', 'YAML recipe: model, adapter, data, training, out'),
   )
-    .argument('<recipe>', 'YAML recipe: model, adapter, data, training, out')
-    .option('--set <key.path=value>', 'change a value of the recipe (repeatable)', (set: string, all: string[]) => [...all, set], [])
     .option('--out <folder>', 'run folder, in place of the recipe\'s "out"')
     .option('--resume', 'go on with the run in the folder')
     .action((recipe: string, options: Omit<Options, 'recipe'>) => runCommand<Options>({ ...options, recipe }, run));
 }
 
-async function run(options: Options, context: CommandContext): Promise<void> {
-  const { output, signal } = context;
+async function run(options: Options, { output, signal }: CommandContext): Promise<void> {
   const { resume = false } = options;
   const recipe = completed(readRecipe(options.recipe, options.set));
   const out = options.out ?? recipe.out;
   if (out === undefined) output.message('no run folder (out): nothing will be written');
   else RunFolder.check(out, resume);
+  await checkRecipe(recipe, signal);
   output.message(`loading ${recipe.model}`);
   const model = await loadModel(recipe.model, {
     signal,
@@ -60,26 +64,59 @@ async function run(options: Options, context: CommandContext): Promise<void> {
       recipe,
       onData: ({ rows }) => output.progress(rows),
     });
-    output.startProgress('reading rows', 0);
-    let started = false;
-    for await (const { step, loss, evalLoss, tokensPerSecond } of training) {
-      if (!started) output.startProgress('step', recipe.training.steps);
-      started = true;
-      if (evalLoss !== undefined) output.message(`step ${step}: held-out loss ${evalLoss.toFixed(4)}`);
-      output.progress(step, `loss ${loss.toFixed(4)}  ${formatCount(tokensPerSecond)} tokens/s`);
-    }
+    await follow(training, recipe.training.steps, output);
     const result = await training;
     const { best: _, ...fields } = result;
-    const held = result.evalLoss === undefined ? '' : `, held-out loss ${result.evalLoss.toFixed(4)}`;
-    const place = result.adapter === undefined ? '' : `\nadapter in ${result.adapter}`;
-    output.result(
-      { ...fields, evalLoss: result.evalLoss ?? null, adapter: result.adapter ?? null },
-      `${result.steps} steps in ${formatSeconds(result.seconds)}: loss ${result.loss.toFixed(4)}${held}, ${formatCount(result.tokensPerSecond)} tokens/s, ` +
-        `${formatCount(result.trainableParameters)} trainable parameters, peak ${formatBytes(result.peakBytes)}${place}`,
-    );
+    output.result({ ...fields, evalLoss: result.evalLoss ?? null, adapter: result.adapter ?? null }, describe(result));
+  } catch (error) {
+    if (error instanceof CancelledError && out !== undefined && existsSync(out))
+      throw new CancelledError(`${error.message}\n  ${resumeLine(options)}`, { cause: error });
+    throw error;
   } finally {
     model.dispose();
   }
+}
+
+/** Steps of this run after which its pace is known. */
+const kPaceSteps = 2;
+
+/** Shows the steps of a run as they come. */
+async function follow(training: TrainingRun, total: number, output: Output): Promise<void> {
+  output.startProgress('reading rows', 0);
+  let done = 0;
+  for await (const { step, loss, evalLoss, tokensPerSecond, seconds } of training) {
+    if (done++ === 0) output.startProgress('step', total);
+    const { bytes, peakBytes } = memory();
+    if (done === Math.min(kPaceSteps, total)) {
+      const whole = formatBytes(freeMemory() + bytes);
+      output.message(
+        `about ${formatSeconds(seconds)} a step, ${formatSeconds(seconds * total)} in all, peak ${formatBytes(peakBytes)} of ${whole} free`,
+      );
+    }
+    if (evalLoss !== undefined) output.message(`step ${step}: held-out loss ${evalLoss.toFixed(4)}`);
+    output.progress(step, [
+      `loss ${loss.toFixed(4)}`,
+      `${formatCount(tokensPerSecond)} tokens/s`,
+      `${formatBytes(peakBytes)} peak`,
+      `${formatBytes(process.memoryUsage.rss())} process`,
+    ]);
+  }
+}
+
+function describe(result: TrainingResult): string {
+  const { steps, seconds, loss, evalLoss, tokensPerSecond, trainableParameters, peakBytes, adapter } = result;
+  const held = evalLoss === undefined ? '' : `, held-out loss ${evalLoss.toFixed(4)}`;
+  const place = adapter === undefined ? '' : `\nadapter in ${adapter}`;
+  return (
+    `${steps} steps in ${formatSeconds(seconds)}: loss ${loss.toFixed(4)}${held}, ${formatCount(tokensPerSecond)} tokens/s, ` +
+    `${formatCount(trainableParameters)} trainable parameters, peak ${formatBytes(peakBytes)}${place}`
+  );
+}
+
+/** The command that goes on with this run. */
+function resumeLine({ recipe, set, out }: Options): string {
+  const sets = set.flatMap((each) => ['--set', each]);
+  return shellLine(['lorikeet', 'train', recipe, ...sets, ...(out === undefined ? [] : ['--out', out]), '--resume']);
 }
 
 /** The recipe with the adapter's own defaults filled in, or with its folder checked. */

@@ -1,0 +1,41 @@
+import { exampleOf } from '../data/example.js';
+import { readRows } from '../data/read-rows.js';
+import { ConfigError, OutOfMemoryError } from '../errors.js';
+import { freeMemory } from '../estimate/check.js';
+import { readSourceModel, resolveAdapter, type SourceModel } from '../estimate/source-model.js';
+import { planAdapter } from '../estimate/targets.js';
+import { weightBytes } from '../estimate/weight-bytes.js';
+import { formatBytes } from '../format.js';
+import { createNetwork } from '../models/registry.js';
+import type { Recipe } from '../recipe.js';
+import { sourceOf } from '../recipe-source.js';
+import { settingsWithin } from '../train/options.js';
+
+/** Finds what is wrong with a recipe before its model is loaded: data files, the model's config, targets, context, room for the weights. */
+export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<void> {
+  const { train, eval: held } = recipe.data;
+  for (const source of held === undefined ? [train] : [train, held]) {
+    exampleOf(sourceOf(source));
+    readRows(source.path, source.separator === undefined ? {} : { separator: source.separator });
+  }
+  const source = await readSourceModel(recipe.model, signal);
+  const network = createNetwork(source.config);
+  try {
+    settingsWithin(network.shape.contextLength, recipe.training);
+    if (recipe.training.memory === 'error') checkRoom(recipe, source, network);
+  } finally {
+    network.dispose();
+  }
+  await planAdapter(source.config, await resolveAdapter(recipe.adapter));
+  if ((await source.tokenizer()) === undefined)
+    throw new ConfigError(`recipe: the model "${recipe.model}" has no tokenizer; expected tokenizer.json beside its weights`);
+}
+
+function checkRoom({ dtype }: Recipe, source: SourceModel, network: ReturnType<typeof createNetwork>): void {
+  const bytes = weightBytes(network, (name) => dtype ?? source.storedDtype(name));
+  const free = freeMemory();
+  if (bytes > free)
+    throw new OutOfMemoryError(
+      `train: the weights alone do not fit into memory; they take ${formatBytes(bytes)}, ${formatBytes(free)} is available; what helps: dtype: bf16; training.memory: warn starts all the same`,
+    );
+}
