@@ -28,15 +28,13 @@ export async function runCommand<O extends OutputOptions>(
   body: (options: O, context: CommandContext) => Promise<void>,
 ): Promise<void> {
   const output = new Output(options);
-  const { signal, release } = watchInterruption(output);
+  const signal = watchInterruption(output);
   try {
     await body(options, { output, signal });
     process.exitCode = kExit.done;
   } catch (error) {
     output.endProgress();
     report(error, output);
-  } finally {
-    release();
   }
 }
 

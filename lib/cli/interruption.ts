@@ -6,9 +6,10 @@ const kSameSignal = 300;
 
 /**
  * What can end a command from outside, as one signal: Ctrl-C, SIGTERM, a terminal that is gone (SIGHUP), and a reader that is gone (EPIPE). The first
- * lets the running step end and be saved; a second Ctrl-C or SIGTERM ends the process at once. Returns the signal and what takes the listeners off.
+ * lets the running step end and be saved; a second Ctrl-C or SIGTERM ends the process at once. The listeners stay until the
+ * process ends: what comes while it ends must not take its exit code away.
  */
-export function watchInterruption(output: Output): { readonly signal: AbortSignal; readonly release: () => void } {
+export function watchInterruption(output: Output): AbortSignal {
   const controller = new AbortController();
   let first = 0;
   const abort = (reason: string): void => {
@@ -31,13 +32,7 @@ export function watchInterruption(output: Output): { readonly signal: AbortSigna
     abort(error.code);
   };
   process.on('SIGINT', stop).on('SIGTERM', stop).on('SIGHUP', hangUp);
-  // These two stay: what is written last may fail after the command has ended.
   process.stdout.on('error', lost);
   process.stderr.on('error', lost);
-  return {
-    signal: controller.signal,
-    release: () => {
-      process.off('SIGINT', stop).off('SIGTERM', stop).off('SIGHUP', hangUp);
-    },
-  };
+  return controller.signal;
 }

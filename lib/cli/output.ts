@@ -1,6 +1,5 @@
-import { isatty } from 'node:tty';
-import cliProgress from 'cli-progress';
-import { barLine, type ProgressState, plainLine } from './progress-line.js';
+import { type ProgressState, plainLine } from './progress-line.js';
+import { StatusLine } from './status-line.js';
 
 export { formatBytes, formatCount, formatSeconds } from '../format.js';
 
@@ -14,18 +13,15 @@ export interface OutputOptions {
 
 /** Seconds between two progress lines where standard error is no terminal. */
 const kLineInterval = 4;
-const kDefaultColumns = 80;
 
 /** Where a command talks: results go to standard output, progress and messages to standard error. */
 export class Output {
   readonly json: boolean;
   readonly quiet: boolean;
-  #bar: cliProgress.SingleBar | undefined;
+  #line: StatusLine | undefined;
   #state: ProgressState = { label: '', done: 0, total: 0, notes: [], left: undefined };
   #first: { readonly done: number; readonly time: number } | undefined;
   #lastLine = 0;
-  /** Length of the bar's line as it was drawn last. */
-  #drawn = 0;
 
   constructor(options: OutputOptions) {
     this.json = options.json ?? false;
@@ -35,8 +31,8 @@ export class Output {
   /** A message for people, on standard error. */
   message(text: string): void {
     if (this.quiet) return;
-    if (this.#bar !== undefined) process.stderr.write('\r\u001b[K');
-    process.stderr.write(`${text}\n`);
+    if (this.#line !== undefined) this.#line.above(text);
+    else process.stderr.write(`${text}\n`);
   }
 
   /** The result: one JSON line with `--json`, else `text`, on standard output. */
@@ -51,25 +47,15 @@ export class Output {
     this.#state = { label, done: 0, total, notes: [], left: undefined };
     this.#first = undefined;
     this.#lastLine = performance.now();
-    if (this.quiet || total === 0 || !isatty(2)) return;
-    this.#bar = new cliProgress.SingleBar({
-      stream: process.stderr,
-      format: () => this.#draw(),
-      clearOnComplete: true,
-      // The line is made to fit; a process that is killed must not leave the terminal without wrapping or cursor.
-      linewrap: true,
-      hideCursor: false,
-    });
-    this.#bar.start(total, 0);
-    process.stderr.on('resize', this.#onResize);
+    if (!this.quiet && total > 0 && process.stderr.isTTY) this.#line = new StatusLine(process.stderr, this.#state);
   }
 
   /** `done` of the total; the notes stand beside it, the most important first (loss, tokens/s). */
   progress(done: number, notes: readonly string[] = []): void {
     if (this.quiet) return;
     this.#state = { ...this.#state, done, notes, left: this.#secondsLeft(done) };
-    if (this.#bar !== undefined) {
-      this.#bar.update(done);
+    if (this.#line !== undefined) {
+      this.#line.update(this.#state);
       return;
     }
     const now = performance.now();
@@ -79,10 +65,8 @@ export class Output {
   }
 
   endProgress(): void {
-    if (this.#bar === undefined) return;
-    process.stderr.off('resize', this.#onResize);
-    this.#bar.stop();
-    this.#bar = undefined;
+    this.#line?.end();
+    this.#line = undefined;
   }
 
   /** The mean pace since the first report: what came before it was preparation. */
@@ -93,17 +77,4 @@ export class Output {
     const counted = done - this.#first.done;
     return total === 0 || counted <= 0 ? undefined : ((now - this.#first.time) / counted) * (total - done);
   }
-
-  #draw(): string {
-    const line = barLine(this.#state, process.stderr.columns || kDefaultColumns);
-    this.#drawn = line.length;
-    return line;
-  }
-
-  /** A terminal that became narrower has broken the line into rows: all of them go. */
-  readonly #onResize = (): void => {
-    const rows = Math.ceil(this.#drawn / (process.stderr.columns || kDefaultColumns));
-    process.stderr.write(`${rows > 1 ? `\u001b[${rows - 1}A` : ''}\r\u001b[J`);
-    this.#bar?.render();
-  };
 }

@@ -14,11 +14,13 @@ export interface ProgressState {
 
 const kBarWidths = { least: 6, most: 24 };
 const kGap = '  ';
+/** Columns that stay free: for the cursor, and for the `^C` that a terminal writes. */
+const kFree = 3;
 
 /** The line for a terminal of `columns`: never longer than it shows, so that nothing wraps. What has no room is left out from the right; the bar takes what is free. */
 export function barLine(state: ProgressState, columns: number): string {
   const { label, done, total, notes, left } = state;
-  const room = Math.max(0, columns - 1);
+  const room = Math.max(0, columns - kFree);
   const share = total > 0 ? Math.min(1, done / total) : 0;
   const eta = left === undefined ? [] : [`${formatSeconds(left)} left`];
   const texts = [`${done}/${total}`, ...eta, ...notes];
