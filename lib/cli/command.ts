@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError as UsageError } from 'commander';
-import { describeError, exitCodeOf, kExit } from './exit-codes.js';
+import { describeError, errorLine, exitCodeOf, kExit } from './exit-codes.js';
 import { watchInterruption } from './interruption.js';
 import { Output, type OutputOptions } from './output.js';
 
@@ -43,7 +43,7 @@ function report(error: unknown, output: Output): void {
   process.exitCode = exitCodeOf(error);
   process.stderr.write(`lorikeet: ${message}\n`);
   if (process.env.LORIKEET_DEBUG === '1' && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
-  if (output.json) process.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
+  if (output.json) process.stdout.write(errorLine({ code, message }));
 }
 
 /** Option parsers for commander: a number that must be whole or at least `minimum`. */

@@ -1,4 +1,5 @@
 import { Argument, type Command } from 'commander';
+import { z } from 'zod';
 import { command, runCommand } from '../command.js';
 import { bashCompletion } from '../completion/bash.js';
 import { describeCommands } from '../completion/description.js';
@@ -8,6 +9,9 @@ import type { OutputOptions } from '../output.js';
 
 const writers = { bash: bashCompletion, zsh: zshCompletion, fish: fishCompletion } as const;
 type Shell = keyof typeof writers;
+
+/** What `--json` prints. */
+export const completionOutput = z.strictObject({ shell: z.enum(['bash', 'zsh', 'fish']), script: z.string() });
 
 export function completionCommand(): Command {
   return command(
@@ -20,7 +24,7 @@ export function completionCommand(): Command {
       runCommand(options, async (_, { output }) => {
         const program = self.parent as Command;
         const script = writers[shell](program.name(), describeCommands(program));
-        output.result({ shell, script }, script.trimEnd());
+        output.result({ shell, script } satisfies z.output<typeof completionOutput>, script.trimEnd());
       }),
     );
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { type Estimate, estimate } from '../../estimate/index.js';
 import { readRecipe } from '../../recipe.js';
 import { type CommandContext, command, runCommand } from '../command.js';
@@ -9,6 +10,29 @@ interface Options extends OutputOptions {
   readonly recipe: string;
   readonly set: string[];
 }
+
+const bytes = z.int().nonnegative();
+
+/** What `--json` prints. */
+export const estimateOutput = z.strictObject({
+  peakBytes: z
+    .strictObject({
+      weights: bytes.describe('frozen weights in the layouts of their kernels'),
+      adapter: bytes,
+      gradients: bytes,
+      optimizer: bytes.describe('state of the optimizer'),
+      activations: bytes.describe('what the blocks keep for backward'),
+      workspace: bytes.describe('what comes and goes: head and loss, a block while it runs'),
+    })
+    .describe('native memory at its peak, by part'),
+  totalBytes: bytes.describe('sum of `peakBytes`; `peakBytes` of the finished run'),
+  processBytes: bytes.describe('the same with the runtime'),
+  availableBytes: bytes.describe('what this process can still take'),
+  secondsPerStep: z.number().nonnegative(),
+  totalSeconds: z.number().nonnegative().describe('of all steps, evaluations not counted'),
+  trainableParameters: bytes,
+  tokensPerStep: bytes.describe('tokens of one optimizer step, padding not counted'),
+});
 
 export function estimateCommand(): Command {
   return addSetOption(
@@ -32,7 +56,7 @@ async function run({ recipe: path, set }: Options, { output, signal }: CommandCo
       output.progress(done);
     },
   });
-  output.result({ ...found }, describe(found, recipe.training.steps));
+  output.result({ ...found } satisfies z.output<typeof estimateOutput>, describe(found, recipe.training.steps));
 }
 
 function describe(found: Estimate, steps: number): string {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { z } from 'zod';
 import type { DataSource } from '../../data/index.js';
 import { evaluate } from '../../index.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
@@ -16,6 +17,15 @@ interface Options extends OutputOptions, Partial<ModelOptions> {
   readonly recipe?: string;
   readonly set: string[];
 }
+
+/** What `--json` prints. */
+export const evaluateOutput = z.strictObject({
+  nll: z.number().describe('mean negative log-likelihood of every predicted token, in nats'),
+  perplexity: z.number().describe('exp(nll)'),
+  tokens: z.int().describe('predicted tokens'),
+  sequences: z.int().describe('rows'),
+  accuracy: z.number().optional().describe('with `labels`: part of the rows whose own label is the likeliest'),
+});
 
 export function evaluateCommand(): Command {
   return addSetOption(
@@ -56,7 +66,10 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     });
     const { nll, perplexity, tokens, sequences, accuracy } = result;
     const told = `nll ${nll.toFixed(6)}  perplexity ${perplexity.toFixed(4)}  tokens ${tokens}  sequences ${sequences}`;
-    output.result({ ...result }, accuracy === undefined ? told : `${told}  accuracy ${accuracy.toFixed(4)}`);
+    output.result(
+      { ...result } satisfies z.output<typeof evaluateOutput>,
+      accuracy === undefined ? told : `${told}  accuracy ${accuracy.toFixed(4)}`,
+    );
   } finally {
     opened.dispose();
   }

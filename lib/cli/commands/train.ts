@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { resolveConfig } from '../../adapters/resolve-config.js';
 import { CancelledError, ConfigError } from '../../errors.js';
 import { freeMemory } from '../../estimate/check.js';
@@ -21,6 +22,19 @@ interface Options extends OutputOptions {
   readonly out?: string;
   readonly resume?: boolean;
 }
+
+/** What `--json` prints. */
+export const trainOutput = z.strictObject({
+  steps: z.int().describe('optimizer steps done, those before a resume included'),
+  loss: z.number().describe('loss of the last step, in nats'),
+  evalLoss: z.number().nullable().describe('last held-out loss; null without `data.eval`'),
+  tokens: z.int().describe('tokens trained on, padding not counted'),
+  tokensPerSecond: z.number(),
+  peakBytes: z.int().describe('most bytes of native memory in use at once'),
+  trainableParameters: z.int(),
+  adapter: z.string().nullable().describe('folder of the trained adapter; null without a run folder'),
+  seconds: z.number().describe('wall time of all steps, evaluations not counted'),
+});
 
 export function trainCommand(): Command {
   return addSetOption(
@@ -67,7 +81,8 @@ async function run(options: Options, { output, signal }: CommandContext): Promis
     await follow(training, recipe.training.steps, output);
     const result = await training;
     const { best: _, ...fields } = result;
-    output.result({ ...fields, evalLoss: result.evalLoss ?? null, adapter: result.adapter ?? null }, describe(result));
+    const value = { ...fields, evalLoss: result.evalLoss ?? null, adapter: result.adapter ?? null } satisfies z.output<typeof trainOutput>;
+    output.result(value, describe(result));
   } catch (error) {
     if (error instanceof CancelledError && out !== undefined && existsSync(out))
       throw new CancelledError(`${error.message}\n  ${resumeLine(options)}`, { cause: error });
