@@ -13,11 +13,7 @@ import { settingsWithin } from '../train/options.js';
 
 /** Finds what is wrong with a recipe before its model is loaded: data files, the model's config, targets, context, room for the weights. */
 export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<void> {
-  const { train, eval: held } = recipe.data;
-  for (const source of held === undefined ? [train] : [train, held]) {
-    exampleOf(sourceOf(source));
-    readRows(source.path, source.separator === undefined ? {} : { separator: source.separator });
-  }
+  for (const part of ['train', 'eval'] as const) checkSource(recipe, part);
   const source = await readSourceModel(recipe.model, signal);
   const network = createNetwork(source.config);
   try {
@@ -29,6 +25,19 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<
   await planAdapter(source.config, await resolveAdapter(recipe.adapter));
   if ((await source.tokenizer()) === undefined)
     throw new ConfigError(`recipe: the model "${recipe.model}" has no tokenizer; expected tokenizer.json beside its weights`);
+}
+
+/** The words of the readers, with the key that they are about. */
+function checkSource({ data }: Recipe, part: 'train' | 'eval'): void {
+  const source = data[part];
+  if (source === undefined) return;
+  try {
+    exampleOf(sourceOf(source));
+    readRows(source.path, source.separator === undefined ? {} : { separator: source.separator });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ConfigError(`recipe: data.${part}: ${error.message.replace(/^data: /, '')}`, { cause: error });
+  }
 }
 
 function checkRoom({ dtype }: Recipe, source: SourceModel, network: ReturnType<typeof createNetwork>): void {

@@ -37,8 +37,10 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
         tokenizer: async () => (header.metadata.has('tokenizer.ggml.model') ? Tokenizer.fromGguf(header) : undefined),
       };
     }
+    case 'adapter':
+      throw new FormatError(`model: ${pathOrId} is an adapter; expected the model it was made for`);
     default:
-      throw new FormatError(`estimate: ${pathOrId} is no model; expected a folder with config.json, a .gguf file or a hub id`);
+      throw new FormatError(`model: ${pathOrId} has weights but no config; expected a folder with config.json beside them`);
   }
 }
 

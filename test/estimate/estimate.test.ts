@@ -66,7 +66,7 @@ test.serial('recipes that cannot run are refused as by train, without a trace', 
   await refused({ adapter: { ...adapter, targets: ['q_prj'] } }, /no module matches "q_prj"; did you mean "q_proj"\?/);
   await refused({ training: { sequence: 9999 } }, /longer than the model's context; got 9999, expected at most 512/);
   await refused({ model: join(goldenModel('llama-bf16'), 'none') }, /no such file or folder/);
-  await refused({ model: 'test/golden/adapters/plain' }, /is no model; expected a folder with config\.json/);
+  await refused({ model: 'test/golden/adapters/plain' }, /is an adapter; expected the model it was made for/);
   const controller = new AbortController();
   controller.abort();
   await t.throwsAsync(estimate({ model: shippedModel, adapter }, { signal: controller.signal }), { code: 'cancelled' });

@@ -85,7 +85,7 @@ test('--set lays values over the recipe', (t) => {
 test('files: YAML errors name the line, duplicate keys are errors', (t) => {
   const path = join(folder, 'broken.yaml');
   writeFileSync(path, 'model: a\nmodel: b\n');
-  t.throws(() => readRecipe(path), { message: /broken\.yaml:2: .*unique/i });
+  t.throws(() => readRecipe(path), { message: /broken\.yaml:2:1: .*unique/i });
   writeFileSync(path, '- 1\n');
   t.throws(() => readRecipe(path), { message: /must be a map of keys/ });
   t.throws(() => readRecipe(join(folder, 'none.yaml')), { message: /cannot read/ });

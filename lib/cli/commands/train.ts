@@ -1,16 +1,15 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { resolveConfig } from '../../adapters/resolve-config.js';
-import { CancelledError, ConfigError } from '../../errors.js';
+import { CancelledError } from '../../errors.js';
 import { freeMemory } from '../../estimate/check.js';
 import { type AdapterConfig, attach, loadAdapter, loadModel, memory, type TrainingResult, type TrainingRun, train } from '../../index.js';
-import { type Recipe, readRecipe } from '../../recipe.js';
+import { readRecipe } from '../../recipe.js';
 import { sourceOf } from '../../recipe-source.js';
 import type { DType } from '../../tensor.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
+import { completed } from '../complete-recipe.js';
 import { addSetOption } from '../options.js';
 import { formatBytes, formatCount, formatSeconds, type Output, type OutputOptions } from '../output.js';
 import { checkRecipe } from '../preflight.js';
@@ -55,6 +54,8 @@ async function run(options: Options, { output, signal }: CommandContext): Promis
   const out = options.out ?? recipe.out;
   if (out === undefined) output.message('no run folder (out): nothing will be written');
   else RunFolder.check(out, resume);
+  const { warmup, steps } = recipe.training;
+  if (warmup >= steps && warmup > 0) output.message(`warmup ${warmup} takes all ${steps} steps: the learning rate only rises`);
   await checkRecipe(recipe, signal);
   output.message(`loading ${recipe.model}`);
   const model = await loadModel(recipe.model, {
@@ -132,15 +133,4 @@ function describe(result: TrainingResult): string {
 function resumeLine({ recipe, set, out }: Options): string {
   const sets = set.flatMap((each) => ['--set', each]);
   return shellLine(['lorikeet', 'train', recipe, ...sets, ...(out === undefined ? [] : ['--out', out]), '--resume']);
-}
-
-/** The recipe with the adapter's own defaults filled in, or with its folder checked. */
-function completed(recipe: Recipe): Recipe {
-  const { adapter } = recipe;
-  if (typeof adapter !== 'string') return { ...recipe, adapter: { type: adapter.type, ...resolveConfig(adapter).config } };
-  if (!existsSync(join(adapter, 'adapter_config.json')))
-    throw new ConfigError(
-      `recipe: adapter: no adapter_config.json in "${adapter}"; expected the folder of an adapter, or a map with "type"`,
-    );
-  return recipe;
 }
