@@ -143,6 +143,9 @@ const classes = {
   native: NativeError,
 } as const satisfies Record<ErrorCode, ErrorClass>;
 
+/** Every code, in no order. */
+export const errorCodes = Object.keys(classes) as ErrorCode[];
+
 export function isErrorCode(code: unknown): code is ErrorCode {
   return typeof code === 'string' && Object.hasOwn(classes, code);
 }

@@ -25,6 +25,7 @@ export function formatBytes(bytes: number): string {
 /** Seconds as `8.4 s`, `3 min 20 s` or `2 h 5 min`. */
 export function formatSeconds(seconds: number): string {
   if (seconds < 100) return `${seconds.toPrecision(3)} s`;
-  const minutes = Math.floor(seconds / 60);
-  return minutes < 100 ? `${minutes} min ${Math.round(seconds % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const whole = Math.round(seconds);
+  const minutes = Math.floor(whole / 60);
+  return minutes < 100 ? `${minutes} min ${whole % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }

@@ -2,6 +2,7 @@ export * from './adapters/index.js';
 export type { DeviceStatus } from './device.js';
 export { devices, isaLevel, setThreads, threads } from './device.js';
 export * from './errors.js';
+export * from './estimate/index.js';
 export * from './generate/index.js';
 export { checkpoint, customGrad } from './gradient.js';
 export type { LoadModelProgress, LoadOptions, ModelDType } from './load-model.js';

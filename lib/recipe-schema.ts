@@ -24,7 +24,9 @@ export const sourceSchema = z.strictObject({
 });
 
 /** One source, or a list whose rows are mixed. */
-export const sourcesSchema = z.union([sourceSchema, z.array(sourceSchema).min(1)]);
+export const sourcesSchema = z.union([sourceSchema, z.array(sourceSchema).min(1)], {
+  error: 'expected a map such as { path: notes.jsonl }, or a list of such maps',
+});
 
 /** When a run ends before its last step because held-out loss no longer falls. */
 const earlyStoppingSchema = z.strictObject({
@@ -92,6 +94,8 @@ const trainingKeys = z.strictObject({
   emptyRows: z.enum(['error', 'skip']).default('error'),
   earlyStopping: earlyStoppingSchema.optional(),
   policy: policySchema.prefault({}),
+  /** What to do with a run that will not fit into the memory that is free. */
+  memory: z.enum(['error', 'warn', 'ignore']).default('error'),
 });
 
 /** How a run trains; the same keys as `training` of `train()`. */
@@ -116,7 +120,9 @@ export const recipeSchema = z
     dtype: z.enum(kDtypes).optional(),
     device: z.enum(['cpu', 'cuda']).optional(),
     /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
-    adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
+    adapter: z
+      .union([z.string().min(1), z.looseObject({ type: z.string() })], { error: 'expected a map with "type", or the folder of an adapter' })
+      .default({ type: 'lora' }),
     data: z.strictObject({
       train: sourcesSchema,
       eval: sourcesSchema.optional(),

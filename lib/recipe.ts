@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { isMap, LineCounter, parseDocument, stringify } from 'yaml';
+import { type Document, isMap, LineCounter, parseDocument, stringify, type YAMLParseError, type YAMLWarning } from 'yaml';
 import { z } from 'zod';
 import { ConfigError, didYouMean } from './errors.js';
 import { kLater } from './recipe-later.js';
@@ -29,22 +29,37 @@ export function parseRecipe(input: unknown): Recipe {
  * from the working directory where they exist there, else from the recipe's own folder.
  */
 export function readRecipe(path: string, sets: readonly string[] = []): Recipe {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new ConfigError(`recipe: cannot read "${path}"; ${(cause as Error).message}`, { cause });
-  }
-  const lines = new LineCounter();
-  const document = parseDocument(text.replace(/^\ufeff/, ''), { lineCounter: lines });
-  const problem = document.errors[0];
-  if (problem !== undefined)
-    throw new ConfigError(`recipe: ${path}:${lines.linePos(problem.pos[0]).line}: ${problem.message.split('\n')[0]}`, { cause: problem });
-  if (!isMap(document.contents)) throw new ConfigError(`recipe: "${path}" must be a map of keys (model, adapter, data, training, out)`);
+  const document = readDocument(path);
   const input = document.toJS() as Record<string, unknown>;
   for (const set of sets) applySet(input, set);
   const recipe = parseRecipe(input);
   return withPaths(recipe, dirname(path));
+}
+
+/** The one document of a YAML file, which must be a map. */
+function readDocument(path: string): Document {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
+  } catch (cause) {
+    const reason = cause instanceof TypeError ? 'it is not UTF-8' : (cause as Error).message;
+    throw new ConfigError(`recipe: cannot read "${path}"; ${reason}`, { cause });
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, merge: true });
+  const problem = document.errors[0] ?? document.warnings[0];
+  if (problem !== undefined) {
+    const { line, col } = lines.linePos(problem.pos[0]);
+    throw new ConfigError(`recipe: ${path}:${line}:${col}: ${reasonOf(problem)}`, { cause: problem });
+  }
+  if (!isMap(document.contents)) throw new ConfigError(`recipe: "${path}" must be a map of keys (model, adapter, data, training, out)`);
+  return document;
+}
+
+/** What is wrong with YAML, in one line and without the place. */
+function reasonOf({ code, message }: YAMLParseError | YAMLWarning): string {
+  if (code === 'MULTIPLE_DOCS') return 'a second document begins here; expected one recipe in a file';
+  return (message.split('\n')[0] ?? '').replace(/ at line \d+, column \d+:?$/, '');
 }
 
 /** The recipe as YAML, readable by `readRecipe`. */
@@ -58,8 +73,7 @@ export function applySet(recipe: Record<string, unknown>, set: string): void {
   if (equals < 1) throw new ConfigError(`--set: got "${set}", expected key.path=value`);
   const keys = set.slice(0, equals).split('.');
   const document = parseDocument(set.slice(equals + 1));
-  if (document.errors[0] !== undefined)
-    throw new ConfigError(`--set ${set}: the value is not YAML; ${document.errors[0].message.split('\n')[0]}`);
+  if (document.errors[0] !== undefined) throw new ConfigError(`--set ${set}: the value is not YAML; ${reasonOf(document.errors[0])}`);
   let target = recipe;
   for (const key of keys.slice(0, -1)) {
     const next = target[key] ?? {};
@@ -85,8 +99,7 @@ function explain(issues: readonly z.core.$ZodIssue[], schema: z.ZodType, input: 
   const issue = unknown ?? issues[0];
   if (issue === undefined) return 'invalid';
   if (issue.code === 'invalid_union') {
-    const nested = issue.errors.flat();
-    const inner = nested.find(({ path, code }) => path.length > 0 || code === 'unrecognized_keys') ?? nested[0];
+    const inner = issue.errors.flat().find(({ path, code }) => path.length > 0 || code === 'unrecognized_keys');
     if (inner !== undefined)
       return explain([{ ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue], schema, input, prefix);
   }
@@ -98,17 +111,38 @@ function explain(issues: readonly z.core.$ZodIssue[], schema: z.ZodType, input: 
   }
   const got = valueAt(input, issue.path);
   if (got === undefined) return `"${path}" is missing; ${expectation(issue)}`;
-  return `"${path}" is wrong; got ${JSON.stringify(got)}, ${expectation(issue)}${issue.code === 'invalid_value' && typeof got === 'string' ? didYouMean(got, issue.values.map(String)) : ''}`;
+  return `"${path}" is wrong; got ${shown(got)}, ${expectation(issue)}${issue.code === 'invalid_value' && typeof got === 'string' ? didYouMean(got, issue.values.map(String)) : ''}`;
 }
 
+/** A value in a message; JSON has no words for numbers that are not finite. */
+const shown = (value: unknown): string => (typeof value === 'number' ? String(value) : JSON.stringify(value));
+
 function expectation(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'invalid_type')
-    return `expected ${issue.expected === 'int' ? 'a whole number' : issue.expected === 'record' || issue.expected === 'object' ? 'a map' : `a ${issue.expected}`}`;
-  if (issue.code === 'invalid_value') return `expected ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.join(', ')}`;
-  if (issue.code === 'too_small') return `expected ${issue.inclusive === false ? 'more than' : 'at least'} ${issue.minimum}`;
-  if (issue.code === 'too_big') return `expected ${issue.inclusive === false ? 'less than' : 'at most'} ${issue.maximum}`;
-  return issue.message;
+  switch (issue.code) {
+    case 'invalid_type':
+      return `expected ${kTypeNames[issue.expected] ?? `a ${issue.expected}`}`;
+    case 'invalid_value':
+      return `expected ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.join(', ')}`;
+    case 'too_small':
+    case 'too_big': {
+      const limit = issue.code === 'too_small' ? issue.minimum : issue.maximum;
+      const bound = issue.code === 'too_small' ? ['at least', 'more than'] : ['at most', 'less than'];
+      if (issue.origin === 'string') return 'expected a text that is not empty';
+      return `expected ${issue.origin === 'array' ? 'a list of ' : ''}${bound[issue.inclusive === false ? 1 : 0]} ${limit}`;
+    }
+    default:
+      return issue.message;
+  }
 }
+
+const kTypeNames: Readonly<Record<string, string>> = {
+  int: 'a whole number',
+  array: 'a list',
+  tuple: 'a list',
+  record: 'a map',
+  object: 'a map',
+  boolean: 'true or false',
+};
 
 /** The keys of the object schema at `path`. */
 function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {

@@ -1,19 +1,16 @@
-import { Command, CommanderError, InvalidArgumentError as UsageError } from 'commander';
-import { LorikeetError } from '../errors.js';
+import { Command, InvalidArgumentError as UsageError } from 'commander';
+import { describeError, errorLine, exitCodeOf, kExit } from './exit-codes.js';
+import { watchInterruption } from './interruption.js';
 import { Output, type OutputOptions } from './output.js';
 
-/** The exit codes of every command. */
-export const kExit = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
+export { WrongUse } from './exit-codes.js';
 
 /** What a command gets beside its own options. */
 export interface CommandContext {
   readonly output: Output;
-  /** Fires on the first Ctrl-C or SIGTERM; a second one ends the process at once. */
+  /** Fires on the first Ctrl-C, SIGTERM or SIGHUP, and when nobody reads the output any more. */
   readonly signal: AbortSignal;
 }
-
-/** A wrong option or recipe: exit code 2. */
-export class WrongUse extends Error {}
 
 /** A new command with the options that all commands share and an example under its help. */
 export function command(name: string, description: string, example: string): Command {
@@ -31,48 +28,22 @@ export async function runCommand<O extends OutputOptions>(
   body: (options: O, context: CommandContext) => Promise<void>,
 ): Promise<void> {
   const output = new Output(options);
-  const controller = new AbortController();
-  const stop = (name: NodeJS.Signals) => {
-    if (controller.signal.aborted) process.exit(kExit.cancelled);
-    output.message(`${name === 'SIGINT' ? 'Ctrl-C' : name}: finishing the current step (once more stops at once)`);
-    controller.abort(new Error(name));
-  };
-  process.on('SIGINT', stop).on('SIGTERM', stop);
+  const signal = watchInterruption(output);
   try {
-    await body(options, { output, signal: controller.signal });
+    await body(options, { output, signal });
     process.exitCode = kExit.done;
   } catch (error) {
     output.endProgress();
     report(error, output);
-  } finally {
-    process.off('SIGINT', stop).off('SIGTERM', stop);
   }
 }
 
 function report(error: unknown, output: Output): void {
-  const { code, message } = describe(error);
+  const { code, message } = describeError(error);
   process.exitCode = exitCodeOf(error);
   process.stderr.write(`lorikeet: ${message}\n`);
   if (process.env.LORIKEET_DEBUG === '1' && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
-  if (output.json) process.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
-}
-
-function describe(error: unknown): { code: string; message: string } {
-  if (error instanceof LorikeetError) return { code: error.code, message: error.message };
-  if (error instanceof WrongUse) return { code: 'usage', message: error.message };
-  return { code: 'failed', message: error instanceof Error ? error.message : String(error) };
-}
-
-function exitCodeOf(error: unknown): number {
-  if (error instanceof WrongUse) return kExit.usage;
-  if (!(error instanceof LorikeetError)) return kExit.failed;
-  if (error.code === 'cancelled') return kExit.cancelled;
-  return error.code === 'config' || error.code === 'invalid-argument' ? kExit.usage : kExit.failed;
-}
-
-/** Exit code of an error that commander itself threw; help and version are no errors. */
-export function usageExit(error: unknown): number {
-  return error instanceof CommanderError && error.exitCode === 0 ? kExit.done : kExit.usage;
+  if (output.json) process.stdout.write(errorLine({ code, message }));
 }
 
 /** Option parsers for commander: a number that must be whole or at least `minimum`. */

@@ -1,40 +1,15 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
-import { usageExit } from './command.js';
-import { compareCommand } from './commands/compare.js';
-import { convertCommand } from './commands/convert.js';
-import { doctorCommand } from './commands/doctor.js';
-import { evaluateCommand } from './commands/evaluate.js';
-import { generateCommand } from './commands/generate.js';
-import { inspectCommand } from './commands/inspect.js';
-import { mergeCommand } from './commands/merge.js';
-import { trainCommand } from './commands/train.js';
-
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
-
-const program = new Command('lorikeet')
-  .description('Fine-tune, evaluate, run and merge adapters of language models, on this machine, without Python.')
-  .version(version)
-  .showSuggestionAfterError()
-  .exitOverride()
-  .addHelpText('after', '\nExample:\n  $ lorikeet train recipe.yaml --set training.steps=50\n\nEach command has its own --help.');
-const commands = [
-  trainCommand,
-  evaluateCommand,
-  generateCommand,
-  mergeCommand,
-  convertCommand,
-  inspectCommand,
-  compareCommand,
-  doctorCommand,
-];
-for (const make of commands) program.addCommand(make());
+import { CommanderError } from 'commander';
+import { errorLine, usageExit } from './exit-codes.js';
+import { createProgram } from './program.js';
 
 try {
-  await program.parseAsync();
+  await createProgram().parseAsync();
 } catch (error) {
   // Commander has printed its own message; anything else is a defect and shows its stack.
-  if (!(error instanceof Error) || !('exitCode' in error)) throw error;
+  if (!(error instanceof CommanderError)) throw error;
   process.exitCode = usageExit(error);
+  // The options were not understood, so the wish for JSON is taken from the words.
+  if (process.exitCode !== 0 && process.argv.includes('--json'))
+    process.stdout.write(errorLine({ code: 'usage', message: error.message.replace(/^error: /, '') }));
 }

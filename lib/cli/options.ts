@@ -16,3 +16,13 @@ export function addModelOptions(command: Command, required = true): Command {
 export function dtypeOption(): Option {
   return new Option('--dtype <dtype>', 'dtype to compute in (default: as stored)').choices(kDtypes);
 }
+
+/** `--set`, for the commands that read a recipe. */
+export function addSetOption(command: Command): Command {
+  return command.option(
+    '--set <key.path=value>',
+    'change a value of the recipe (repeatable)',
+    (set: string, all: string[]) => [...all, set],
+    [],
+  );
+}

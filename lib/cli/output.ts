@@ -1,5 +1,5 @@
-import { isatty } from 'node:tty';
-import cliProgress from 'cli-progress';
+import { type ProgressState, plainLine } from './progress-line.js';
+import { StatusLine } from './status-line.js';
 
 export { formatBytes, formatCount, formatSeconds } from '../format.js';
 
@@ -18,9 +18,9 @@ const kLineInterval = 4;
 export class Output {
   readonly json: boolean;
   readonly quiet: boolean;
-  #bar: cliProgress.SingleBar | undefined;
-  #label = '';
-  #total = 0;
+  #line: StatusLine | undefined;
+  #state: ProgressState = { label: '', done: 0, total: 0, notes: [], left: undefined };
+  #first: { readonly done: number; readonly time: number } | undefined;
   #lastLine = 0;
 
   constructor(options: OutputOptions) {
@@ -31,8 +31,8 @@ export class Output {
   /** A message for people, on standard error. */
   message(text: string): void {
     if (this.quiet) return;
-    if (this.#bar !== undefined) process.stderr.write('\r\u001b[K');
-    process.stderr.write(`${text}\n`);
+    if (this.#line !== undefined) this.#line.above(text);
+    else process.stderr.write(`${text}\n`);
   }
 
   /** The result: one JSON line with `--json`, else `text`, on standard output. */
@@ -44,38 +44,37 @@ export class Output {
   /** Begins counting to `total` things called `label`; 0 where the total is unknown. */
   startProgress(label: string, total: number): void {
     this.endProgress();
-    this.#label = label;
-    this.#total = total;
+    this.#state = { label, done: 0, total, notes: [], left: undefined };
+    this.#first = undefined;
     this.#lastLine = performance.now();
-    if (this.quiet || total === 0 || !isatty(2)) return;
-    this.#bar = new cliProgress.SingleBar({
-      stream: process.stderr,
-      format: `${label} {bar} {value}/{total}  {note}  ETA {eta_formatted}`,
-      barCompleteChar: '█',
-      barIncompleteChar: '░',
-      barsize: 24,
-      hideCursor: true,
-      clearOnComplete: true,
-      etaBuffer: 20,
-    });
-    this.#bar.start(total, 0, { note: '' });
+    if (!this.quiet && total > 0 && process.stderr.isTTY) this.#line = new StatusLine(process.stderr, this.#state);
   }
 
-  /** `done` of the total; `note` stands beside it (loss, tokens/s). */
-  progress(done: number, note = ''): void {
+  /** `done` of the total; the notes stand beside it, the most important first (loss, tokens/s). */
+  progress(done: number, notes: readonly string[] = []): void {
     if (this.quiet) return;
-    if (this.#bar !== undefined) {
-      this.#bar.update(done, { note });
+    this.#state = { ...this.#state, done, notes, left: this.#secondsLeft(done) };
+    if (this.#line !== undefined) {
+      this.#line.update(this.#state);
       return;
     }
     const now = performance.now();
     if (now - this.#lastLine < kLineInterval * 1000) return;
     this.#lastLine = now;
-    process.stderr.write(`${this.#label} ${done}${this.#total === 0 ? '' : `/${this.#total}`}${note === '' ? '' : `  ${note}`}\n`);
+    process.stderr.write(`${plainLine(this.#state)}\n`);
   }
 
   endProgress(): void {
-    this.#bar?.stop();
-    this.#bar = undefined;
+    this.#line?.end();
+    this.#line = undefined;
+  }
+
+  /** The mean pace since the first report: what came before it was preparation. */
+  #secondsLeft(done: number): number | undefined {
+    const { total } = this.#state;
+    const now = performance.now() / 1000;
+    this.#first ??= { done, time: now };
+    const counted = done - this.#first.done;
+    return total === 0 || counted <= 0 ? undefined : ((now - this.#first.time) / counted) * (total - done);
   }
 }

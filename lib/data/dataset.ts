@@ -32,6 +32,8 @@ export interface RowSet {
   rows(indices: readonly number[]): Promise<(Sequence | undefined)[]>;
   /** Tokens of every row, 0 for one that is left out. Reads the whole file where rows are streamed. */
   lengths(options?: Pick<DatasetOptions, 'signal' | 'onProgress'>): Promise<Uint32Array>;
+  /** Tokens of the longest row; undefined where rows are streamed. */
+  readonly longest: number | undefined;
   /** Bad rows that were left out so far. */
   readonly skipped: SkippedRows;
   close(): Promise<void>;
@@ -91,6 +93,7 @@ function memoryDataset(sequences: readonly Sequence[], source: DataSource, skipp
     length: sequences.length,
     name,
     sources: [summaryOf(source, sequences.length)],
+    longest: sequences.reduce((longest, { ids }) => Math.max(longest, ids.length), 0),
     skipped,
     at,
     rows: async (indices) => indices.map(at),

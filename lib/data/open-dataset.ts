@@ -59,6 +59,7 @@ function joined(sets: readonly RowSet[]): RowSet {
     length,
     name: sets.map(({ name }) => name).join(', '),
     sources: sets.flatMap(({ sources }) => sources),
+    longest: sets.some(({ longest }) => longest === undefined) ? undefined : Math.max(...sets.map(({ longest = 0 }) => longest)),
     get skipped() {
       const parts = sets.map(({ skipped }) => skipped);
       return { count: parts.reduce((sum, { count }) => sum + count, 0), first: parts.flatMap(({ first }) => first).slice(0, 3) };

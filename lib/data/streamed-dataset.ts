@@ -29,6 +29,7 @@ export async function openStreamedDataset(
     length: file.length,
     name: path,
     sources: [{ ...summaryOf(source, file.length), bytes: opened.size }],
+    longest: undefined,
     get skipped() {
       return encoder.skipped;
     },

@@ -51,8 +51,12 @@ const kDefaultSequence = 512;
 
 /** Fills in the defaults. Throws `ConfigError` for unknown keys, wrong values, and a sequence over the model's context. */
 export function trainingSettings(model: LanguageModel, options: TrainingOptions = {}): TrainingSettings {
+  return settingsWithin(model.network.shape.contextLength, options);
+}
+
+/** The same from the context length of a model alone. */
+export function settingsWithin(contextLength: number, options: TrainingOptions): TrainingSettings {
   const settings = checked(trainingSchema, options, 'training');
-  const { contextLength } = model.network.shape;
   const sequence = settings.sequence ?? Math.min(kDefaultSequence, contextLength);
   if (sequence > contextLength)
     throw new ConfigError(`training.sequence: longer than the model's context; got ${sequence}, expected at most ${contextLength}`);

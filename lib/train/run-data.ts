@@ -46,6 +46,11 @@ export class RunData {
     }
   }
 
+  /** Tokens of the longest sequence of a step, where it is known before its rows are read. */
+  get longest(): number | undefined {
+    return this.loader.fill === undefined ? this.train.longest : undefined;
+  }
+
   /** Tells of rows that were left out since it was last asked. */
   tellSkipped(): void {
     for (const set of [this.train, this.held]) {

@@ -1,4 +1,5 @@
 import { CancelledError, ConfigError } from '../errors.js';
+import { checkMemory } from '../estimate/check.js';
 import { asIoError } from '../io/io-error.js';
 import { ActiveRun } from './active-run.js';
 import { reportSettings, type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
@@ -12,7 +13,8 @@ import type { TrainableModel } from './trainable.js';
  *
  * With `out` it keeps a run folder: metrics, report, checkpoints (from which `resume: true` goes on with the same bits), the last and the best adapter. Throws
  * `ConfigError` at once for wrong options; the run rejects with `FormatError` for bad rows, `NonFiniteError` and `LossSpikeError` where `training.policy` says
- * stop, `IoError` when `out` cannot be written and `CancelledError` when the signal fires, each with the state of the last step saved where it can be.
+ * stop, `IoError` when `out` cannot be written and `CancelledError` when the signal fires, each with the state of the last step saved where it can be. A run that
+ * will not fit into memory is an `OutOfMemoryError` before its first step (`training.memory`).
  *
  * @example
  * const run = train(tuned, { data: { train: { path: 'notes.jsonl' } }, training: { steps: 300, batch: 8 } });
@@ -36,6 +38,7 @@ async function* trainSteps(
   if (signal?.aborted) throw new CancelledError('train: cancelled before the first step', { cause: signal.reason });
   const data = await RunData.open(model, options, settings);
   try {
+    await checkMemory(model, settings, data.longest ?? settings.sequence);
     return yield* trainOn(data, model, options, settings);
   } finally {
     await data.close();

@@ -6,11 +6,11 @@ import { shippedModel } from '../helpers/shipped.js';
 
 const folder = temporaryFolder();
 
-for (const name of ['train', 'evaluate', 'generate', 'merge', 'convert', 'inspect', 'doctor']) {
+for (const name of ['train', 'evaluate', 'generate', 'merge', 'convert', 'inspect', 'compare', 'estimate', 'doctor', 'completion']) {
   test(`${name} --help shows an example`, async (t) => {
     const { code, stdout } = await lorikeet([name, '--help']);
     t.is(code, 0);
-    t.regex(stdout, new RegExp(`Example:\\n  \\$ lorikeet ${name}`));
+    t.regex(stdout, new RegExp(`Example:\\n  \\$ .*lorikeet ${name}`));
     t.regex(stdout, /--json/);
   });
 }

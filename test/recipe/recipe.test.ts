@@ -66,7 +66,11 @@ for (const [name, recipe, message] of [
     { ...minimal, data: { train: [{ path: 'a.txt' }, { path: 'b.txt', wieght: 2 }] } },
     'recipe: unknown key "wieght" in "data.train.1"; did you mean "weight"?',
   ],
-  ['a source that is no map', { ...minimal, data: { train: 'a.jsonl' } }, 'recipe: "data.train" is wrong; got "a.jsonl", expected a map'],
+  [
+    'a source that is no map',
+    { ...minimal, data: { train: 'a.jsonl' } },
+    'recipe: "data.train" is wrong; got "a.jsonl", expected a map such as { path: notes.jsonl }, or a list of such maps',
+  ],
   ['an empty list of sources', { ...minimal, data: { train: [] } }, /"data\.train" is wrong/],
   [
     'a policy for bad rows',
@@ -126,7 +130,7 @@ test('--set lays values over the recipe', (t) => {
 test('files: YAML errors name the line, duplicate keys are errors', (t) => {
   const path = join(folder, 'broken.yaml');
   writeFileSync(path, 'model: a\nmodel: b\n');
-  t.throws(() => readRecipe(path), { message: /broken\.yaml:2: .*unique/i });
+  t.throws(() => readRecipe(path), { message: /broken\.yaml:2:1: .*unique/i });
   writeFileSync(path, '- 1\n');
   t.throws(() => readRecipe(path), { message: /must be a map of keys/ });
   t.throws(() => readRecipe(join(folder, 'none.yaml')), { message: /cannot read/ });

@@ -1,17 +1,33 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { ConfigError } from '../../errors.js';
 import { formatBytes, formatCount, formatSeconds } from '../../format.js';
 import { writeFileAtomically } from '../../io/atomic-file.js';
 import { labelRuns, type NamedRun, type RunSummary, readRun, recipeDifferences, renderComparePage, summarize } from '../../report/index.js';
 import { command, runCommand } from '../command.js';
 import type { OutputOptions } from '../output.js';
+import { runOutput } from '../run-output.js';
 
 interface Options extends OutputOptions {
   readonly runs: readonly string[];
   readonly out: string;
 }
+
+/** What `--json` prints. */
+export const compareOutput = z.strictObject({
+  out: z.string().describe('the page'),
+  runs: z.array(runOutput.extend({ run: z.string().describe('path'), label: z.string() })),
+  differences: z
+    .array(
+      z.strictObject({
+        key: z.string().describe('dotted path'),
+        values: z.array(z.unknown()).describe('one a run, null where it is missing'),
+      }),
+    )
+    .describe('keys in which the recipes differ'),
+});
 
 export function compareCommand(): Command {
   return command(
@@ -33,7 +49,8 @@ export function compareCommand(): Command {
           values: values.map((value) => value ?? null),
         }));
         for (const { label, run } of named) for (const problem of run.problems) output.message(`${label}: ${problem}`);
-        output.result({ out, runs: summaries, differences }, `${textTable(named)}\npage in ${out}`);
+        const value = { out, runs: summaries, differences } satisfies z.input<typeof compareOutput>;
+        output.result(value, `${textTable(named)}\npage in ${out}`);
       }),
     );
 }

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { z } from 'zod';
 import { loadModel, saveModel } from '../../index.js';
 import { readAdapter } from '../../io/dialects/read.js';
 import { writeAdapter } from '../../io/dialects/write.js';
@@ -21,6 +22,14 @@ interface Options extends OutputOptions {
   readonly model?: string;
   readonly dtype?: (typeof kTypes)[number];
 }
+
+/** What `--json` prints. */
+export const convertOutput = z.strictObject({
+  out: z.string().describe('file or folder that was written'),
+  tensors: z.int().describe('tensors written'),
+  from: z.string().describe('what `--from` was taken for'),
+  to: z.enum(kTargets),
+});
 
 export function convertCommand(): Command {
   return command(
@@ -49,7 +58,8 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     throw new WrongUse(`convert: "${out}" exists; choose another, or remove it`);
   if (!existsSync(from)) throw new WrongUse(`convert: there is nothing at "${from}"`);
   const { tensors, ...seen } = isModel(from) ? await convertModel(options, context) : await convertAdapter(options);
-  context.output.result({ out, tensors, from: seen.from, to }, `${from} (${seen.from}) written as ${to} to ${out}: ${tensors} tensors`);
+  const value = { out, tensors, from: seen.from, to } satisfies z.output<typeof convertOutput>;
+  context.output.result(value, `${from} (${seen.from}) written as ${to} to ${out}: ${tensors} tensors`);
 }
 
 /** Whether a path holds a model; everything else must be an adapter. */

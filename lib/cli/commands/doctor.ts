@@ -1,10 +1,43 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import type { Command } from 'commander';
+import { z } from 'zod';
+import { availableMemory } from '../../estimate/available.js';
+import { widthOf } from '../../estimate/weight-bytes.js';
 import { devices, isaLevel, scope, synchronize, threads } from '../../index.js';
-import { add, matmul, uniform } from '../../ops/index.js';
+import { op } from '../../native.js';
+import { add, matmul, packWeight, uniform } from '../../ops/index.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { formatBytes, type OutputOptions } from '../output.js';
+
+/** What `--json` prints. */
+export const doctorOutput = z.strictObject({
+  node: z.string(),
+  platform: z.string(),
+  cpu: z.strictObject({
+    model: z.string(),
+    instructionSets: z.array(z.string()).describe('what of the extensions matters here'),
+    threads: z.int().describe('threads that compute'),
+    caches: z.array(z.strictObject({ level: z.int(), type: z.string(), bytes: z.int() })),
+    memoryBytes: z.int().describe('memory of the machine'),
+    availableBytes: z.int().describe('what this process can still take'),
+  }),
+  kernels: z.strictObject({
+    level: z.string().describe('instruction level in force'),
+    machineLevel: z.string().describe('highest level of this machine'),
+    reason: z.string(),
+    products: z
+      .array(z.strictObject({ dtype: z.string(), level: z.string(), layout: z.string(), reason: z.string() }))
+      .describe('kernel of products with frozen weights, by dtype'),
+  }),
+  gflops: z.strictObject({ f32: z.number(), bf16: z.number() }).describe('measured, products of 768 x 768'),
+  gigabytesPerSecond: z.number().describe('measured, sum of two arrays'),
+  devices: z.array(
+    z.strictObject({ device: z.string(), available: z.boolean(), detail: z.string().describe('what it is, or why it cannot be used') }),
+  ),
+});
+
+const machineIsaLevel = op('machineIsaLevel');
 
 export function doctorCommand(): Command {
   return command(
@@ -20,6 +53,10 @@ interface Cache {
   readonly bytes: number;
 }
 
+/** Rows and columns of the weight that the engine is asked about. */
+const kSide = 64;
+const kKernelDtypes = ['f32', 'bf16', 'f16'] as const;
+
 async function run(_: OutputOptions, { output }: CommandContext): Promise<void> {
   output.message('measuring (a few seconds)');
   const model = cpus()[0]?.model.trim() ?? 'unknown';
@@ -29,27 +66,49 @@ async function run(_: OutputOptions, { output }: CommandContext): Promise<void> 
   const limit = process.env.LORIKEET_MAX_ISA;
   const kernels = {
     level: isaLevel(),
+    machineLevel: machineIsaLevel(),
     reason: limit === undefined ? 'the highest level that this CPU and operating system support' : `limited by LORIKEET_MAX_ISA=${limit}`,
+    products: productKernels(),
   };
   const caches = readCaches();
   const result = {
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
-    cpu: { model, instructionSets: instructionSets(), threads: threads(), caches, memoryBytes: totalmem() },
+    cpu: {
+      model,
+      instructionSets: instructionSets(),
+      threads: threads(),
+      caches,
+      memoryBytes: totalmem(),
+      availableBytes: availableMemory(),
+    },
     kernels,
     gflops,
     gigabytesPerSecond,
     devices: found,
   };
   const lines = [
-    `CPU      ${model}, ${threads()} threads, ${formatBytes(totalmem())} memory`,
+    `CPU      ${model}, ${threads()} threads, ${formatBytes(totalmem())} memory, ${formatBytes(result.cpu.availableBytes)} available`,
     `caches   ${caches.map(({ level, type, bytes }) => `L${level}${type === 'Unified' ? '' : ` ${type.toLowerCase()}`} ${formatBytes(bytes)}`).join(', ') || 'unknown'}`,
     `sets     ${result.cpu.instructionSets.join(' ') || 'unknown'}`,
     `kernels  ${kernels.level} (${kernels.reason})`,
+    ...kernels.products.map(({ dtype, level, reason }) => `  ${dtype.padEnd(6)} ${level}: ${reason}`),
     `measured ${gflops.f32.toFixed(1)} GFLOP/s f32, ${gflops.bf16.toFixed(1)} GFLOP/s bf16, ${gigabytesPerSecond.toFixed(1)} GB/s memory`,
     ...found.map(({ device, available, detail }) => `${device.padEnd(8)} ${available ? detail : `not available: ${detail}`}`),
   ];
-  output.result(result, lines.join('\n'));
+  output.result(result satisfies z.output<typeof doctorOutput>, lines.join('\n'));
+}
+
+/** The kernel that a frozen weight of each dtype gets, asked of the engine itself. */
+function productKernels(): z.output<typeof doctorOutput>['kernels']['products'] {
+  return scope(() =>
+    kKernelDtypes.map((dtype) => {
+      using weight = packWeight(uniform([kSide, kSide], { dtype }));
+      const { level, layout } = weight;
+      const isOwn = weight.bytes <= kSide * kSide * widthOf(dtype);
+      return { dtype, level, layout, reason: `${isOwn ? `kept as ${dtype}` : 'kept as f32'}, sums in f32` };
+    }),
+  );
 }
 
 /** Milliseconds that one measurement runs. */

@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
+import { z } from 'zod';
 import type { DataSources } from '../../data/index.js';
 import { evaluate } from '../../index.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
+import { sourcesOf } from '../../recipe-source.js';
 import { type CommandContext, command, runCommand, WrongUse, wholeNumber } from '../command.js';
 import { type ModelOptions, openModel } from '../open-model.js';
-import { addModelOptions } from '../options.js';
+import { addModelOptions, addSetOption } from '../options.js';
 import type { OutputOptions } from '../output.js';
-import { sourcesOf } from '../recipe-source.js';
 
 interface Options extends OutputOptions, Partial<ModelOptions> {
   readonly data?: string;
@@ -17,21 +18,31 @@ interface Options extends OutputOptions, Partial<ModelOptions> {
   readonly set: string[];
 }
 
+/** What `--json` prints. */
+export const evaluateOutput = z.strictObject({
+  nll: z.number().describe('mean negative log-likelihood of every predicted token, in nats'),
+  perplexity: z.number().describe('exp(nll)'),
+  tokens: z.int().describe('predicted tokens'),
+  sequences: z.int().describe('rows'),
+  accuracy: z.number().optional().describe('with `labels`: part of the rows whose own label is the likeliest'),
+});
+
 export function evaluateCommand(): Command {
-  return addModelOptions(
-    command(
-      'evaluate',
-      'Measure how well a model predicts held-out rows.',
-      'lorikeet evaluate --model ./smollm2 --adapter runs/notes/adapter --data dev.jsonl --json',
+  return addSetOption(
+    addModelOptions(
+      command(
+        'evaluate',
+        'Measure how well a model predicts held-out rows.',
+        'lorikeet evaluate --model ./smollm2 --adapter runs/notes/adapter --data dev.jsonl --json',
+      ),
+      false,
     ),
-    false,
   )
     .option('--data <file>', 'rows to predict: .jsonl, .json, .csv, .parquet or .txt')
     .option('--field <name>', 'field that holds the text of a row (default: text)')
     .option('--max-length <n>', "cut rows to this many tokens (default: the model's context)", wholeNumber(2))
     .option('--batch <n>', 'rows of one forward pass', wholeNumber(1), 8)
     .option('--recipe <file>', 'take model, dtype and data.eval from a recipe')
-    .option('--set <key.path=value>', 'change a value of the recipe (repeatable)', (set: string, all: string[]) => [...all, set], [])
     .action((options: Options) => runCommand(options, run));
 }
 
@@ -56,7 +67,10 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     });
     const { nll, perplexity, tokens, sequences, accuracy } = result;
     const told = `nll ${nll.toFixed(6)}  perplexity ${perplexity.toFixed(4)}  tokens ${tokens}  sequences ${sequences}`;
-    output.result({ ...result }, accuracy === undefined ? told : `${told}  accuracy ${accuracy.toFixed(4)}`);
+    output.result(
+      { ...result } satisfies z.output<typeof evaluateOutput>,
+      accuracy === undefined ? told : `${told}  accuracy ${accuracy.toFixed(4)}`,
+    );
   } finally {
     opened.dispose();
   }

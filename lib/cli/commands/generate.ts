@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { generate } from '../../index.js';
 import { type CommandContext, command, realNumber, runCommand, wholeNumber } from '../command.js';
 import { type ModelOptions, openModel } from '../open-model.js';
@@ -16,6 +17,14 @@ interface Options extends OutputOptions, ModelOptions {
   readonly seed: number;
   readonly chat?: boolean;
 }
+
+/** What `--json` prints. */
+export const generateOutput = z.strictObject({
+  text: z.string().describe('the continuation, without the prompt'),
+  tokens: z.int().describe('new tokens'),
+  promptTokens: z.int(),
+  tokensPerSecond: z.number().describe('new tokens by the time from the start of the prompt'),
+});
 
 export function generateCommand(): Command {
   return addModelOptions(
@@ -65,7 +74,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     const seconds = (performance.now() - start) / 1000;
     const tokensPerSecond = ids.length / seconds;
     if (!output.json) process.stdout.write('\n');
-    output.result({ text, tokens: ids.length, promptTokens, tokensPerSecond }, '');
+    output.result({ text, tokens: ids.length, promptTokens, tokensPerSecond } satisfies z.output<typeof generateOutput>, '');
     output.message(`${ids.length} tokens after ${promptTokens}, ${formatCount(tokensPerSecond)} tokens/s`);
   } finally {
     opened.dispose();

@@ -1,11 +1,30 @@
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { command, runCommand } from '../command.js';
 import { type Inspection, inspectPath } from '../inspect-path.js';
 import { formatBytes, formatCount, type OutputOptions } from '../output.js';
+import { runOutput } from '../run-output.js';
 
 interface Options extends OutputOptions {
   readonly path: string;
 }
+
+/** What `--json` prints. */
+export const inspectOutput = z.strictObject({
+  kind: z.enum(['model folder', 'gguf file', 'adapter folder', 'safetensors file', 'run folder']),
+  path: z.string(),
+  parameters: z.int(),
+  bytes: z.int().describe('bytes of all tensors as they are stored'),
+  dtypes: z.record(z.string(), z.int()).describe('parameters by dtype'),
+  names: z.array(z.string()).describe('names of the tensors'),
+  shapes: z.record(z.string(), z.array(z.int())).describe('shapes by name'),
+  config: z.record(z.string(), z.unknown()).describe('the config, or the metadata of a file'),
+  problems: z.array(z.string()).describe('what is wrong with it; empty where nothing is'),
+  run: runOutput
+    .extend({ checkpoints: z.array(z.int()).describe('steps of the checkpoints'), locked: z.boolean().describe('a lock file is there') })
+    .optional()
+    .describe('of a run folder'),
+});
 
 export function inspectCommand(): Command {
   return command(

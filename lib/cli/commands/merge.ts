@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { z } from 'zod';
 import type { Model } from '../../index.js';
 import { type CombinationType, combinationTypes, loadAdapter, loadModel, saveModel, type TunedModel } from '../../index.js';
 import { type CommandContext, command, realNumber, runCommand, WrongUse, wholeNumber } from '../command.js';
@@ -17,6 +18,13 @@ interface Options extends OutputOptions {
   readonly out: string;
   readonly dtype?: 'f32' | 'bf16' | 'f16' | 'f64';
 }
+
+/** What `--json` prints. */
+export const mergeOutput = z.strictObject({
+  out: z.string().describe('folder of the merged model'),
+  maxError: z.number().describe("largest relative error of a layer's output"),
+  tensors: z.int().describe('tensors written'),
+});
 
 export function mergeCommand(): Command {
   return command(
@@ -76,7 +84,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
     output.message(`writing ${out}`);
     const tensors = await saveModel(model, out);
     output.result(
-      { out, maxError, tensors },
+      { out, maxError, tensors } satisfies z.output<typeof mergeOutput>,
       `merged into ${out} (${tensors} tensors); largest relative error of a layer's output ${maxError.toExponential(2)}`,
     );
   } finally {

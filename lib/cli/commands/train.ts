@@ -1,15 +1,20 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Command } from 'commander';
-import { resolveConfig } from '../../adapters/resolve-config.js';
-import { ConfigError } from '../../errors.js';
-import { type AdapterConfig, attach, loadAdapter, loadModel, type TrainingCallbacks, train } from '../../index.js';
-import { type Recipe, readRecipe } from '../../recipe.js';
+import { z } from 'zod';
+import { CancelledError } from '../../errors.js';
+import { freeMemory } from '../../estimate/check.js';
+import { type AdapterConfig, attach, loadAdapter, loadModel, memory, type TrainingResult, type TrainingRun, train } from '../../index.js';
+import { readRecipe } from '../../recipe.js';
+import { sourcesOf } from '../../recipe-source.js';
 import type { DType } from '../../tensor.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
+import { completed } from '../complete-recipe.js';
+import { addSetOption } from '../options.js';
 import { formatBytes, formatCount, formatSeconds, type Output, type OutputOptions } from '../output.js';
-import { sourcesOf } from '../recipe-source.js';
+import { checkRecipe } from '../preflight.js';
+import { runMessages } from '../run-messages.js';
+import { shellLine } from '../shell-line.js';
 
 interface Options extends OutputOptions {
   readonly recipe: string;
@@ -18,26 +23,43 @@ interface Options extends OutputOptions {
   readonly resume?: boolean;
 }
 
+/** What `--json` prints. */
+export const trainOutput = z.strictObject({
+  steps: z.int().describe('optimizer steps done, those before a resume included'),
+  loss: z.number().describe('loss of the last step, in nats'),
+  evalLoss: z.number().nullable().describe('last held-out loss; null without `data.eval`'),
+  tokens: z.int().describe('tokens trained on, padding not counted'),
+  tokensPerSecond: z.number(),
+  peakBytes: z.int().describe('most bytes of native memory in use at once'),
+  trainableParameters: z.int(),
+  adapter: z.string().nullable().describe('folder of the trained adapter; null without a run folder'),
+  seconds: z.number().describe('wall time of all steps, evaluations not counted'),
+  stoppedEarly: z.string().optional().describe('why the run ended before its last step'),
+  skippedSteps: z.int().optional().describe('steps whose update was left out by `training.policy`'),
+});
+
 export function trainCommand(): Command {
-  return command(
-    'train',
-    'Train an adapter as a recipe says; Ctrl-C finishes the current step, saves, and says how to resume.',
-    'lorikeet train recipe.yaml --set training.steps=50 --out runs/notes',
+  return addSetOption(
+    command(
+      'train',
+      'Train an adapter as a recipe says; Ctrl-C finishes the current step, saves, and says how to resume.',
+      'lorikeet train recipe.yaml --set training.steps=50 --out runs/notes',
+    ).argument('<recipe>', 'YAML recipe: model, adapter, data, training, out'),
   )
-    .argument('<recipe>', 'YAML recipe: model, adapter, data, training, out')
-    .option('--set <key.path=value>', 'change a value of the recipe (repeatable)', (set: string, all: string[]) => [...all, set], [])
     .option('--out <folder>', 'run folder, in place of the recipe\'s "out"')
     .option('--resume', 'go on with the run in the folder')
     .action((recipe: string, options: Omit<Options, 'recipe'>) => runCommand<Options>({ ...options, recipe }, run));
 }
 
-async function run(options: Options, context: CommandContext): Promise<void> {
-  const { output, signal } = context;
+async function run(options: Options, { output, signal }: CommandContext): Promise<void> {
   const { resume = false } = options;
   const recipe = completed(readRecipe(options.recipe, options.set));
   const out = options.out ?? recipe.out;
   if (out === undefined) output.message('no run folder (out): nothing will be written');
   else RunFolder.check(out, resume);
+  const { warmup, steps } = recipe.training;
+  if (warmup >= steps && warmup > 0) output.message(`warmup ${warmup} takes all ${steps} steps: the learning rate only rises`);
+  await checkRecipe(recipe, signal);
   output.message(`loading ${recipe.model}`);
   const model = await loadModel(recipe.model, {
     signal,
@@ -63,53 +85,63 @@ async function run(options: Options, context: CommandContext): Promise<void> {
       signal,
       recipe,
       onData: ({ rows, bytes = 0, totalBytes = 0 }) =>
-        output.progress(rows, totalBytes > 0 ? `${Math.floor((100 * bytes) / totalBytes)}% of the file` : ''),
+        output.progress(rows, totalBytes > 0 ? [`${Math.floor((100 * bytes) / totalBytes)}% of the file`] : []),
       onNotice: (message) => output.message(message),
-      callbacks: messages(output),
+      callbacks: runMessages(output),
     });
-    output.startProgress('reading rows', 0);
-    let started = false;
-    for await (const { step, loss, evalLoss, tokensPerSecond } of training) {
-      if (!started) output.startProgress('step', recipe.training.steps);
-      started = true;
-      if (evalLoss !== undefined) output.message(`step ${step}: held-out loss ${evalLoss.toFixed(4)}`);
-      output.progress(step, `loss ${loss.toFixed(4)}  ${formatCount(tokensPerSecond)} tokens/s`);
-    }
+    await follow(training, recipe.training.steps, output);
     const result = await training;
     const { best: _, ...fields } = result;
-    const held = result.evalLoss === undefined ? '' : `, held-out loss ${result.evalLoss.toFixed(4)}`;
-    const place = result.adapter === undefined ? '' : `\nadapter in ${result.adapter}`;
-    output.result(
-      { ...fields, evalLoss: result.evalLoss ?? null, adapter: result.adapter ?? null },
-      `${result.stoppedEarly === undefined ? '' : `stopped early: ${result.stoppedEarly}\n`}${result.steps} steps in ${formatSeconds(result.seconds)}: loss ${result.loss.toFixed(4)}${held}, ${formatCount(result.tokensPerSecond)} tokens/s, ` +
-        `${formatCount(result.trainableParameters)} trainable parameters, peak ${formatBytes(result.peakBytes)}${place}`,
-    );
+    const value = { ...fields, evalLoss: result.evalLoss ?? null, adapter: result.adapter ?? null } satisfies z.output<typeof trainOutput>;
+    output.result(value, describe(result));
+  } catch (error) {
+    if (error instanceof CancelledError && out !== undefined && existsSync(out))
+      throw new CancelledError(`${error.message}\n  ${resumeLine(options)}`, { cause: error });
+    throw error;
   } finally {
     model.dispose();
   }
 }
 
-/** What is told about a run beside its progress. */
-function messages(output: Output): TrainingCallbacks {
-  return {
-    onStart: ({ step, checkpoint, damaged }) => {
-      for (const { path, reason } of damaged) output.message(`a damaged checkpoint was set aside as ${path}: ${reason}`);
-      if (checkpoint !== undefined) output.message(`going on from ${checkpoint} (step ${step})`);
-    },
-    onStep: ({ step, loss, spike }) => {
-      if (spike) output.message(`step ${step}: the loss ${loss.toFixed(4)} is far above the last ones`);
-    },
-    onSkip: ({ step, loss, skipped }) => output.message(`step ${step} skipped (${skipped}): loss ${loss.toFixed(4)}`),
-  };
+/** Steps of this run after which its pace is known. */
+const kPaceSteps = 2;
+
+/** Shows the steps of a run as they come. */
+async function follow(training: TrainingRun, total: number, output: Output): Promise<void> {
+  output.startProgress('reading rows', 0);
+  let done = 0;
+  for await (const { step, loss, evalLoss, tokensPerSecond, seconds } of training) {
+    if (done++ === 0) output.startProgress('step', total);
+    const { bytes, peakBytes } = memory();
+    if (done === Math.min(kPaceSteps, total)) {
+      const whole = formatBytes(freeMemory() + bytes);
+      output.message(
+        `about ${formatSeconds(seconds)} a step, ${formatSeconds(seconds * total)} in all, peak ${formatBytes(peakBytes)} of ${whole} free`,
+      );
+    }
+    if (evalLoss !== undefined) output.message(`step ${step}: held-out loss ${evalLoss.toFixed(4)}`);
+    output.progress(step, [
+      `loss ${loss.toFixed(4)}`,
+      `${formatCount(tokensPerSecond)} tokens/s`,
+      `${formatBytes(peakBytes)} peak`,
+      `${formatBytes(process.memoryUsage.rss())} process`,
+    ]);
+  }
 }
 
-/** The recipe with the adapter's own defaults filled in, or with its folder checked. */
-function completed(recipe: Recipe): Recipe {
-  const { adapter } = recipe;
-  if (typeof adapter !== 'string') return { ...recipe, adapter: { type: adapter.type, ...resolveConfig(adapter).config } };
-  if (!existsSync(join(adapter, 'adapter_config.json')))
-    throw new ConfigError(
-      `recipe: adapter: no adapter_config.json in "${adapter}"; expected the folder of an adapter, or a map with "type"`,
-    );
-  return recipe;
+function describe(result: TrainingResult): string {
+  const { steps, seconds, loss, evalLoss, tokensPerSecond, trainableParameters, peakBytes, adapter, stoppedEarly } = result;
+  const why = stoppedEarly === undefined ? '' : `stopped early: ${stoppedEarly}\n`;
+  const held = evalLoss === undefined ? '' : `, held-out loss ${evalLoss.toFixed(4)}`;
+  const place = adapter === undefined ? '' : `\nadapter in ${adapter}`;
+  return (
+    `${why}${steps} steps in ${formatSeconds(seconds)}: loss ${loss.toFixed(4)}${held}, ${formatCount(tokensPerSecond)} tokens/s, ` +
+    `${formatCount(trainableParameters)} trainable parameters, peak ${formatBytes(peakBytes)}${place}`
+  );
+}
+
+/** The command that goes on with this run. */
+function resumeLine({ recipe, set, out }: Options): string {
+  const sets = set.flatMap((each) => ['--set', each]);
+  return shellLine(['lorikeet', 'train', recipe, ...sets, ...(out === undefined ? [] : ['--out', out]), '--resume']);
 }

@@ -1,5 +1,5 @@
-import type { DataSource, DataSources } from '../data/index.js';
-import type { Recipe } from '../recipe.js';
+import type { DataSource, DataSources } from './data/index.js';
+import type { Recipe } from './recipe.js';
 
 /** The data sources of a recipe without the keys that are not set. */
 export function sourcesOf(sources: Recipe['data']['train']): DataSources {

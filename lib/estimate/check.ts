@@ -1,0 +1,107 @@
+import { OutOfMemoryError } from '../errors.js';
+import { formatBytes } from '../format.js';
+import { gradientNorm } from '../optim/index.js';
+import { memory, resetPeakMemory, scope, setMemoryLimit } from '../scope.js';
+import type { TrainingSettings } from '../train/options.js';
+import { drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from '../train/trainable.js';
+import { availableMemory } from './available.js';
+import { activationBound } from './bound.js';
+import { widthOf } from './weight-bytes.js';
+
+/** States of a value to train that an optimizer holds at most. */
+const kMostStates = 2;
+
+/** What a run still has to take, and what there is. */
+export interface MemoryNeed {
+  readonly gradients: number;
+  readonly optimizer: number;
+  readonly activations: number;
+  readonly total: number;
+  readonly available: number;
+}
+
+/**
+ * Says no to a run that does not fit, before its first step. Shapes alone decide where they leave no doubt, which costs nothing; else one and two rows go
+ * through the model. With `warn` the message is a warning of the process, with `ignore` nothing is looked at.
+ *
+ * Throws `OutOfMemoryError` with the parts and what helps. `room` is what can still be taken, for tests.
+ */
+export async function checkMemory(model: TrainableModel, settings: TrainingSettings, longest: number, room = freeMemory()): Promise<void> {
+  if (settings.memory === 'ignore') return;
+  const bound = upperBound(model, settings, longest, room);
+  if (bound.total <= room) return;
+  const need = await measured(model, settings, longest, room);
+  if (need.total <= room) return;
+  const message = describe(need, settings);
+  if (settings.memory === 'error') throw new OutOfMemoryError(`train: ${message}; training.memory: warn starts all the same`);
+  process.emitWarning(message, 'LorikeetWarning');
+}
+
+/** What can still be taken from the system, and from the limit of the engine where there is one. */
+export function freeMemory(): number {
+  const { bytes, cachedBytes, limitBytes } = memory();
+  const free = availableMemory() + cachedBytes;
+  return limitBytes === 0 ? free : Math.min(free, limitBytes - bytes);
+}
+
+function upperBound(model: TrainableModel, settings: TrainingSettings, length: number, available: number): MemoryNeed {
+  const { batch: rows, checkpointing } = settings;
+  const width = Math.max(4, widthOf(model.dtype));
+  // The first backward packs frozen weights once more.
+  const activations = activationBound(model.network, { rows, length, checkpointing, width }) + memory().bytes;
+  return needOf(model, activations, available);
+}
+
+function needOf(model: TrainableModel, activations: number, available: number): MemoryNeed {
+  const gradients = [...trainableOf(model).values()].reduce((sum, { size, dtype }) => sum + size * widthOf(dtype), 0);
+  const optimizer = gradients * kMostStates;
+  return { gradients, optimizer, activations, total: gradients + optimizer + activations, available };
+}
+
+/** Runs one row and two, and draws a line to the whole batch. The model is as before. */
+async function measured(model: TrainableModel, settings: TrainingSettings, length: number, available: number): Promise<MemoryNeed> {
+  const { limitBytes, bytes } = memory();
+  setMemoryLimit(bytes + Math.floor(available));
+  try {
+    const one = await peakOf(model, 1, length, settings.checkpointing);
+    const two = settings.batch === 1 ? one : await peakOf(model, 2, length, settings.checkpointing);
+    return needOf(model, one + (two - one) * (settings.batch - 1), available);
+  } catch (error) {
+    if (!(error instanceof OutOfMemoryError)) throw error;
+    return upperBound(model, settings, length, available);
+  } finally {
+    setMemoryLimit(limitBytes);
+  }
+}
+
+async function peakOf(model: TrainableModel, rows: number, length: number, checkpointing: boolean): Promise<number> {
+  const draws = drawState(model);
+  const ids = Array.from({ length: rows }, () => new Array<number>(Math.max(1, length - 1)).fill(0));
+  const before = memory().bytes;
+  resetPeakMemory();
+  try {
+    await scope(async () => {
+      model.loss({ ids, targets: ids, reduction: 'sum', training: true, checkpointing }).backward();
+      // Work that found no memory fails where its result is read.
+      await gradientNorm([...trainableOf(model).values()]).item();
+    });
+    return memory().peakBytes - before;
+  } finally {
+    resetGradients(model);
+    setDrawState(model, draws);
+  }
+}
+
+function describe({ gradients, optimizer, activations, total, available }: MemoryNeed, settings: TrainingSettings): string {
+  const { batch, checkpointing, sequence } = settings;
+  const helps = [
+    ...(batch > 1 ? [`training.batch below ${batch} with more training.accumulate`] : []),
+    ...(checkpointing ? [] : ['training.checkpointing: true']),
+    `training.sequence below ${sequence}`,
+    'dtype: bf16',
+  ];
+  return (
+    `not enough memory; the run needs about ${formatBytes(Math.round(total))} beside the model (activations ${formatBytes(Math.round(activations))}, ` +
+    `gradients ${formatBytes(gradients)}, optimizer ${formatBytes(optimizer)}), ${formatBytes(Math.max(0, Math.floor(available)))} is available; what helps: ${helps.join(', ')}`
+  );
+}

@@ -1,0 +1,1 @@
+export { type Estimate, type EstimateInput, type EstimateOptions, estimate, type PeakBytes } from './estimate.js';

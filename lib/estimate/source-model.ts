@@ -1,0 +1,52 @@
+import { join } from 'node:path';
+import { type ResolvedConfig, resolveConfig, resolveOptions } from '../adapters/resolve-config.js';
+import { FormatError } from '../errors.js';
+import { type JsonObject, readJsonObject } from '../io/json.js';
+import { resolveModel } from '../io/model-files.js';
+import { readPeftConfig } from '../io/peft-config.js';
+import { Tokenizer } from '../io/tokenizer.js';
+import { dtypeOfSafetensors } from '../io/weights.js';
+import type { DType } from '../tensor.js';
+
+/** What the headers of a model say: nothing of its weights is read. */
+export interface SourceModel {
+  readonly config: JsonObject;
+  /** The dtype that a weight is loaded in where none is asked for. */
+  storedDtype(name: string): DType;
+  /** Reads the tokenizer; undefined where there is none. */
+  tokenizer(): Promise<Tokenizer | undefined>;
+}
+
+/** Reads config and headers of a model folder, `.gguf` file or hub id. Throws as `loadModel` does for what cannot be one. */
+export async function readSourceModel(pathOrId: string, signal?: AbortSignal): Promise<SourceModel> {
+  const files = await resolveModel(pathOrId, signal === undefined ? {} : { signal });
+  switch (files.kind) {
+    case 'huggingface': {
+      const { folder, weights, config } = files;
+      return {
+        config,
+        storedDtype: (name) => dtypeOfSafetensors[weights.tensors.get(name)?.dtype ?? 'F32'] ?? 'f32',
+        tokenizer: async () => (files.hasTokenizer ? Tokenizer.fromFolder(folder) : undefined),
+      };
+    }
+    case 'gguf': {
+      const { header } = files.gguf;
+      return {
+        config: files.config,
+        storedDtype: () => 'f32',
+        tokenizer: async () => (header.metadata.has('tokenizer.ggml.model') ? Tokenizer.fromGguf(header) : undefined),
+      };
+    }
+    case 'adapter':
+      throw new FormatError(`model: ${pathOrId} is an adapter; expected the model it was made for`);
+    default:
+      throw new FormatError(`model: ${pathOrId} has weights but no config; expected a folder with config.json beside them`);
+  }
+}
+
+/** The method and options of an adapter config, or of the folder of a saved adapter. */
+export async function resolveAdapter(adapter: string | Readonly<Record<string, unknown>>): Promise<ResolvedConfig> {
+  if (typeof adapter !== 'string') return resolveConfig(adapter);
+  const { method, config } = readPeftConfig(await readJsonObject(join(adapter, 'adapter_config.json')));
+  return resolveOptions(method, { ...config, allowUnmatched: true });
+}

@@ -1,0 +1,47 @@
+import { AdapterSet, tensorsOf } from '../adapters/adapter-set.js';
+import { layersOf } from '../adapters/inject.js';
+import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
+import { selectTargets } from '../adapters/targets.js';
+import { LorikeetError } from '../errors.js';
+import type { JsonObject } from '../io/json.js';
+import { createNetwork } from '../models/registry.js';
+import { blockOf } from './partial-network.js';
+
+/** Which blocks of the whole model an adapter is on, and what it is made of. */
+export interface AdapterPlan {
+  readonly blocks: number;
+  /** Numbers of the blocks with an adapted layer, ascending. */
+  readonly adapted: readonly number[];
+  /** Of all parameters to train; undefined where the method must see weights before it knows. */
+  readonly size: { readonly parameters: number; readonly bytes: number } | undefined;
+}
+
+/** Looks at the network of a config without weights. Throws as `attach` does for targets that match nothing. */
+export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): Promise<AdapterPlan> {
+  const network = createNetwork(config);
+  const set = new AdapterSet(network);
+  try {
+    const targets = selectTargets(adapter.method.name, layersOf(network), targetOptions(adapter.method, adapter.config));
+    const numbers = new Set(targets.map(({ path }) => blockOf(path)).filter((number) => number !== undefined));
+    const adapted = [...numbers].sort((a, b) => a - b);
+    return { blocks: network.shape.layers, adapted, size: await sizeOf(set, adapter) };
+  } finally {
+    set.dispose();
+    network.dispose();
+  }
+}
+
+/** Methods that only look at shapes can be put onto layers that have no weights yet. */
+async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<AdapterPlan['size']> {
+  try {
+    const { placements } = await set.add(adapter);
+    const tensors = placements.flatMap(({ module }) => tensorsOf(module).map(([, tensor]) => tensor));
+    const trained = tensors.filter(({ requiresGrad }) => requiresGrad);
+    const width = set.dtype === 'f64' ? 8 : 4;
+    const count = (list: typeof tensors): number => list.reduce((sum, { size }) => sum + size, 0);
+    return { parameters: count(trained), bytes: count(trained) * width };
+  } catch (error) {
+    if (error instanceof LorikeetError && error.code === 'config') throw error;
+    return undefined;
+  }
+}

@@ -1,0 +1,63 @@
+import test from 'ava';
+import { memory, setMemoryLimit, train } from 'lorikeet';
+import { checkMemory, freeMemory } from '#dist/estimate/check.js';
+import { settingsWithin } from '#dist/train/options.js';
+import { shippedRows, withTuned } from '../helpers/shipped.js';
+
+const settings = (more: object = {}) => settingsWithin(512, { batch: 8, sequence: 128, ...more });
+
+test.serial('a run that does not fit is refused with parts and what helps; the model is as before', (t) =>
+  withTuned(async (tuned) => {
+    await checkMemory(tuned, settings(), 128, 4e7);
+    const tensors = memory().tensors;
+    const error = await t.throwsAsync(checkMemory(tuned, settings(), 128, 1e6), { code: 'out-of-memory' });
+    t.regex(
+      error?.message ?? '',
+      /^train: not enough memory; the run needs about [\d.]+ MiB beside the model \(activations [\d.]+ MiB, gradients [\d.]+ KiB, optimizer [\d.]+ KiB\)/,
+    );
+    t.regex(
+      error?.message ?? '',
+      /977 KiB is available; what helps: training\.batch below 8 with more training\.accumulate, training\.checkpointing: true/,
+    );
+    t.is(memory().tensors, tensors);
+    t.is(memory().limitBytes, 0);
+    t.true([...tuned.namedParameters()].every(([, parameter]) => parameter.grad === undefined));
+  }),
+);
+
+test.serial('the bound from shapes is above what a step takes, and a measurement decides between', (t) =>
+  withTuned(async (tuned) => {
+    // About 13 MiB are taken; the bound is above 20 MiB.
+    await t.notThrowsAsync(checkMemory(tuned, settings(), 128, 40 * 2 ** 20));
+    await t.throwsAsync(checkMemory(tuned, settings({ checkpointing: true, batch: 1 }), 128, 1e5), { code: 'out-of-memory' });
+  }),
+);
+
+test.serial('warn goes on with a warning, ignore does not look', async (t) => {
+  const seen: string[] = [];
+  const listen = (warning: Error): void => void seen.push(warning.message);
+  process.on('warning', listen);
+  await withTuned(async (tuned) => {
+    await checkMemory(tuned, settings({ memory: 'ignore' }), 128, 0);
+    await checkMemory(tuned, settings({ memory: 'warn' }), 128, 0);
+    await new Promise((resolve) => setImmediate(resolve));
+  });
+  process.off('warning', listen);
+  t.is(seen.length, 1);
+  t.regex(seen[0] ?? '', /not enough memory/);
+});
+
+test.serial('train looks before its first step, at the limit of the engine as well', (t) =>
+  withTuned(async (tuned) => {
+    setMemoryLimit(memory().bytes + 100_000);
+    try {
+      t.true(freeMemory() <= 100_000);
+      await t.throwsAsync(async () => await train(tuned, { data: { train: { rows: shippedRows(4) } }, training: { steps: 1, batch: 4 } }), {
+        code: 'out-of-memory',
+        message: /training\.memory: warn starts all the same/,
+      });
+    } finally {
+      setMemoryLimit(0);
+    }
+  }),
+);
