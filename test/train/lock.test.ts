@@ -1,0 +1,51 @@
+import { once } from 'node:events';
+import { closeSync, fstatSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import test from 'ava';
+import { isHeld, takeLock } from '#dist/train/lock.js';
+import { temporaryFolder } from '../helpers/adapters.js';
+
+/** A worker thread that takes the lock of a folder, says so, and stays. */
+async function lockingWorker(folder: string): Promise<Worker> {
+  const code = `
+import { parentPort } from 'node:worker_threads';
+import { takeLock } from ${JSON.stringify(import.meta.resolve('#dist/train/lock.js'))};
+takeLock(${JSON.stringify(folder)});
+parentPort.postMessage('taken');
+setInterval(() => undefined, 1000);`;
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), { execArgv: [] });
+  await once(worker, 'message');
+  return worker;
+}
+
+test('the lock of a live worker thread holds; that of a terminated one does not', async (t) => {
+  const folder = temporaryFolder();
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const worker = await lockingWorker(folder);
+  t.true(isHeld(folder));
+  t.throws(() => takeLock(folder), {
+    message: `run folder "${folder}" is in use by process ${process.pid}; wait for it, or use another folder`,
+  });
+  await worker.terminate();
+  t.false(isHeld(folder));
+  const release = takeLock(folder);
+  t.true(isHeld(folder));
+  release();
+  t.false(isHeld(folder));
+});
+
+test('a lock whose file number now means another file does not hold', (t) => {
+  const folder = temporaryFolder();
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, 'lock');
+  const release = takeLock(folder);
+  const holder = JSON.parse(readFileSync(path, 'utf8')) as { file: number };
+  release();
+  t.throws(() => fstatSync(holder.file), { code: 'EBADF' });
+  const other = openSync('package.json', 'r');
+  writeFileSync(path, JSON.stringify({ ...holder, file: other }));
+  t.false(isHeld(folder));
+  takeLock(folder)();
+  closeSync(other);
+});
