@@ -1,0 +1,28 @@
+// What a process holds, measured after garbage collection.
+import { getEventListeners } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { memory } from '../../dist/index.js';
+
+const count = (folder) => readdirSync(folder).length;
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Collects until finalizers have run, then measures. `signal`: a signal that was given to many calls. */
+export async function usage(signal) {
+  for (let i = 0; i < 3; i++) {
+    globalThis.gc();
+    await turn();
+  }
+  const { tensors, bytes } = memory();
+  const { rss, heapUsed, external } = process.memoryUsage();
+  return {
+    tensors,
+    nativeBytes: bytes,
+    heapUsed,
+    external,
+    rss,
+    files: count('/proc/self/fd'),
+    threads: count('/proc/self/task'),
+    handles: process.getActiveResourcesInfo().length,
+    listeners: process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), getEventListeners(signal, 'abort').length),
+  };
+}
