@@ -36,20 +36,26 @@ int64_t size_class(int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-/// 2 MiB aligned pages from the system, or null.
-void* map_pages(int64_t bytes) {
-  void* raw = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+/// Aligned pages from the system, or null.
+void* map_pages(int64_t bytes, int64_t alignment) {
+  void* raw = mmap(nullptr, bytes + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   auto start = reinterpret_cast<uintptr_t>(raw);
-  auto aligned = (start + kHugePage - 1) / kHugePage * kHugePage;
+  auto aligned = (start + alignment - 1) / alignment * alignment;
   if (aligned > start) munmap(raw, aligned - start);
-  auto tail = start + bytes + kHugePage - (aligned + bytes);
+  auto tail = start + bytes + alignment - (aligned + bytes);
   if (tail > 0) munmap(reinterpret_cast<void*>(aligned + bytes), tail);
 #if defined(MADV_HUGEPAGE)
   madvise(reinterpret_cast<void*>(aligned), bytes, MADV_HUGEPAGE);
 #endif
   return reinterpret_cast<void*>(aligned);
 }
+
+/// Pages that small blocks of all sizes are cut from, one after the other. Once no block is in use they can be cut anew.
+struct Slab {
+  int64_t used = 0;
+  int64_t live_blocks = 0;
+};
 
 class Allocator {
  public:
@@ -74,7 +80,10 @@ class Allocator {
     live_ -= bytes;
     LORIKEET_FORBID(block, size);
     free_[size].push_back(block);
-    if (size > kLargestSmall) {
+    if (size <= kLargestSmall) {
+      --slabs_[slab_of(block)].live_blocks;
+      small_in_use_ -= size;
+    } else {
       cached_large_ += size;
       if (cached_large_ > std::max(peak_, kCacheFloor)) trim();
     }
@@ -82,7 +91,8 @@ class Allocator {
 
   MemoryStats stats() {
     std::lock_guard lock(mutex_);
-    return {live_, peak_, cached_large_, limit_};
+    int64_t cached_small = static_cast<int64_t>(slabs_.size()) * kSlab - small_in_use_;
+    return {live_, peak_, cached_large_ + cached_small, limit_};
   }
 
   void reset_peak() {
@@ -105,19 +115,41 @@ class Allocator {
 
   void* small(int64_t size) {
     auto& list = free_[size];
-    if (list.empty()) {
-      if (slab_left_ < size) {
-        void* slab = map_pages(kSlab);
-        if (slab == nullptr) return nullptr;
-        slab_ = static_cast<char*>(slab);
-        slab_left_ = kSlab;
-      }
-      void* block = slab_;
-      slab_ += size;
-      slab_left_ -= size;
-      return block;
+    void* block = nullptr;
+    if (!list.empty()) {
+      block = pop(list);
+    } else {
+      if (current_ == nullptr || slabs_[current_].used + size > kSlab) current_ = unused_slab();
+      if (current_ == nullptr) return nullptr;
+      block = current_ + slabs_[current_].used;
+      slabs_[current_].used += size;
     }
-    return pop(list);
+    ++slabs_[slab_of(block)].live_blocks;
+    small_in_use_ += size;
+    return block;
+  }
+
+  static char* slab_of(void* block) { return reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(block) / kSlab * kSlab); }
+
+  /// A slab without blocks: one whose blocks are all free, or a new one; null when the system has none left.
+  char* unused_slab() {
+    for (auto& [data, slab] : slabs_) {
+      if (slab.live_blocks > 0) continue;
+      forget_blocks(data);
+      slab.used = 0;
+      return data;
+    }
+    auto* data = static_cast<char*>(map_pages(kSlab, kSlab));
+    if (data != nullptr) slabs_[data] = {};
+    return data;
+  }
+
+  /// Takes the blocks of a slab out of the lists of free ones.
+  void forget_blocks(const char* data) {
+    auto end = free_.upper_bound(kLargestSmall);
+    for (auto entry = free_.begin(); entry != end; ++entry) {
+      std::erase_if(entry->second, [data](void* block) { return slab_of(block) == data; });
+    }
   }
 
   void* large(int64_t size) {
@@ -126,10 +158,10 @@ class Allocator {
       cached_large_ -= size;
       return pop(found->second);
     }
-    void* block = map_pages(size);
+    void* block = map_pages(size, kHugePage);
     if (block == nullptr) {
       trim();
-      block = map_pages(size);
+      block = map_pages(size, kHugePage);
     }
     return block;
   }
@@ -142,6 +174,14 @@ class Allocator {
       }
     }
     cached_large_ = 0;
+    std::erase_if(slabs_, [this](const auto& entry) {
+      if (entry.second.live_blocks > 0) return false;
+      forget_blocks(entry.first);
+      if (current_ == entry.first) current_ = nullptr;
+      LORIKEET_ALLOW(entry.first, kSlab);
+      munmap(entry.first, kSlab);
+      return true;
+    });
   }
 
   static void* pop(std::vector<void*>& list) {
@@ -152,8 +192,9 @@ class Allocator {
 
   std::mutex mutex_;
   std::map<int64_t, std::vector<void*>> free_;
-  char* slab_ = nullptr;
-  int64_t slab_left_ = 0;
+  std::map<char*, Slab> slabs_;
+  char* current_ = nullptr;
+  int64_t small_in_use_ = 0;
   int64_t live_ = 0, peak_ = 0, cached_large_ = 0, limit_ = 0;
 };
 

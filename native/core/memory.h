@@ -21,7 +21,7 @@ MemoryStats memory_stats();
 void reset_peak_memory();
 /// Limit on live bytes; 0 removes it.
 void set_memory_limit(int64_t bytes);
-/// Returns cached large blocks to the operating system.
+/// Returns cached memory to the operating system: large blocks, and slabs without a small block in use.
 void trim_memory();
 
 }  // namespace lorikeet
