@@ -60,18 +60,22 @@ async function trainAborted(tuned, out, moment, random) {
   return cancelled;
 }
 
-/** Trains in a worker thread and, when told so, terminates it at a random moment; then the run is finished here. Returns the bits of the result. */
+/**
+ * Trains in a worker thread and, when told so, terminates it at a random moment; then the run is finished here. Returns the bits of the result. Not while the
+ * worker imports its modules: Node 20 leaves those files open.
+ */
 async function trainInWorker(variant, out, terminate, random) {
   const worker = new Worker(new URL('./worker.mjs', import.meta.url), { workerData: { variant, out } });
   let result;
+  let timer;
   const exited = new Promise((resolve, reject) => {
     worker.on('error', reject);
     worker.on('exit', resolve);
     worker.on('message', (message) => {
       result = message.digest ?? result;
+      if (message.ready && terminate) timer = setTimeout(() => worker.terminate(), random() * 1500);
     });
   });
-  const timer = terminate ? setTimeout(() => worker.terminate(), random() * 1500) : undefined;
   await exited;
   clearTimeout(timer);
   if (result !== undefined) return result;

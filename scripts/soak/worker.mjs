@@ -4,6 +4,7 @@ import { train } from '../../dist/index.js';
 import { digest, openVariant, runOptions } from './work.mjs';
 
 const { variant, out } = workerData;
+parentPort.postMessage({ ready: true });
 const tuned = await openVariant(variant);
 const run = train(tuned, runOptions(out));
 for await (const { step } of run) parentPort.postMessage({ step });
