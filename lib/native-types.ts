@@ -19,6 +19,8 @@ export interface TensorHandle {
   detach(): TensorHandle;
   read(): Promise<TensorData>;
   readSync(): TensorData;
+  /** Tells the garbage collector how large the tensor is; without it only the handle counts. */
+  reportSize(): void;
   dispose(): void;
 }
 

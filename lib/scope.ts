@@ -6,6 +6,8 @@ import type { Tensor } from './tensor.js';
 /** Something that owns native memory. */
 interface Owner {
   dispose(): void;
+  /** Called when no scope releases it any more: the garbage collector may have to. */
+  leaveScopes?(): void;
 }
 
 /** The tensors created in one scope, kept until it ends. */
@@ -17,12 +19,17 @@ const current = new AsyncLocalStorage<Scope | undefined>();
 
 /** @internal Puts a new tensor into the running scope, if there is one. */
 export function track(owner: Owner): void {
-  current.getStore()?.owned.add(owner);
+  moveTo(current.getStore(), owner);
+}
+
+function moveTo(scope: Scope | undefined, owner: Owner): void {
+  if (scope === undefined) owner.leaveScopes?.();
+  else scope.owned.add(owner);
 }
 
 /** Takes an owner out of the running scope, so that it lives until it is disposed explicitly. Parameters and optimizer state are kept this way. */
 export function keep<T extends Owner>(owner: T): T {
-  current.getStore()?.owned.delete(owner);
+  if (current.getStore()?.owned.delete(owner) === true) owner.leaveScopes?.();
   return owner;
 }
 
@@ -40,7 +47,7 @@ export function scope<T>(fn: () => T): T {
   const own = new Scope();
   const end = (result: unknown): void => {
     for (const owner of ownersIn(result)) {
-      if (own.owned.delete(owner)) parent?.owned.add(owner);
+      if (own.owned.delete(owner)) moveTo(parent, owner);
     }
     disposeAll(own);
   };

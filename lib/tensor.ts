@@ -133,6 +133,11 @@ export class Tensor {
     return Number((await this.data())[0]);
   }
 
+  /** @internal */
+  leaveScopes(): void {
+    this.handle.reportSize();
+  }
+
   /** Releases this handle's share of the memory; further use throws a disposed error. Idempotent. */
   dispose(): void {
     this.handle.dispose();

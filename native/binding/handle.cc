@@ -46,7 +46,7 @@ void TensorHandle::define(Napi::Env env, Napi::Object exports) {
                    InstanceMethod<&TensorHandle::set_grad>("setGrad"), InstanceMethod<&TensorHandle::set_hook>("setHook"),
                    InstanceMethod<&TensorHandle::backward>("backward"), InstanceMethod<&TensorHandle::detach>("detach"),
                    InstanceMethod<&TensorHandle::read>("read"), InstanceMethod<&TensorHandle::read_sync>("readSync"),
-                   InstanceMethod<&TensorHandle::dispose>("dispose")});
+                   InstanceMethod<&TensorHandle::report_size>("reportSize"), InstanceMethod<&TensorHandle::dispose>("dispose")});
   Environment::of(env).tensor_class = Napi::Persistent(constructor);
   exports.Set("TensorHandle", constructor);
 }
@@ -61,7 +61,13 @@ void TensorHandle::release() {
   if (!tensor_.defined()) return;
   tensor_ = Tensor();
   --*count_;
-  Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_);
+  if (reported_ > 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_);
+}
+
+void TensorHandle::report_size(const Napi::CallbackInfo& info) {
+  if (!tensor_.defined() || reported_ > 0) return;
+  reported_ = tensor_.numel() * size_of(tensor_.dtype());
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_);
 }
 
 Napi::Value TensorHandle::wrap(Napi::Env env, const Tensor& tensor) {
@@ -72,8 +78,6 @@ Napi::Value TensorHandle::wrap(Napi::Env env, const Tensor& tensor) {
   handle->tensor_ = tensor;
   handle->count_ = environment.tensor_count;
   ++*handle->count_;
-  handle->reported_ = tensor.numel() * size_of(tensor.dtype());
-  Napi::MemoryManagement::AdjustExternalMemory(env, handle->reported_);
   return object;
 }
 

@@ -38,10 +38,12 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
   Napi::Value detach(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_sync(const Napi::CallbackInfo& info);
+  /// Tells the garbage collector how large the tensor is, so that it runs when handles are dropped without dispose.
+  void report_size(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
   Tensor tensor_;
-  /// Bytes told to the garbage collector, a hint that makes it run when handles are dropped without dispose.
+  /// Bytes told to the garbage collector.
   int64_t reported_ = 0;
   std::shared_ptr<int64_t> count_;
 };
