@@ -1,7 +1,6 @@
 import { type Dataset, loadDataset } from '../data/dataset.js';
 import { RowOrder } from '../data/order.js';
 import { CancelledError, ConfigError } from '../errors.js';
-import { asIoError } from '../io/io-error.js';
 import { ActiveRun } from './active-run.js';
 import { reportSettings, type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
 import { type StepReport, type TrainingResult, TrainingRun } from './run.js';
@@ -44,9 +43,9 @@ async function* trainSteps(
   try {
     await run.begin();
     return yield* steps(run, rows, held, settings, signal);
-  } catch (cause) {
-    failure = { error: options.out === undefined ? cause : asIoError(cause, options.out) };
-    throw failure.error;
+  } catch (error) {
+    failure = { error };
+    throw error;
   } finally {
     await run.end(failure);
   }
