@@ -114,3 +114,19 @@ test.serial('a loop that is left tells onEnd of it', async (t) => {
   });
   t.true(error instanceof CancelledError);
 });
+
+test.serial('the first error is the one that is thrown', async (t) => {
+  const first = new Error('first');
+  const callbacks: TrainingCallbacks = {
+    onStep: () => {
+      throw first;
+    },
+    onCheckpoint: () => Promise.reject(new Error('second')),
+    onEnd: () => {
+      throw new Error('third');
+    },
+  };
+  const out = join(root, 'first');
+  t.is(await t.throwsAsync(withTuned((tuned) => train(tuned, { data, training, out, callbacks }).then())), first);
+  t.deepEqual(readdirSync(join(out, 'checkpoints')), ['step-1']);
+});
