@@ -115,7 +115,7 @@ function textOf(value: unknown, name: string, where: string): string {
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value);
   const kind = Array.isArray(value) ? 'an array' : `an ${typeof value}`;
   throw new FormatError(
-    `${where}: field "${name}" is not text; got ${kind}, expected text, a number or a boolean${Array.isArray(value) ? '; for a conversation use `messages: ' + name + '`' : ''}`,
+    `${where}: field "${name}" is not text; got ${kind}, expected text, a number or a boolean${Array.isArray(value) ? `; for a conversation use \`messages: ${name}\`` : ''}`,
   );
 }
 

@@ -56,15 +56,20 @@ export class AtomicFile {
 /** Creates a folder and those above it that are missing. Unlike the recursive `mkdir` of Node it says what the system said, and always returns. */
 export async function makeFolder(path: string): Promise<void> {
   try {
+    await makeOne(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeFolder(dirname(path));
+    await makeOne(path);
+  }
+}
+
+/** One folder, which may be there already. */
+async function makeOne(path: string): Promise<void> {
+  try {
     await mkdir(path);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' && dirname(path) !== path) {
-      await makeFolder(dirname(path));
-      await mkdir(path);
-    } else if (!(await isFolder(path))) {
-      throw error;
-    }
+    if (!(await isFolder(path))) throw error;
   }
 }
 

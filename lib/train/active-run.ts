@@ -126,20 +126,22 @@ export class ActiveRun {
   async end(failure: { readonly error: unknown } | undefined): Promise<void> {
     const { session } = this;
     const folder = this.#folder;
-    try {
-      if (folder !== undefined && session.changed && !session.updating && this.#recorded) {
-        // An error on its way is worth more than the one of a save that fails for the same reason.
-        await this.#save(folder).catch((error: unknown) => (failed(failure) ? undefined : Promise.reject(error)));
+    // What went wrong first says more than what fails after it for the same reason.
+    const unlessFailed = async (work: () => unknown): Promise<void> => {
+      try {
+        await work();
+      } catch (error) {
+        if (failure === undefined) throw error;
       }
+    };
+    try {
+      const isWhole = session.changed && !session.updating && this.#recorded;
+      if (folder !== undefined && isWhole) await unlessFailed(() => this.#save(folder));
     } finally {
       try {
         await this.#recorder?.stop(failure?.error);
         const left = new CancelledError('train: the loop over its steps was left before the end');
-        const end = this.#ended ?? { step: session.step, error: failure?.error ?? left };
-        // As above: what went wrong first is what is thrown.
-        await Promise.resolve(this.#callbacks.onEnd?.(end)).catch((error: unknown) =>
-          failed(failure) ? undefined : Promise.reject(error),
-        );
+        await unlessFailed(() => this.#callbacks.onEnd?.(this.#ended ?? { step: session.step, error: failure?.error ?? left }));
       } finally {
         session.dispose();
         folder?.close();
@@ -209,5 +211,3 @@ export class ActiveRun {
     };
   }
 }
-
-const failed = (failure: { readonly error: unknown } | undefined): boolean => failure !== undefined;

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { ConfigError, IoError } from '../errors.js';
 import { syncFolder, writeFileAtomically } from '../io/atomic-file.js';
 import { writing, writingSync } from '../io/io-error.js';
-import { lockPath, takeLock } from './lock.js';
+import { RunLock } from './lock.js';
 
 /** End of the name of a checkpoint while another one of the same step takes its place. */
 const kReplaced = '.replaced.tmp';
@@ -16,11 +16,11 @@ const kReplaced = '.replaced.tmp';
  */
 export class RunFolder {
   readonly path: string;
-  readonly #release: () => void;
+  readonly #lock: RunLock;
 
-  private constructor(path: string, release: () => void) {
+  private constructor(path: string, lock: RunLock) {
     this.path = path;
-    this.#release = release;
+    this.#lock = lock;
   }
 
   /** Throws `ConfigError` where `open` would, without touching anything. */
@@ -46,7 +46,7 @@ export class RunFolder {
     }
     return new RunFolder(
       path,
-      writingSync(path, () => takeLock(path)),
+      writingSync(path, () => RunLock.take(path)),
     );
   }
 
@@ -90,20 +90,22 @@ export class RunFolder {
   async writeCheckpoint(step: number, keep: number, fill: (folder: string) => Promise<void>): Promise<void> {
     const path = this.checkpoint(step);
     const temporary = `${path}.tmp`;
+    const replaced = `${path}${kReplaced}`;
     this.requireHeld();
     await writing(path, async () => {
       await rm(temporary, { recursive: true, force: true });
       try {
         await fill(temporary);
         await this.#syncMetrics();
-        if (existsSync(path)) await rename(path, `${path}${kReplaced}`);
+        if (existsSync(path)) await rename(path, replaced);
         await rename(temporary, path);
         await syncFolder(dirname(path));
       } catch (error) {
         await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+        if (!existsSync(path)) await rename(replaced, path).catch(() => undefined);
         throw error;
       }
-      await rm(`${path}${kReplaced}`, { recursive: true, force: true });
+      await rm(replaced, { recursive: true, force: true });
       for (const old of this.checkpoints().slice(0, -keep)) await this.#remove(this.checkpoint(old));
     });
   }
@@ -127,8 +129,8 @@ export class RunFolder {
 
   /** Throws `IoError` when the folder was removed, or taken over, since it was opened: nothing may be written to what is there instead. */
   requireHeld(): void {
-    if (existsSync(lockPath(this.path))) return;
-    throw new IoError(`write: run folder "${this.path}" has lost its lock; the folder was removed or emptied while the run went on`);
+    if (this.#lock.isOurs) return;
+    throw new IoError(`write: run folder "${this.path}" has lost its lock; it was removed, or taken over, while the run went on`);
   }
 
   /** Adds one line to `metrics.jsonl`. */
@@ -157,21 +159,29 @@ export class RunFolder {
 
   /** Removes what an interrupted save left behind; a checkpoint that was about to be replaced comes back. */
   removeLeftovers(): void {
+    const checkpoints = join(this.path, 'checkpoints');
     writingSync(this.path, () => {
-      for (const folder of [this.path, join(this.path, 'checkpoints')]) {
-        for (const name of readdirSync(folder)) {
-          const replaced = name.endsWith(kReplaced) ? join(folder, name.slice(0, -kReplaced.length)) : undefined;
-          if (replaced !== undefined && !existsSync(replaced)) renameSync(join(folder, name), replaced);
-          else if (name.endsWith('.tmp')) rmSync(join(folder, name), { recursive: true, force: true });
-        }
+      for (const name of readdirSync(checkpoints).filter((name) => name.endsWith(kReplaced))) {
+        const replaced = join(checkpoints, name.slice(0, -kReplaced.length));
+        if (!existsSync(replaced)) renameSync(join(checkpoints, name), replaced);
+      }
+      for (const folder of [this.path, checkpoints, ...foldersIn(this.adapter), ...foldersIn(this.best)]) {
+        for (const name of readdirSync(folder)) if (name.endsWith('.tmp')) rmSync(join(folder, name), { recursive: true, force: true });
       }
     });
   }
 
   /** Gives the lock back. */
   close(): void {
-    this.#release();
+    this.#lock.release();
   }
+}
+
+/** A folder, where it is there, and those below it: one of each adapter where several are trained. */
+function foldersIn(path: string): string[] {
+  if (!statOf(path)?.isDirectory()) return [];
+  const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return [path, ...below.map(({ name }) => join(path, name))];
 }
 
 const cannotCreate = (path: string, cause: unknown): ConfigError =>

@@ -1,6 +1,5 @@
 import { CancelledError, ConfigError } from '../errors.js';
 import { checkMemory } from '../estimate/check.js';
-import { asIoError } from '../io/io-error.js';
 import { ActiveRun } from './active-run.js';
 import { reportSettings, type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
 import { type StepReport, type TrainingResult, TrainingRun } from './run.js';
@@ -56,9 +55,9 @@ async function* trainOn(
   try {
     await run.begin();
     return yield* steps(run, data, settings, options.signal);
-  } catch (cause) {
-    failure = { error: options.out === undefined ? cause : asIoError(cause, options.out) };
-    throw failure.error;
+  } catch (error) {
+    failure = { error };
+    throw error;
   } finally {
     await run.end(failure);
   }

@@ -1,9 +1,10 @@
-#include "ops/optimizers.h"
 #include "cpu/level.h"
 #include "cpu/tensor-list.h"
+#include "ops/optimizers.h"
 
-// One pass a block of kStateBlock elements: both moments are read as scale · map[byte], updated, used, and rounded again to the nearest value of
-// their map under the block's new scale. Blocks never cross a chunk, so a block has one thread. The order of roundings is that of `adamw`.
+// One pass a block of kStateBlock elements: both moments are read as scale · map[byte], updated, used, and rounded again to the nearest
+// value of their map under the block's new scale. Blocks never cross a chunk, so a block has one thread. The order of roundings is that of
+// `adamw`.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
@@ -86,10 +87,10 @@ void run(const Numbers& a, const Codebook& first_map, const Codebook& second_map
 void adamw_8bit(const Adamw8bitArgs& a) {
   const Codebook first_map(a.signed_map), second_map(a.unsigned_map);
   for_each_chunk(a.list, [&](const ListEntry& entry, int64_t first, int64_t last, int64_t) {
-    const Numbers numbers{static_cast<float>(a.scale),           static_cast<float>(1 - a.rate * a.decay),
-                          static_cast<float>(a.beta1),           static_cast<float>(1 - a.beta1),
-                          static_cast<float>(a.beta2),           static_cast<float>(1 - a.beta2),
-                          static_cast<float>(a.eps),             static_cast<float>(-entry.scalars[0]),
+    const Numbers numbers{static_cast<float>(a.scale),         static_cast<float>(1 - a.rate * a.decay),
+                          static_cast<float>(a.beta1),         static_cast<float>(1 - a.beta1),
+                          static_cast<float>(a.beta2),         static_cast<float>(1 - a.beta2),
+                          static_cast<float>(a.eps),           static_cast<float>(-entry.scalars[0]),
                           static_cast<float>(entry.scalars[1])};
     LORIKEET_FLOAT_SWITCH(entry.dtype, T, (run<T>(numbers, first_map, second_map, entry, first, last)))
   });

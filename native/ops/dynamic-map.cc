@@ -19,7 +19,8 @@ float boundary(int i, int count) {
   return i < count / 2 ? std::fma(step, static_cast<float>(i), start) : std::fma(-step, static_cast<float>(count - i - 1), end);
 }
 
-/// Each decade from 10^-6 to 1 has twice the values of the one below: the middles between evenly spaced boundaries. 0 and 1 complete the 256.
+/// Each decade from 10^-6 to 1 has twice the values of the one below: the middles between evenly spaced boundaries. 0 and 1 complete the
+/// 256.
 std::array<float, 256> make_map(bool is_signed) {
   std::array<float, 256> map{};
   int filled = 0;

@@ -61,12 +61,13 @@ void check_bytes(const char* op, const char* what, const Tensors& parameters, co
                  parameters.size(), " parameters, ", bytes.size(), " ", what, " and ", scales.size(), " lists of scales");
   for (size_t i = 0; i < bytes.size(); ++i) {
     check_argument(parameters[i].dtype() != DType::f64, op, ": parameter ", i, " is f64; expected f32, bf16 or f16");
-    check_argument(bytes[i].dtype() == DType::u8 && bytes[i].shape() == parameters[i].shape() && bytes[i].is_contiguous(), op, ": ", what, " ",
-                   i, " do not fit their parameter; got ", name_of(bytes[i].dtype()), to_string(bytes[i].shape()), ", expected u8",
+    check_argument(bytes[i].dtype() == DType::u8 && bytes[i].shape() == parameters[i].shape() && bytes[i].is_contiguous(), op, ": ", what,
+                   " ", i, " do not fit their parameter; got ", name_of(bytes[i].dtype()), to_string(bytes[i].shape()), ", expected u8",
                    to_string(parameters[i].shape()));
     Shape blocks{(parameters[i].numel() + kStateBlock - 1) / kStateBlock};
-    check_argument(scales[i].dtype() == DType::f32 && scales[i].shape() == blocks && scales[i].is_contiguous(), op, ": scales of ", what, " ",
-                   i, " do not fit; got ", name_of(scales[i].dtype()), to_string(scales[i].shape()), ", expected f32", to_string(blocks));
+    check_argument(scales[i].dtype() == DType::f32 && scales[i].shape() == blocks && scales[i].is_contiguous(), op, ": scales of ", what,
+                   " ", i, " do not fit; got ", name_of(scales[i].dtype()), to_string(scales[i].shape()), ", expected f32",
+                   to_string(blocks));
   }
 }
 
@@ -110,7 +111,8 @@ void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& 
 }
 
 void lion_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& moments,
-               const std::vector<double>& steps, double rate, double beta1, double beta2, double decay, const std::optional<Tensor>& scale) {
+               const std::vector<double>& steps, double rate, double beta1, double beta2, double decay,
+               const std::optional<Tensor>& scale) {
   check_lists("lionStep", parameters, gradients, steps);
   check_states("lionStep", "moments", parameters, moments);
   enqueue_step("lionStep", parameters, gradients, {&moments}, scale,
@@ -129,19 +131,19 @@ void adamw_8bit_step(const std::vector<Tensor>& parameters, const std::vector<Te
   check_lists(op, parameters, gradients, steps);
   check_bytes(op, "first moments", parameters, first_moments, first_scales);
   check_bytes(op, "second moments", parameters, second_moments, second_scales);
-  enqueue_step(op, parameters, gradients, {&first_moments, &second_moments, &first_scales, &second_scales}, scale,
-               [=, p = detached(parameters), m = detached(first_moments), v = detached(second_moments), m_scales = detached(first_scales),
-                v_scales = detached(second_scales)](const Tensors& g, double factor) {
-                 TensorList list;
-                 for (size_t i = 0; i < p.size(); ++i) {
-                   list.add({p[i].dtype(),
-                             p[i].numel(),
-                             {p[i].raw(), g[i].raw(), m[i].raw(), v[i].raw(), m_scales[i].raw(), v_scales[i].raw()},
-                             {rate / (1 - std::pow(beta1, steps[i])), std::sqrt(1 - std::pow(beta2, steps[i]))}});
-                 }
-                 adamw_8bit_kernel(
-                     {list.args(), factor, rate, beta1, beta2, eps, decay, dynamic_map_values(true), dynamic_map_values(false)});
-               });
+  enqueue_step(
+      op, parameters, gradients, {&first_moments, &second_moments, &first_scales, &second_scales}, scale,
+      [=, p = detached(parameters), m = detached(first_moments), v = detached(second_moments), m_scales = detached(first_scales),
+       v_scales = detached(second_scales)](const Tensors& g, double factor) {
+        TensorList list;
+        for (size_t i = 0; i < p.size(); ++i) {
+          list.add({p[i].dtype(),
+                    p[i].numel(),
+                    {p[i].raw(), g[i].raw(), m[i].raw(), v[i].raw(), m_scales[i].raw(), v_scales[i].raw()},
+                    {rate / (1 - std::pow(beta1, steps[i])), std::sqrt(1 - std::pow(beta2, steps[i]))}});
+        }
+        adamw_8bit_kernel({list.args(), factor, rate, beta1, beta2, eps, decay, dynamic_map_values(true), dynamic_map_values(false)});
+      });
 }
 
 }  // namespace lorikeet

@@ -34,13 +34,14 @@ void lion_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>&
 /// Elements that share one scale in the states of `adamw_8bit_step`.
 inline constexpr int64_t kStateBlock = 256;
 
-/// The 256 values that a byte of a state stands for, rising ("8-bit Optimizers via Block-wise Quantization", dynamic tree quantisation): a sign
-/// if `is_signed`, then zeros that count a decimal exponent, then a linear fraction. An f32 tensor [256].
+/// The 256 values that a byte of a state stands for, rising ("8-bit Optimizers via Block-wise Quantization", dynamic tree quantisation): a
+/// sign if `is_signed`, then zeros that count a decimal exponent, then a linear fraction. An f32 tensor [256].
 Tensor dynamic_map(bool is_signed);
 
-/// `adamw_step` with both moments kept as bytes ("8-bit Optimizers via Block-wise Quantization"): a moment is scale · map[byte], with one f32
-/// scale, the largest magnitude, for each `kStateBlock` elements; the first moment by the signed map, the second by the unsigned one. The
-/// update uses the moments before they are rounded again. Bytes are u8 of the parameter's shape, scales f32 [blocks], parameters not f64.
+/// `adamw_step` with both moments kept as bytes ("8-bit Optimizers via Block-wise Quantization"): a moment is scale · map[byte], with one
+/// f32 scale, the largest magnitude, for each `kStateBlock` elements; the first moment by the signed map, the second by the unsigned one.
+/// The update uses the moments before they are rounded again. Bytes are u8 of the parameter's shape, scales f32 [blocks], parameters not
+/// f64.
 void adamw_8bit_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
                      const std::vector<Tensor>& second_moments, const std::vector<Tensor>& first_scales,
                      const std::vector<Tensor>& second_scales, const std::vector<double>& steps, double rate, double beta1, double beta2,

@@ -127,5 +127,10 @@ test('a run that is killed again and again, at any write and any moment, ends wi
   t.true(typeof stoppedEarly === 'string' && typeof skippedSteps === 'number');
   const left = readdirSync(out).filter((name) => !name.startsWith('events.out.tfevents.'));
   t.deepEqual(left.sort(), ['adapter', 'best', 'checkpoints', 'metrics.jsonl', 'recipe.yaml', 'report.html', 'run.json']);
+  const everything = readdirSync(out, { recursive: true, encoding: 'utf8' });
+  t.deepEqual(
+    everything.filter((name) => name.endsWith('.tmp')),
+    [],
+  );
   if (kills > 3) t.log(`${kills} kills over ${run + 1} runs of ${writes} writes, seed ${seed}`);
 });

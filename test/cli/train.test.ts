@@ -140,3 +140,30 @@ test('an unknown option of the adapter is wrong use, before anything is written'
   t.regex(result.stderr, /unknown key "aplha" for "lora"; did you mean "alpha"\?/);
   t.false(existsSync(out));
 });
+
+test('skipped steps, an early end and damaged checkpoints are told', async (t) => {
+  const out = join(folder, 'told');
+  const args = ['train', recipe, '--out', out, '--json', '--resume'];
+  // With this rate nothing moves: some loss is above 1.001 times the median, and no evaluation is better than the first.
+  for (const set of [
+    'steps=40',
+    'learningRate=1.0e-30',
+    'evalEvery=4',
+    'earlyStopping={patience: 2}',
+    'policy={lossSpike: skip, spikeWindow: 3, spikeFactor: 1.001}',
+  ])
+    args.push('--set', `training.${set}`);
+  const first = await lorikeet(args);
+  t.is(first.code, 0, first.stderr);
+  t.regex(first.stderr, /step \d+ skipped \(spike\): loss \d\.\d{4}/);
+  t.is(lastJson(first).steps, 12);
+  t.regex(lastJson(first).stoppedEarly as string, /^held-out loss not below \d\.\d+ in 2 evaluations$/);
+  t.true((lastJson(first).skippedSteps as number) > 0);
+  writeFileSync(join(out, 'checkpoints', 'step-12', 'optimizer.safetensors'), 'damaged');
+  const second = await lorikeet(args);
+  t.is(second.code, 0, second.stderr);
+  t.regex(second.stderr, /a damaged checkpoint was set aside as \S+step-12\.damaged: \S+optimizer\.safetensors: damaged/);
+  t.regex(second.stderr, /going on from \S+step-10 \(step 10\)/);
+  t.is(lastJson(second).loss, lastJson(first).loss);
+  t.regex(readFileSync(join(out, 'report.html'), 'utf8'), /Stopped early after step 12: held-out loss not below/);
+});

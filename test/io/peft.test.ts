@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
@@ -11,6 +11,7 @@ import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
 import { memory } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
 import { golden, loadTiny, readReference, referenceError, sameBits, temporaryFolder } from '../helpers/adapters.js';
+import { withTuned } from '../helpers/shipped.js';
 
 /** Logits must agree to this share of their range: rounding of f32 sums in another order. */
 const kTolerance = 1e-5;
@@ -282,4 +283,21 @@ test.serial('saving replaces a folder whole, and leaves the files of others alon
   t.is([...readSafetensorsHeader(join(folder, 'adapter_model.safetensors')).tensors.values()][0]?.dtype, 'BF16');
   tuned.dispose();
   model.dispose();
+});
+
+test('saving the weights anew leaves folder and config in place; another config replaces the folder', async (t) => {
+  const folder = join(temporaryFolder(), 'adapter');
+  const inodes = () => ['', 'adapter_config.json', 'adapter_model.safetensors'].map((name) => statSync(join(folder, name)).ino);
+  await withTuned(async (tuned) => {
+    await tuned.save(folder);
+    const first = inodes();
+    await tuned.save(folder);
+    const second = inodes();
+    t.deepEqual(second.slice(0, 2), first.slice(0, 2));
+    t.not(second[2], first[2]);
+    await tuned.save(folder, { baseModel: 'another' });
+    t.not(inodes()[0], first[0]);
+    t.deepEqual(readdirSync(folder).sort(), ['adapter_config.json', 'adapter_model.safetensors']);
+    t.deepEqual(readdirSync(join(folder, '..')), ['adapter']);
+  });
 });

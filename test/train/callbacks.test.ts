@@ -63,11 +63,16 @@ test.serial('what they get', async (t) => {
   t.like(got.start as object, { step: 4, checkpoint: join(out, 'checkpoints', 'step-4') });
 });
 
+const dropping = (out: string, more: { callbacks?: TrainingCallbacks; resume?: boolean } = {}): Promise<TrainingResult> =>
+  withTuned((tuned) => train(tuned, { data, training, out, ...more }).then(), { dropout: 0.1 });
+
+const straight = join(root, 'straight');
+test.before(() => dropping(straight));
+
 for (const name of ['onStart', 'onStep', 'onEvaluation', 'onCheckpoint', 'onEnd'] as const) {
   test.serial(`an error of ${name} ends the run, its state saved, and the resumed run has the same bits`, async (t) => {
     const before = memory().tensors;
     const out = join(root, name);
-    const straight = join(root, `straight-${name}`);
     let ended: unknown;
     let thrown = false;
     const own = new Error('mine');
@@ -83,15 +88,13 @@ for (const name of ['onStart', 'onStep', 'onEvaluation', 'onCheckpoint', 'onEnd'
         }
       },
     };
-    const go = (more: { callbacks?: TrainingCallbacks; resume?: boolean }, to = out): Promise<TrainingResult> =>
-      withTuned((tuned) => train(tuned, { data, training, out: to, ...more }).then(), { dropout: 0.1 });
+    const go = (more: { callbacks?: TrainingCallbacks; resume?: boolean }) => dropping(out, more);
     t.is(await t.throwsAsync(go({ callbacks })), own);
     if (name !== 'onEnd') t.is(ended, own);
     t.false(existsSync(join(out, 'lock')));
     t.is(memory().tensors, before);
     if (name !== 'onStart') t.true(readdirSync(join(out, 'checkpoints')).length > 0);
     await go({ resume: true });
-    await go({}, straight);
     for (const folder of ['adapter', 'best']) {
       const [got, expected] = [out, straight].map((run) => readFileSync(join(run, folder, 'adapter_model.safetensors')));
       t.deepEqual(got, expected, folder);
@@ -113,4 +116,20 @@ test.serial('a loop that is left tells onEnd of it', async (t) => {
     for await (const { step } of train(tuned, { data, training, callbacks })) if (step === 2) break;
   });
   t.true(error instanceof CancelledError);
+});
+
+test.serial('the first error is the one that is thrown', async (t) => {
+  const first = new Error('first');
+  const callbacks: TrainingCallbacks = {
+    onStep: () => {
+      throw first;
+    },
+    onCheckpoint: () => Promise.reject(new Error('second')),
+    onEnd: () => {
+      throw new Error('third');
+    },
+  };
+  const out = join(root, 'first');
+  t.is(await t.throwsAsync(withTuned((tuned) => train(tuned, { data, training, out, callbacks }).then())), first);
+  t.deepEqual(readdirSync(join(out, 'checkpoints')), ['step-1']);
 });

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -90,9 +92,38 @@ test.serial('a folder that is removed while the run goes on is not made again', 
   const out = fresh();
   await t.throwsAsync(
     run(out, (at) => at === 3 && rmSync(out, { recursive: true })),
-    { instanceOf: IoError, message: /^write: run folder ".*" has lost its lock; the folder was removed/ },
+    { instanceOf: IoError, message: /^write: run folder ".*" has lost its lock; it was removed, or taken over/ },
   );
   t.false(existsSync(out));
+});
+
+test.serial('a run whose lock was taken over writes no more, and leaves the lock of the other', async (t) => {
+  const out = fresh();
+  const lock = join(out, 'lock');
+  const other = JSON.stringify({ pid: process.pid, token: 'other' });
+  const error = await t.throwsAsync(
+    run(out, (at) => at === 3 && writeFileSync(lock, other)),
+    { instanceOf: IoError },
+  );
+  t.regex(error?.message ?? '', /has lost its lock/);
+  t.is(readFileSync(lock, 'utf8'), other);
+  t.deepEqual(checkpointSteps(out), [2]);
+});
+
+test.serial('the lock of a process that is gone, or has ended and was not asked after, is taken over', async (t) => {
+  const out = fresh();
+  await run(out);
+  // A shell that becomes another program never asks after the child it had.
+  const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 20']);
+  t.teardown(() => parent.kill());
+  const [pid] = (await once(parent.stdout, 'data')) as [Buffer];
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  writeFileSync(join(out, 'lock'), JSON.stringify({ pid: Number(pid) }));
+  await t.notThrowsAsync(run(out, undefined, true));
+  writeFileSync(join(out, 'lock'), '{"pid":');
+  await t.notThrowsAsync(run(out, undefined, true));
+  writeFileSync(join(out, 'lock'), JSON.stringify({ pid: parent.pid }));
+  await t.throwsAsync(run(out, undefined, true), { code: 'config', message: /is in use by process \d+; wait for it/ });
 });
 
 test.serial('an output path that is a file, or below one', async (t) => {

@@ -97,13 +97,18 @@ test.serial('two runs at once do not disturb each other', async (t) => {
   t.deepEqual(await Promise.all([one(1), one(2)]), alone);
 });
 
-test.serial('LoRA+ trains B at a higher rate; with ratio 1 it is plain AdamW', async (t) => {
+test.serial('LoRA+ trains B at a higher rate; with ratio 1 it is the plain optimizer', async (t) => {
   const lossWith = (training: object) =>
     withTuned(async (tuned) => (await train(tuned, { data, training: { ...short, steps: 3, warmup: 0, ...training } })).loss);
   const plain = await lossWith({});
   t.is(await lossWith({ loraPlusRatio: 1 }), plain);
   t.not(await lossWith({ loraPlusRatio: 4 }), plain);
-  t.not(await lossWith({ optimizer: 'sgd' }), plain);
+  for (const optimizer of ['sgd', 'lion', 'adamw-8bit']) {
+    const alone = await lossWith({ optimizer });
+    t.is(await lossWith({ optimizer, loraPlusRatio: 1 }), alone);
+    t.not(await lossWith({ optimizer, loraPlusRatio: 4 }), alone);
+    if (optimizer !== 'adamw-8bit') t.not(alone, plain);
+  }
 });
 
 test.serial('checkpointing computes the same', async (t) => {
