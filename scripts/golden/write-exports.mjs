@@ -76,5 +76,7 @@ for (const [i, [name, source]] of models.entries()) {
   writeFileSync(join(folder, 'logits.json'), JSON.stringify({ source, maxError, refused, base, sequences: adapted }));
   tuned.dispose();
   model.dispose();
-  process.stderr.write(`${name}: largest relative error of a merged layer ${maxError.toExponential(2)}${Object.keys(refused).length > 0 ? ` ${JSON.stringify(refused)}` : ''}\n`);
+  process.stderr.write(
+    `${name}: largest relative error of a merged layer ${maxError.toExponential(2)}${Object.keys(refused).length > 0 ? ` ${JSON.stringify(refused)}` : ''}\n`,
+  );
 }

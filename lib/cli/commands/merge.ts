@@ -27,7 +27,7 @@ export function mergeCommand(): Command {
   )
     .requiredOption('--model <path>', 'folder of a published model, .gguf file or hub id')
     .requiredOption('--adapter <folder>', 'PEFT folder; repeat it to combine several', append)
-    .option('--weight <number>', 'how much of the adapter before it, also negative (default: 1)', appendNumber, [])
+    .addOption(new Option('--weight <number>', 'how much of the adapter before it, also negative').argParser(appendNumber).default([], '1'))
     .addOption(new Option('--combine <type>', 'how several adapters become one (default: cat, the exact sum)').choices(combinationTypes))
     .option('--density <share>', 'share of values that ties, dare and magnitude_prune keep', realNumber(0, 1))
     .addOption(
