@@ -25,7 +25,7 @@ test('an adapter goes round through every format, and the fields say how', async
     t.is(result.code, 0, result.stderr);
     t.deepEqual(lastJson(result), {
       out: join(folder, out),
-      tensors: to === 'kohya' || to === 'safetensors' ? 12 : 8,
+      tensors: to === 'kohya' ? 12 : 8,
       from: { a: 'peft', b: 'kohya', c: 'mlx', d: 'gguf', e: 'diffusers' }[out[0] as 'a'],
       to,
     });
@@ -47,6 +47,12 @@ test('a model becomes a GGUF file, and a GGUF file a folder', async (t) => {
   t.true(relativeError(await logitsOf(two, ids), await logitsOf(one, ids)) < 1e-6);
   one.dispose();
   two.dispose();
+});
+
+test('a sliding window that llama.cpp does not know is told', async (t) => {
+  const result = await convert(join(golden, 'models/mistral-sliding'), 'gguf', 'window.gguf');
+  t.is(result.code, 0, result.stderr);
+  t.regex(result.stderr, /no sliding window for this architecture: it computes the same for up to 4 tokens only/);
 });
 
 test('wrong use is exit 2 and writes nothing', async (t) => {

@@ -30,6 +30,8 @@ test('merge takes the other types with their options, and names what is missing'
   const run = (...more: string[]) =>
     lorikeet(['merge', '--model', model, ...adapters, '--json', '--out', join(folder, more.join('')), ...more]);
   t.is((await run('--combine', 'dare_ties_svd', '--density', '0.5', '--rank', '4', '--seed', '3')).code, 0);
+  t.is((await run('--combine', 'ties_svd', '--density', '0.5', '--majority-sign', 'frequency')).code, 0);
+  t.is((await run('--combine', 'linear_exact', '--rank', '2')).code, 0);
   const density = await run('--combine', 'ties_svd');
   t.is(density.code, 2);
   t.regex(density.stderr, /needs a density/);

@@ -127,6 +127,28 @@ test('diffusers: the older names, alpha from the metadata, convolutions', async 
   t.false(existsSync(join(folder, 'conv-mlx')));
 });
 
+test('two text encoders are counted in kohya names, and the first names of diffusers are read', async (t) => {
+  const file = join(folder, 'encoders.safetensors');
+  const { down, up } = pair();
+  await saveSafetensors(file, {
+    'text_encoder.text_model.encoder.layers.0.self_attn.to_out_lora.down.weight': down,
+    'text_encoder.text_model.encoder.layers.0.self_attn.to_out_lora.up.weight': up,
+    'text_encoder_2.text_model.encoder.layers.0.mlp.fc1.lora_linear_layer.down.weight': down,
+    'text_encoder_2.text_model.encoder.layers.0.mlp.fc1.lora_linear_layer.up.weight': up,
+    'unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight': down,
+    'unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.up.weight': up,
+  });
+  const adapter = await readAdapter(file);
+  const out = join(folder, 'encoders-kohya.safetensors');
+  await writeAdapter(adapter, 'kohya', out);
+  t.deepEqual([...(await loadSafetensors(out)).keys()].filter((name) => name.endsWith('.alpha')).sort(), [
+    'lora_te1_text_model_encoder_layers_0_self_attn_out_proj.alpha',
+    'lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha',
+    'lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.alpha',
+  ]);
+  t.deepEqual([...(await readAdapter(out)).pairs.keys()].sort(), [...adapter.pairs.keys()].sort());
+});
+
 test('the detector says what it saw; mixtures and strangers are errors', async (t) => {
   t.deepEqual(detectDialect('f', ['base_model.model.x.lora_A.weight']), { dialect: 'peft', evidence: 'base_model.model.x.lora_A.weight' });
   t.is(detectDialect('f', ['x.lora_a', 'x.lora_b']).dialect, 'mlx');

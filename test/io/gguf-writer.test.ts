@@ -1,7 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { attach, ConfigError, generate, InvalidArgumentError, loadModel } from 'lorikeet';
+import { attach, CancelledError, ConfigError, generate, InvalidArgumentError, loadModel } from 'lorikeet';
 import { readGguf, saveGguf, writeGguf } from 'lorikeet/io';
 import { preTokenizerNameOf, preTokenizerOf } from '#dist/io/gguf/pre-tokenizers.js';
 import { halfRoundTrip, quantizeQ8 } from '#dist/io/gguf/storage.js';
@@ -100,6 +100,21 @@ test('what has no GGUF form is refused before anything is written', async (t) =>
   await t.throwsAsync(saveGguf(yarn, file), { instanceOf: ConfigError, message: /without truncation has no GGUF form/ });
   t.false(existsSync(file));
   yarn.dispose();
+  model.dispose();
+});
+
+test('writing tells its progress and leaves nothing when it is cancelled', async (t) => {
+  const model = await loadTiny();
+  const file = join(folder, 'cancelled.gguf');
+  const seen: number[] = [];
+  const stop = new AbortController();
+  const onProgress = ({ done, total }: { done: number; total: number }) => {
+    seen.push(total);
+    if (done === 2) stop.abort();
+  };
+  await t.throwsAsync(saveGguf(model, file, { onProgress, signal: stop.signal }), { instanceOf: CancelledError });
+  t.is(seen.length, 3);
+  t.false(existsSync(file));
   model.dispose();
 });
 

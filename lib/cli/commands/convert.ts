@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { loadModel, saveModel } from '../../index.js';
 import { readAdapter } from '../../io/dialects/read.js';
 import { writeAdapter } from '../../io/dialects/write.js';
+import { ggufShape } from '../../io/gguf/writer-config.js';
 import { saveGguf } from '../../io/gguf/writer-model.js';
 import { readGguf } from '../../io/gguf.js';
 import { type JsonObject, readJsonObject } from '../../io/json.js';
@@ -81,8 +82,15 @@ async function convertModel(
     output.message(`writing ${out}`);
     const tensors =
       to === 'gguf'
-        ? await saveGguf(model, out, dtype === undefined ? {} : { type: dtype })
+        ? await saveGguf(model, out, {
+            signal,
+            onProgress: ({ done, total }) => (done === 0 ? output.startProgress('writing tensors', total) : output.progress(done)),
+            ...(dtype !== undefined && { type: dtype }),
+          })
         : await saveModel(model, out, dtype === undefined ? {} : { dtype: dtype as 'f32' | 'f16' | 'bf16' });
+    const window = to === 'gguf' ? ggufShape(model.config).window : undefined;
+    if (window !== undefined)
+      output.message(`llama.cpp knows no sliding window for this architecture: it computes the same for up to ${window} tokens only`);
     return { tensors, from: 'model' };
   } finally {
     model.dispose();

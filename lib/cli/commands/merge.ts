@@ -13,6 +13,7 @@ interface Options extends OutputOptions {
   readonly weight: readonly number[];
   readonly combine?: CombinationType;
   readonly density?: number;
+  readonly majoritySign?: 'total' | 'frequency';
   readonly rank?: number;
   readonly seed?: number;
   readonly out: string;
@@ -34,10 +35,13 @@ export function mergeCommand(): Command {
   )
     .requiredOption('--model <path>', 'folder of a published model, .gguf file or hub id')
     .requiredOption('--adapter <folder>', 'PEFT folder; repeat it to combine several', append)
-    .option('--weight <number>', 'how much of the adapter before it, also negative (default: 1)', appendNumber, [])
+    .addOption(new Option('--weight <number>', 'how much of the adapter before it, also negative').argParser(appendNumber).default([], '1'))
     .addOption(new Option('--combine <type>', 'how several adapters become one (default: cat, the exact sum)').choices(combinationTypes))
     .option('--density <share>', 'share of values that ties, dare and magnitude_prune keep', realNumber(0, 1))
-    .option('--rank <number>', 'rank of an svd combination', wholeNumber(1))
+    .addOption(
+      new Option('--majority-sign <method>', 'how ties elects a sign: by sum or by count (default: total)').choices(['total', 'frequency']),
+    )
+    .option('--rank <number>', 'rank of an svd or linear_exact combination', wholeNumber(1))
     .option('--seed <number>', 'seed of the random choice of dare', wholeNumber(0))
     .requiredOption('--out <folder>', 'folder to write; must be new or empty')
     .addOption(dtypeOption())
@@ -52,7 +56,7 @@ const appendNumber = (text: string, before: readonly number[]): readonly number[
 
 /** Loads the adapters; with weights or with several of them, their combination is the active one. */
 async function openAdapters(model: Model, options: Options, { output, signal }: CommandContext): Promise<TunedModel> {
-  const { adapter: folders, weight: weights, combine, density, rank, seed } = options;
+  const { adapter: folders, weight: weights, combine, density, majoritySign, rank, seed } = options;
   const [first = ''] = folders;
   if (folders.length === 1 && weights.length === 0 && combine === undefined) return loadAdapter(model, first, { signal });
   let tuned = await loadAdapter(model, first, { name: 'adapter1', signal });
@@ -63,6 +67,7 @@ async function openAdapters(model: Model, options: Options, { output, signal }: 
     signal,
     ...(combine && { type: combine }),
     ...(density !== undefined && { density }),
+    ...(majoritySign && { majoritySign }),
     ...(rank !== undefined && { rank }),
     ...(seed !== undefined && { seed }),
   });

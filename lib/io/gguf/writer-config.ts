@@ -10,6 +10,8 @@ export interface GgufShape {
   /** Heads of q and k where their rows are stored in interleaved rotary order. */
   readonly interleaved: { readonly heads: number; readonly kvHeads: number } | undefined;
   readonly metadata: ReadonlyMap<string, GgufField>;
+  /** The sliding window of all layers, where it is shorter than the context. `loadModel` reads it; llama.cpp does not. */
+  readonly window: number | undefined;
   /** Factors on the rotary frequencies, where they are a tensor of the file. */
   readonly ropeFactors: Float32Array | undefined;
 }
@@ -53,7 +55,13 @@ export function ggufShape(config: JsonObject): GgufShape {
   if (window !== undefined) sizes['attention.sliding_window'] = { type: 'u32', value: window };
   const rope = ropeFields(config, headWidth);
   const metadata = new Map(Object.entries({ ...sizes, ...rope.fields }).map(([key, field]) => [`${architecture}.${key}`, field]));
-  return { architecture, interleaved: architecture === 'llama' ? { heads, kvHeads } : undefined, metadata, ropeFactors: rope.factors };
+  return {
+    architecture,
+    interleaved: architecture === 'llama' ? { heads, kvHeads } : undefined,
+    metadata,
+    window: window !== undefined && window < number(config, 'max_position_embeddings') ? window : undefined,
+    ropeFactors: rope.factors,
+  };
 }
 
 /** The window that all layers share. */

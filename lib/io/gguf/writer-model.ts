@@ -1,4 +1,4 @@
-import { ConfigError } from '../../errors.js';
+import { ConfigError, throwIfAborted } from '../../errors.js';
 import type { LanguageModel } from '../../model.js';
 import { Linear } from '../../nn/linear.js';
 import { cast, notEqual } from '../../ops/elementwise.js';
@@ -21,13 +21,17 @@ export interface SaveGgufOptions {
   readonly type?: 'f32' | 'f16' | 'bf16' | 'q8_0';
   /** `general.name`. Default: the last part of the model's source. */
   readonly name?: string;
+  /** Called before each tensor is written. */
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
+  /** Leaves nothing behind when it fires. */
+  readonly signal?: AbortSignal;
 }
 
 /**
  * Writes a model of the llama, mistral, qwen2 or qwen3 line as a GGUF file that llama.cpp and `loadModel` read, with its tokenizer where it has one. Weights
  * are those in memory: after `tuned.merge()` the merged ones. Returns the number of tensors.
  *
- * Throws `ConfigError` for a config, a tokenizer or a parameter that has no GGUF form.
+ * Throws `ConfigError` for a config, a tokenizer or a parameter that has no GGUF form, `CancelledError` when `signal` fires.
  */
 export async function saveGguf(
   model: LanguageModel & { readonly source: string },
@@ -58,8 +62,24 @@ export async function saveGguf(
     ...(await tokenizerOf(model)),
   ]);
   const tensors = await tensorsOf(model, shape, type);
-  await writeGguf(path, metadata, tensors);
+  await writeGguf(path, metadata, watched(tensors, options));
   return tensors.size;
+}
+
+/** The tensors, each of which tells of itself when its turn comes. */
+function watched(
+  tensors: ReadonlyMap<string, GgufTensorBytes>,
+  { onProgress, signal }: SaveGgufOptions,
+): ReadonlyMap<string, GgufTensorBytes> {
+  const entries = [...tensors].map(([name, tensor], done) => {
+    const data = () => {
+      throwIfAborted(signal, 'saveGguf');
+      onProgress?.({ done, total: tensors.size });
+      return tensor.data();
+    };
+    return [name, { ...tensor, data }] as const;
+  });
+  return new Map(entries);
 }
 
 function typeOf(model: LanguageModel, wanted: SaveGgufOptions['type']): WritableType {
