@@ -63,7 +63,7 @@ test('a row over the limit is an error with line and size, read past without bei
   closeSync(file);
   await t.throwsAsync(drain(path), {
     code: 'format',
-    message: /long\.jsonl:2: the row is too long; got 83886091 bytes, expected at most 67108864/,
+    message: /long\.jsonl:2: the row is too long; got 83886091 bytes, expected at most 16777216/,
   });
   t.is((await loadDataset({ path }, letters, { sequence: 8, badRows: 'skip' })).length, 2);
 });
