@@ -1,8 +1,8 @@
-import { statSync } from 'node:fs';
 import { ConfigError, throwIfAborted } from '../errors.js';
 import { RowEncoder, type RowPolicy, type SkippedRows } from './bad-rows.js';
 import type { Sequence, TextTokenizer } from './encode.js';
 import { exampleOf } from './example.js';
+import { stateOf } from './files/read-rows.js';
 import type { FoundRow } from './files/record-reader.js';
 import { type DataSource, sourceName, sourceRows } from './source.js';
 
@@ -104,7 +104,7 @@ function memoryDataset(sequences: readonly Sequence[], source: DataSource, skipp
 
 /** What is known of a source of `rows` rows. */
 export function summaryOf(source: DataSource, rows: number): SourceSummary {
-  const size = source.path === undefined ? undefined : statSync(source.path, { throwIfNoEntry: false })?.size;
+  const size = source.path === undefined ? undefined : stateOf(source.path)?.size;
   return {
     name: sourceName(source),
     rows,

@@ -113,10 +113,8 @@ function labelledCompletion(promptOf: TextOf, completion: string, labels: readon
 function textOf(value: unknown, name: string, where: string): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value);
-  const kind = Array.isArray(value) ? 'an array' : `an ${typeof value}`;
-  throw new FormatError(
-    `${where}: field "${name}" is not text; got ${kind}, expected text, a number or a boolean${Array.isArray(value) ? `; for a conversation use \`messages: ${name}\`` : ''}`,
-  );
+  const [kind, advice] = Array.isArray(value) ? ['an array', `; for a conversation use \`messages: ${name}\``] : [`an ${typeof value}`, ''];
+  throw new FormatError(`${where}: field "${name}" is not text; got ${kind}, expected text, a number or a boolean${advice}`);
 }
 
 /** The word for a label: index 3 (or "3", as CSV gives it) is `labels[3]`; a value that is one of the words stays as it is. */

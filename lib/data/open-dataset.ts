@@ -1,6 +1,6 @@
-import { statSync } from 'node:fs';
 import { type DatasetOptions, loadDataset, type RowSet } from './dataset.js';
 import type { Sequence, TextTokenizer } from './encode.js';
+import { stateOf } from './files/read-rows.js';
 import { type DataSource, type DataSources, sourceList } from './source.js';
 import { openStreamedDataset } from './streamed-dataset.js';
 
@@ -42,9 +42,7 @@ function openOne(source: DataSource, tokenizer: TextTokenizer, options: DatasetO
 
 function isStreamed(source: DataSource): source is DataSource & { readonly path: string } {
   if (source.path === undefined) return false;
-  return (
-    source.streaming ?? ((statSync(source.path, { throwIfNoEntry: false })?.size ?? 0) > kStreamedBytes && !/\.json$/i.test(source.path))
-  );
+  return source.streaming ?? ((stateOf(source.path)?.size ?? 0) > kStreamedBytes && !/\.json$/i.test(source.path));
 }
 
 /** Sets one after the other as one. */

@@ -2,7 +2,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { exampleOf, loadDataset, readRows } from 'lorikeet/data';
+import { exampleOf, loadDataset, openDataset, readRows } from 'lorikeet/data';
 import { letters } from '../helpers/letters.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lorikeet-hostile-'));
@@ -63,7 +63,7 @@ test('a row over the limit is an error with line and size, read past without bei
   closeSync(file);
   await t.throwsAsync(drain(path), {
     code: 'format',
-    message: /long\.jsonl:2: the row is too long; got 83886091 bytes, expected at most 67108864/,
+    message: /long\.jsonl:2: the row is too long; got 83886091 bytes, expected at most 16777216/,
   });
   t.is((await loadDataset({ path }, letters, { sequence: 8, badRows: 'skip' })).length, 2);
 });
@@ -98,6 +98,23 @@ test('a quoted field that is never closed is an error, in time linear in the fil
 test('a folder with the name of a file', (t) => {
   mkdirSync(join(folder, 'dir.jsonl'));
   t.throws(() => readRows(join(folder, 'dir.jsonl')), { code: 'config', message: /is not a file/ });
+});
+
+test('files that the system refuses to read', async (t) => {
+  for (const path of [`${'x'.repeat(5000)}.jsonl`, 'a\0.jsonl']) {
+    t.throws(() => readRows(path), { code: 'config', message: /data: cannot read ".*"; / });
+    await t.throwsAsync(openDataset({ path }, letters, { sequence: 8 }), { code: 'config', message: /data: cannot read ".*"; / });
+  }
+  for (const name of ['gone.jsonl', 'gone.json', 'gone.txt']) {
+    const rows = readRows(write(name, '[]'), name === 'gone.txt' ? { separator: '--' } : {});
+    rmSync(join(folder, name));
+    await t.throwsAsync(
+      async () => {
+        for await (const _ of rows);
+      },
+      { code: 'config', message: /data: cannot read ".*gone\.\w+"; ENOENT/ },
+    );
+  }
 });
 
 test('values that are no text', (t) => {

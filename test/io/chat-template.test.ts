@@ -40,6 +40,24 @@ test('tools are written as JSON; the template for tools is chosen when there is 
   t.is(two.render([], { template: 'tool_use' }), 'tools');
 });
 
+test('generation blocks are told in code points, and leave no mark in the text', (t) => {
+  const text = '{% for m in messages %}{{ m.role }}: {%- generation %}\n{{ m.content }}{% endgeneration -%}\n !{% endfor %}';
+  const messages = [
+    { role: '😀', content: 'Hé' },
+    { role: 'b', content: '' },
+  ];
+  const marked = templates({ default: text }).renderMarked(messages);
+  t.deepEqual(marked, {
+    text: '😀:Hé!b:!',
+    generated: [
+      [2, 4],
+      [7, 7],
+    ],
+  });
+  t.is(render(text, messages), marked.text);
+  t.is(templates({ default: 'a' }).renderMarked([]).generated, undefined);
+});
+
 test('a template may refuse messages', (t) => {
   const text = "{% if messages[0].role != 'user' %}{{ raise_exception('Roles must alternate') }}{% endif %}ok";
   t.is(render(text), 'ok');

@@ -1,8 +1,8 @@
 import { createReadStream } from 'node:fs';
 import { ConfigError, FormatError, throwIfAborted } from '../../errors.js';
 
-/** Rows of a file may be this long, in bytes. Longer ones are errors, read past without being held in memory. */
-export const kMaxRowBytes = 64 * 1024 * 1024;
+/** Rows of a file may be this long, in bytes: tokenising takes some 160 times as much memory. Longer ones are errors, read past without being held in memory. */
+export const kMaxRowBytes = 16 * 1024 * 1024;
 
 /** A line as it lies in a file, without its end (LF or CRLF) and without a byte order mark. */
 export interface RawLine {

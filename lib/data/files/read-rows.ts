@@ -50,6 +50,15 @@ export function recordReaderOf(path: string, options: ReadOptions = {}): RecordR
 
 const separatorOf = ({ separator = '\n' }: ReadOptions): string => separator;
 
+/** What the system says of a file; undefined where there is none. Throws `ConfigError` where it refuses to say. */
+export function stateOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw new ConfigError(`data: cannot read "${path}"; ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** The format and the state of a file that `readRows` takes. */
 export function checkFile(
   path: string,
@@ -65,7 +74,7 @@ export function checkFile(
   if (options.separator !== undefined && extension !== '.txt') {
     throw new ConfigError(`data: "separator" is for .txt files only; got it for "${path}"`);
   }
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = stateOf(path);
   if (stat === undefined) throw new ConfigError(`data: no file "${path}"`);
   if (!stat.isFile()) throw new ConfigError(`data: "${path}" is not a file`);
   return { format, extension, stat };
