@@ -79,6 +79,7 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
     const walked = memory().bytes;
     session = new TrainingSession(tuned, settings);
     await session.run([short]);
+    await synchronize();
     const base = memory().bytes;
     const passes = Math.min(settings.accumulate, 2);
     const rows = Array.from({ length: plan.rows * passes }, () => rowOf(plan.length, network.shape.vocabularySize));
