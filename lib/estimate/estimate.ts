@@ -113,9 +113,8 @@ function contextOf({ config }: SourceModel): number {
 
 async function lengthsOf(recipe: Recipe, source: SourceModel, { batch, sequence }: TrainingSettings): Promise<RowLengths> {
   const full = { longest: sequence, padded: sequence, mean: sequence };
-  if (recipe.data.train.path === kNoData) return full;
-  const tokenizer = await source.tokenizer();
-  return tokenizer === undefined ? full : rowLengths(sourceOf(recipe.data.train), tokenizer, batch, sequence);
+  if (recipe.data.train.path === kNoData || !source.hasTokenizer) return full;
+  return rowLengths(sourceOf(recipe.data.train), await source.tokenizer(), batch, sequence);
 }
 
 /** Names the bytes of a trial. A save copies the optimizer's state, at a time when there is no gradient and no activation. */
