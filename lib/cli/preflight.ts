@@ -24,7 +24,7 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<
     network.dispose();
   }
   await planAdapter(source.config, await resolveAdapter(recipe.adapter));
-  if ((await source.tokenizer()) === undefined)
+  if (!source.hasTokenizer)
     throw new ConfigError(`recipe: the model "${recipe.model}" has no tokenizer; expected tokenizer.json beside its weights`);
 }
 

@@ -1,7 +1,7 @@
 import { OutOfMemoryError } from '../errors.js';
 import { formatBytes } from '../format.js';
 import { gradientNorm } from '../optim/index.js';
-import { memory, resetPeakMemory, scope, setMemoryLimit } from '../scope.js';
+import { memory, resetPeakMemory, scope, setMemoryLimit, synchronize } from '../scope.js';
 import type { TrainingSettings } from '../train/options.js';
 import { drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from '../train/trainable.js';
 import { availableMemory } from './available.js';
@@ -60,12 +60,18 @@ function needOf(model: TrainableModel, activations: number, available: number): 
 
 /** Runs one row and two, and draws a line to the whole batch. The model is as before. */
 async function measured(model: TrainableModel, settings: TrainingSettings, length: number, available: number): Promise<MemoryNeed> {
+  await synchronize();
   const { limitBytes, bytes } = memory();
   setMemoryLimit(bytes + Math.floor(available));
+  const { checkpointing, batch } = settings;
   try {
-    const one = await peakOf(model, 1, length, settings.checkpointing);
-    const two = settings.batch === 1 ? one : await peakOf(model, 2, length, settings.checkpointing);
-    return needOf(model, one + (two - one) * (settings.batch - 1), available);
+    // The first backward packs weights for good.
+    await peakOf(model, 1, length, checkpointing);
+    await synchronize();
+    const grown = Math.max(0, memory().bytes - bytes);
+    const one = await peakOf(model, 1, length, checkpointing);
+    const two = batch === 1 ? one : await peakOf(model, 2, length, checkpointing);
+    return needOf(model, grown + one + Math.max(0, two - one) * (batch - 1), available);
   } catch (error) {
     if (!(error instanceof OutOfMemoryError)) throw error;
     return upperBound(model, settings, length, available);
@@ -77,6 +83,8 @@ async function measured(model: TrainableModel, settings: TrainingSettings, lengt
 async function peakOf(model: TrainableModel, rows: number, length: number, checkpointing: boolean): Promise<number> {
   const draws = drawState(model);
   const ids = Array.from({ length: rows }, () => new Array<number>(Math.max(1, length - 1)).fill(0));
+  // What was disposed before is released in the order of the queue.
+  await synchronize();
   const before = memory().bytes;
   resetPeakMemory();
   try {

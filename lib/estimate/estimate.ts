@@ -8,7 +8,7 @@ import { availableMemory } from './available.js';
 import { type Extrapolation, extrapolate, type TrialProgress } from './extrapolate.js';
 import { type RowLengths, rowLengths } from './row-lengths.js';
 import { readSourceModel, resolveAdapter, type SourceModel } from './source-model.js';
-import { planAdapter } from './targets.js';
+import { type AdapterPlan, planAdapter } from './targets.js';
 
 /** Bytes of native memory at the moment when most is in use, by what holds them. */
 export interface PeakBytes {
@@ -78,7 +78,8 @@ export async function estimate(input: EstimateInput, options: EstimateOptions = 
     signal,
   };
   const trial = await extrapolate(base, plan, settings.batch, onProgress);
-  const peakBytes = partsOf(trial, plan.size?.bytes ?? trial.adapter, recipe.out !== undefined);
+  const size = trainedSize(trial, plan);
+  const peakBytes = partsOf(trial, size.bytes, recipe.out !== undefined);
   const totalBytes = Object.values(peakBytes).reduce((sum, bytes) => sum + bytes, 0);
   const passSeconds = trial.passSeconds * (lengths.padded / lengths.longest);
   const secondsPerStep = passSeconds * settings.accumulate;
@@ -89,13 +90,19 @@ export async function estimate(input: EstimateInput, options: EstimateOptions = 
     availableBytes,
     secondsPerStep,
     totalSeconds: secondsPerStep * settings.steps,
-    trainableParameters: plan.size?.parameters ?? Math.round(trial.adapter / kParameterBytes),
+    trainableParameters: size.parameters,
     tokensPerStep: Math.round(lengths.mean * settings.batch * settings.accumulate),
   };
 }
 
 const kNoData = '(no data)';
 const kParameterBytes = 4;
+
+/** What the whole network says without weights, unless the blocks with weights hold more: biases, copies of whole layers. */
+function trainedSize({ adapter }: Extrapolation, { size }: AdapterPlan): { readonly parameters: number; readonly bytes: number } {
+  if (size !== undefined && size.bytes >= adapter) return size;
+  return { parameters: Math.round(adapter / kParameterBytes), bytes: adapter };
+}
 
 function contextOf({ config }: SourceModel): number {
   const network = createNetwork(config);
@@ -107,9 +114,8 @@ function contextOf({ config }: SourceModel): number {
 async function lengthsOf({ data }: Recipe, source: SourceModel, settings: TrainingSettings): Promise<RowLengths> {
   const { batch, sequence, packing } = settings;
   const full = { longest: sequence, padded: sequence, mean: sequence };
-  if (packing || (!Array.isArray(data.train) && data.train.path === kNoData)) return full;
-  const tokenizer = await source.tokenizer();
-  return tokenizer === undefined ? full : rowLengths(sourcesOf(data.train), tokenizer, batch, sequence);
+  if (packing || !source.hasTokenizer || (!Array.isArray(data.train) && data.train.path === kNoData)) return full;
+  return rowLengths(sourcesOf(data.train), await source.tokenizer(), batch, sequence);
 }
 
 /** Names the bytes of a trial. A save copies the optimizer's state, at a time when there is no gradient and no activation. */

@@ -13,8 +13,9 @@ export interface SourceModel {
   readonly config: JsonObject;
   /** The dtype that a weight is loaded in where none is asked for. */
   storedDtype(name: string): DType;
-  /** Reads the tokenizer; undefined where there is none. */
-  tokenizer(): Promise<Tokenizer | undefined>;
+  readonly hasTokenizer: boolean;
+  /** Reads the tokenizer, where there is one. */
+  tokenizer(): Promise<Tokenizer>;
 }
 
 /** Reads config and headers of a model folder, `.gguf` file or hub id. Throws as `loadModel` does for what cannot be one. */
@@ -26,7 +27,8 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
       return {
         config,
         storedDtype: (name) => dtypeOfSafetensors[weights.tensors.get(name)?.dtype ?? 'F32'] ?? 'f32',
-        tokenizer: async () => (files.hasTokenizer ? Tokenizer.fromFolder(folder) : undefined),
+        hasTokenizer: files.hasTokenizer,
+        tokenizer: () => Tokenizer.fromFolder(folder),
       };
     }
     case 'gguf': {
@@ -34,7 +36,8 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
       return {
         config: files.config,
         storedDtype: () => 'f32',
-        tokenizer: async () => (header.metadata.has('tokenizer.ggml.model') ? Tokenizer.fromGguf(header) : undefined),
+        hasTokenizer: header.metadata.has('tokenizer.ggml.model'),
+        tokenizer: async () => Tokenizer.fromGguf(header),
       };
     }
     case 'adapter':

@@ -2,10 +2,10 @@ import { AdapterSet, tensorsOf } from '../adapters/adapter-set.js';
 import { layersOf } from '../adapters/inject.js';
 import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
 import { selectTargets } from '../adapters/targets.js';
-import { LorikeetError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
 import { createNetwork } from '../models/registry.js';
 import { blockOf } from './partial-network.js';
+import { widthOf } from './weight-bytes.js';
 
 /** Which blocks of the whole model an adapter is on, and what it is made of. */
 export interface AdapterPlan {
@@ -31,17 +31,16 @@ export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): 
   }
 }
 
-/** Methods that only look at shapes can be put onto layers that have no weights yet. */
+/** Methods that only look at shapes can be put onto layers that have no weights yet; what others say of them is no fault of the recipe. */
 async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<AdapterPlan['size']> {
+  if (adapter.method.usesData) return undefined;
   try {
     const { placements } = await set.add(adapter);
     const tensors = placements.flatMap(({ module }) => tensorsOf(module).map(([, tensor]) => tensor));
     const trained = tensors.filter(({ requiresGrad }) => requiresGrad);
-    const width = set.dtype === 'f64' ? 8 : 4;
-    const count = (list: typeof tensors): number => list.reduce((sum, { size }) => sum + size, 0);
-    return { parameters: count(trained), bytes: count(trained) * width };
-  } catch (error) {
-    if (error instanceof LorikeetError && error.code === 'config') throw error;
+    const parameters = trained.reduce((sum, { size }) => sum + size, 0);
+    return { parameters, bytes: parameters * widthOf(set.dtype) };
+  } catch {
     return undefined;
   }
 }

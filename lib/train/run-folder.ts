@@ -37,10 +37,7 @@ export class RunFolder {
   static open(path: string, resume: boolean): RunFolder {
     RunFolder.check(path, resume);
     try {
-      // The parents first: in folders of the system that take no new ones, creating all at once never returns.
-      mkdirSync(dirname(resolve(path)), { recursive: true });
-      if (!existsSync(path)) mkdirSync(path);
-      mkdirSync(join(path, 'checkpoints'), { recursive: true });
+      makeFolder(resolve(path, 'checkpoints'));
     } catch (cause) {
       throw cannotCreate(path, cause);
     }
@@ -193,6 +190,13 @@ function statOf(path: string): Stats | undefined {
   } catch (cause) {
     throw cannotCreate(path, cause);
   }
+}
+
+/** Makes a folder and its parents one by one: in folders of the system that take no new ones, creating all at once never returns. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path);
 }
 
 /** Steps of the complete checkpoints of a run folder, oldest first. */
