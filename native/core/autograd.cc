@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/gradient-ops.h"
+#include "core/stream.h"
 
 namespace lorikeet {
 namespace {
@@ -207,6 +208,7 @@ void backward(const Tensor& root, const Tensor& gradient) {
   check_shape(start.shape() == root.shape(), "backward: the gradient has another shape; got ", to_string(start.shape()), ", expected ",
               to_string(root.shape()));
   NoGrad no_grad;
+  BackwardScope in_backward;
   Walk().run(root, start);
 }
 
