@@ -28,14 +28,14 @@ export interface Case {
   readonly peer?: Readonly<Record<string, string | number | boolean>>;
 }
 
-const kRounds = 10;
+const kRounds = 5;
 const kMilliseconds = 400;
 
 /** Times variants in alternation, so that drift of the machine meets them alike. Each run is a scope of its own and ends with its result there. */
 export async function interleaved(runs: readonly (() => unknown)[], rounds = kRounds, time = kMilliseconds): Promise<Timing[]> {
   const times: number[][] = runs.map(() => []);
   const begin = performance.now();
-  for (let round = -2; round < rounds || performance.now() - begin < time * runs.length; round++) {
+  for (let round = -1; round < rounds || performance.now() - begin < time * runs.length; round++) {
     for (const [i, run] of runs.entries()) {
       const start = performance.now();
       await scope(async () => {

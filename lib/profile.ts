@@ -39,8 +39,8 @@ export interface Profile<T> {
  */
 export async function profile<T>(fn: () => T | Promise<T>): Promise<Profile<T>> {
   await synchronize();
-  startProfile();
   const start = performance.now();
+  startProfile();
   try {
     const result = await fn();
     await synchronize();

@@ -22,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// Many short rounds: the best of them is then free of what else runs on the machine.
-constexpr int kRounds = 60, kMemoryRounds = 10;
+constexpr int kRounds = 200, kMemoryRounds = 20;
 constexpr int64_t kL2Bytes = 256 << 10;      // per thread: beyond L1, well inside L2
 constexpr int64_t kMemoryBytes = 192 << 20;  // in all: beyond the last cache
 constexpr int64_t kLoops = 1 << 19;

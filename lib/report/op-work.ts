@@ -57,6 +57,8 @@ export function opWork(op: ProfiledOp): OpWork {
   else if (op.name === 'attention' || op.name === 'attention backward') flops = attention(op);
   else if (op.name === 'crossEntropy') flops = crossEntropy(op);
   let bytes = 0;
-  for (const x of [...op.inputs, ...op.outputs]) if (x) bytes += bytesOf(x);
+  // A look-up reads the rows that it gives, not the table.
+  const read = op.name === 'embedding' && !op.backward ? [second, ...op.outputs] : op.inputs;
+  for (const x of [...read, ...op.outputs]) if (x) bytes += bytesOf(x);
   return { flops, adapterFlops, bytes, dtype: first?.dtype === 'bf16' ? 'bf16' : 'f32' };
 }

@@ -200,6 +200,7 @@ const Tensor& Saved::get(const char* op) const {
 
 void backward(const Tensor& root, const Tensor& gradient) {
   check_argument(requires_grad(root), "backward: this tensor does not depend on anything that requires a gradient");
+  BackwardScope in_backward;
   Tensor start = gradient;
   if (!start.defined()) {
     check_shape(root.numel() == 1, "backward: a gradient is needed for a tensor of more than one element; got ", to_string(root.shape()));
@@ -208,7 +209,6 @@ void backward(const Tensor& root, const Tensor& gradient) {
   check_shape(start.shape() == root.shape(), "backward: the gradient has another shape; got ", to_string(start.shape()), ", expected ",
               to_string(root.shape()));
   NoGrad no_grad;
-  BackwardScope in_backward;
   Walk().run(root, start);
 }
 
