@@ -5,13 +5,16 @@ import { devices, isaLevel, scope, synchronize, threads } from '../../index.js';
 import { add, matmul, uniform } from '../../ops/index.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { formatBytes, type OutputOptions } from '../output.js';
+import { profileRecipe } from '../profile-recipe.js';
 
 export function doctorCommand(): Command {
-  return command(
-    'doctor',
-    'Say what this machine can do and how fast, and which kernels were chosen and why.',
-    'lorikeet doctor --json',
-  ).action((options: OutputOptions) => runCommand(options, run));
+  return command('doctor', 'Say what this machine can do and how fast, and which kernels were chosen and why.', 'lorikeet doctor --json')
+    .option('--profile <recipe>', 'say where a training step of this recipe goes, op by op, instead')
+    .action((options: Options) => runCommand(options, run));
+}
+
+interface Options extends OutputOptions {
+  readonly profile?: string;
 }
 
 interface Cache {
@@ -20,12 +23,14 @@ interface Cache {
   readonly bytes: number;
 }
 
-async function run(_: OutputOptions, { output }: CommandContext): Promise<void> {
+async function run({ profile }: Options, context: CommandContext): Promise<void> {
+  const { output } = context;
   output.message('measuring (a few seconds)');
   const model = cpus()[0]?.model.trim() ?? 'unknown';
   const found = devices();
   const gflops = { f32: await measureProducts('f32'), bf16: await measureProducts('bf16') };
   const gigabytesPerSecond = await measureMemory();
+  if (profile !== undefined) return profileRecipe(profile, { gflops, gigabytesPerSecond }, context);
   const limit = process.env.LORIKEET_MAX_ISA;
   const kernels = {
     level: isaLevel(),
