@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { type DType, scope, setThreads, synchronize, type Tensor, threads } from 'lorikeet';
 import { normal } from 'lorikeet/ops';
 import { gigabytes, gigaflops, type Report, rounded, type Timing } from './harness.js';
-import { type Calibration, calibrate, peakFlops, percentOf } from './roofline/roofline.js';
+import { type Calibration, calibrate, peakFlops, percentOf, rooflineOf } from './roofline/roofline.js';
 
 export interface Prepared {
   readonly run: () => unknown;
@@ -54,14 +54,17 @@ export async function interleaved(runs: readonly (() => unknown)[], rounds = kRo
 /** The speed of a case in its unit, and what the roofline allows in the same unit. */
 function speeds(work: Case['work'], dtype: DType, ms: number, figures: Calibration) {
   if ('flops' in work) return { speed: gigaflops(work.flops, ms), unit: 'GFLOP/s', peak: peakFlops(figures, dtype) };
-  return { speed: gigabytes(work.bytes, ms), unit: 'GB/s', peak: Math.max(figures.read.all, figures.triad.all) };
+  return { speed: gigabytes(work.bytes, ms), unit: 'GB/s', peak: rooflineOf(figures).gigabytesPerSecond };
 }
 
-function peerTimes(python: string, cases: readonly Case[]): readonly number[] {
+/** Median and fastest; null where the peer has no counterpart. */
+type PeerTime = readonly [p50: number, min: number] | null;
+
+function peerTimes(python: string, cases: readonly Case[]): readonly PeerTime[] {
   const input = JSON.stringify(cases.map(({ peer, dtype }) => (peer ? { ...peer, dtype } : {})));
   const args = [join('bench', 'peers', 'kernels.py'), '--threads', String(threads())];
   const text = execFileSync(python, args, { encoding: 'utf8', input });
-  return JSON.parse(text.trim().split('\n').at(-1) ?? '[]') as number[];
+  return JSON.parse(text.trim().split('\n').at(-1) ?? '[]') as PeerTime[];
 }
 
 /** Measures the cases of a suite and prints one row each. Options: --threads N, --peer PYTHON, --only TEXT (in the name). */
@@ -94,13 +97,15 @@ export async function runCases(args: readonly string[], report: Report, cases: r
       speed,
       unit,
       '% of roofline': percentOf(speed, peak),
+      '% at best': percentOf(speeds(each.work, each.dtype, own.min, figures).speed, peak),
       baseline: each.baseline,
       baseline_ms: rounded(other.p50, 3),
       ratio: rounded(other.p50 / own.p50),
-      ...(peer !== undefined && { torch_ms: rounded(peer, 3), ratio_torch: rounded(peer / own.p50) }),
+      ratio_min: rounded(other.min / own.min),
+      ...(peer && { torch_ms: rounded(peer[0], 3), ratio_torch: rounded(peer[0] / own.p50), ratio_torch_min: rounded(peer[1] / own.min) }),
     });
   }
-  report.line('ratio: median time of the baseline / ours; above 1 ours is faster');
+  report.line('ratio: time of the other / ours, medians; ratio_min: fastest runs. Above 1 ours is faster');
   report.table(rows);
   return { roofline: figures, rows };
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { generate, loadModel, type Model, setThreads, threads } from 'lorikeet';
 import { type Report, rounded, type Suite } from './harness.js';
-import { calibrate, percentOf } from './roofline/roofline.js';
+import { calibrate, percentOf, rooflineOf } from './roofline/roofline.js';
 import { stepSizes } from './step/flops.js';
 
 interface Speeds {
@@ -89,7 +89,7 @@ async function run(args: readonly string[], report: Report): Promise<object> {
       'prefill tokens/s': rounded(speeds.prefill, 1),
       'decode tokens/s': rounded(speeds.decode, 1),
       'GB/s': rounded(read),
-      '% of roofline': percentOf(read, Math.max(figures.read.all, figures.triad.all)),
+      '% of roofline': percentOf(read, rooflineOf(figures).gigabytesPerSecond),
       ...(peer && {
         'ratio prefill': rounded(speeds.prefill / peer.prefill),
         'ratio decode': rounded(speeds.decode / peer.decode),
