@@ -89,6 +89,9 @@ export async function runCases(args: readonly string[], report: Report, cases: r
     if (own === undefined || other === undefined) throw new Error('bench: nothing was measured');
     const { speed, unit, peak } = speeds(each.work, each.dtype, own.p50, figures);
     const peer = peers[i];
+    report.line(
+      `${i + 1} of ${chosen.length}: ${each.name} ${each.dtype}, ${rounded(own.p50, 3)} ms, best ${rounded(own.min, 3)} ms, ${percentOf(speeds(each.work, each.dtype, own.min, figures).speed, peak)} % of the roofline`,
+    );
     rows.push({
       case: each.name,
       dtype: each.dtype,
