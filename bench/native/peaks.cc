@@ -73,6 +73,8 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))) double pairs_bf1
   __m512 sums[kWideChains];
   const __m512bh x = _mm512_cvtne2ps_pbh(_mm512_set1_ps(kFactor), _mm512_set1_ps(-0.75f));
   const __m512bh y = _mm512_cvtne2ps_pbh(_mm512_set1_ps(kTerm), _mm512_set1_ps(0.002f));
+  // All loops over the sums are unrolled: one that is not would put the array in memory.
+#pragma GCC unroll 24
   for (int i = 0; i < kWideChains; ++i) sums[i] = _mm512_set1_ps(kTerm * static_cast<float>(i + 1));
   for (int64_t loop = 0; loop < loops; ++loop) {
 #pragma GCC unroll 24
@@ -81,12 +83,13 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))) double pairs_bf1
       asm("" : "+v"(sums[i]));
     }
   }
+  __m512 sum = sums[0];
+#pragma GCC unroll 24
+  for (int i = 1; i < kWideChains; ++i) sum = _mm512_add_ps(sum, sums[i]);
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, sum);
   float total = 0;
-  for (const __m512& sum : sums) {
-    alignas(64) float lanes[16];
-    _mm512_store_ps(lanes, sum);
-    for (float lane : lanes) total += lane;
-  }
+  for (float lane : lanes) total += lane;
   *result = total;
   return 4.0 * 16 * kWideChains * static_cast<double>(loops);
 }
