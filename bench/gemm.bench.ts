@@ -1,11 +1,15 @@
-// Matrix products: a frozen weight in its packed layout against the same product from plain tensors, and, with --peer, against PyTorch on the same shapes.
+// Matrix products: a frozen weight in its packed layout against the same product from plain tensors, against OpenBLAS and oneDNN where they are installed and,
+// with --peer, against PyTorch.
 // npm run bench -- gemm [--shapes 512x4096x4096,...] [--dtype f32,bf16] [--threads N] [--peer PYTHON] [--json]
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type DType, scope, setThreads, synchronize, type Tensor, threads } from 'lorikeet';
+import { type DType, scope, setThreads, threads } from 'lorikeet';
 import { linear, matmul, normal, packWeight, transpose } from 'lorikeet/ops';
-import { gigaflops, measure, rounded, type Suite } from './harness.js';
+import { interleaved } from './cases.js';
+import { gigaflops, rounded, type Suite } from './harness.js';
+import { libraryRows } from './roofline/libraries.js';
+import { calibrate, peakFlops, percentOf, rooflineOf } from './roofline/roofline.js';
 
 /** Rows x output features x input features: decode, and the layers of SmolLM2-135M, Qwen2.5-0.5B and a 7B model. */
 const defaultShapes = '1x4096x4096,128x768x768,1024x576x576,1024x1536x576,1024x4864x896,512x4096x4096';
@@ -17,8 +21,16 @@ interface Row {
   readonly ms_min: number;
   readonly gflops: number;
   readonly gflops_best: number;
+  /** Of the milliseconds that arithmetic peak and memory bandwidth allow, the larger. */
+  readonly percent_of_roofline: number;
+  readonly percent_at_best: number;
   readonly matmul_ms: number;
   readonly ratio_matmul: number;
+  readonly ratio_min_matmul: number;
+  readonly openblas_ms?: number;
+  readonly ratio_openblas?: number;
+  readonly onednn_ms?: number;
+  readonly ratio_onednn?: number;
   readonly torch_ms?: number;
   readonly ratio_torch?: number;
 }
@@ -52,6 +64,8 @@ export const suite: Suite = {
     if (values.threads !== undefined) setThreads(Number(values.threads));
     const shapes = values.shapes.split(',');
     const dtypes = values.dtype.split(',');
+    const figures = calibrate(report);
+    const libraries = libraryRows(shapes, dtypes, report);
     const peers = values.peer === undefined ? [] : peerRows(values.peer, shapes, dtypes);
     const rows: Row[] = [];
     for (const dtype of dtypes) {
@@ -61,18 +75,16 @@ export const suite: Suite = {
           const x = normal([m, k], { dtype: dtype as DType, seed: 1 });
           const dense = normal([n, k], { dtype: dtype as DType, seed: 2 });
           const weight = packWeight(dense);
-          const finished = async (make: () => Tensor) => {
-            using _result = make();
-            await synchronize();
-          };
-          const [packed, plain] = await measure([
-            { name: 'linear, packed', run: () => finished(() => linear(x, weight)) },
-            { name: 'matmul', run: () => finished(() => scope(() => matmul(x, transpose(dense, 0, 1)))) },
-          ]);
+          const [packed, plain] = await interleaved([() => linear(x, weight), () => matmul(x, transpose(dense, 0, 1))]);
           weight.dispose();
           if (packed === undefined || plain === undefined) throw new Error('bench: nothing was measured');
           const peer = peers.find((row) => row.shape === shape && row.dtype === dtype);
+          const ofLibrary = (library: string) =>
+            libraries.find((row) => row.library === library && row.shape === shape && row.dtype === dtype)?.ms;
+          const [openblas, onednn] = [ofLibrary('OpenBLAS'), ofLibrary('oneDNN')];
           const flops = 2 * m * n * k;
+          const bytes = (dtype === 'bf16' ? 2 : 4) * (m * k + n * k + m * n);
+          const floor = Math.max(flops / peakFlops(figures, dtype), bytes / rooflineOf(figures).gigabytesPerSecond) / 1e6;
           rows.push({
             shape,
             dtype,
@@ -80,15 +92,22 @@ export const suite: Suite = {
             ms_min: rounded(packed.min, 3),
             gflops: gigaflops(flops, packed.p50),
             gflops_best: gigaflops(flops, packed.min),
+            percent_of_roofline: percentOf(floor, packed.p50),
+            percent_at_best: percentOf(floor, packed.min),
             matmul_ms: rounded(plain.p50, 3),
             ratio_matmul: rounded(plain.p50 / packed.p50),
+            ratio_min_matmul: rounded(plain.min / packed.min),
+            ...(openblas !== undefined && { openblas_ms: rounded(openblas, 3), ratio_openblas: rounded(openblas / packed.p50) }),
+            ...(onednn !== undefined && { onednn_ms: rounded(onednn, 3), ratio_onednn: rounded(onednn / packed.p50) }),
             ...(peer && { torch_ms: rounded(peer.ms, 3), ratio_torch: rounded(peer.ms / packed.p50) }),
           });
         });
       }
     }
-    report.line('ratio: time of the other / time of the packed linear, medians; above 1 the packed linear is faster');
+    report.line(
+      'ratio: time of the other / time of the packed linear, medians; ratio_min_matmul: fastest runs. Above 1 the packed linear is faster',
+    );
     report.table(rows.map((row) => ({ ...row })));
-    return { rows };
+    return { roofline: figures, rows };
   },
 };

@@ -1,11 +1,15 @@
 // One training step: forward, loss, backward, clip at 1.0, AdamW. Random weights of a published shape, or --model PATH.
 // npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--checkpoint] [--model PATH]
-//   [--threads N] [--warmup 2] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
+//   [--profile] [--threads N] [--warmup 2] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
 import { parseArgs } from 'node:util';
 import { type DType, loadModel, type Model, scope, setThreads, threads } from 'lorikeet';
 import { AdamW, clipScale, gradientNorm } from 'lorikeet/optim';
 import { attach } from '#dist/adapters/index.js';
-import { measure, type Report, rounded, type Suite } from './harness.js';
+import { profileRows, profileText } from '#dist/cli/profile-report.js';
+import { gigaflops, measure, type Report, rounded, type Suite } from './harness.js';
+import { calibrate, peakFlops, percentOf, rooflineOf } from './roofline/roofline.js';
+import { fastestProfile } from './step/fastest-profile.js';
+import { stepFlops, stepSizes } from './step/flops.js';
 import { compare, type StepNumbers } from './step/peer.js';
 import { InputGradient, randomModel } from './step/random-model.js';
 import { type ShapeName, shapes } from './step/shapes.js';
@@ -21,6 +25,7 @@ interface Options {
   readonly layers: number | undefined;
   readonly lora: boolean;
   readonly checkpoint: boolean;
+  readonly profile: boolean;
   readonly model: string | undefined;
   readonly threads: number | undefined;
 }
@@ -36,6 +41,7 @@ const flags = {
   layers: { type: 'string' },
   'no-lora': { type: 'boolean', default: false },
   checkpoint: { type: 'boolean', default: false },
+  profile: { type: 'boolean', default: false },
   model: { type: 'string' },
   threads: { type: 'string' },
   peer: { type: 'string' },
@@ -65,6 +71,7 @@ function tokens(rows: number, length: number, vocabulary: number): number[][] {
 
 async function step(options: Options, report: Report): Promise<StepNumbers & Record<string, unknown>> {
   if (options.threads !== undefined) setThreads(options.threads);
+  const figures = calibrate(report);
   const model = await modelOf(options);
   const { network } = model;
   const ids = tokens(options.batch, options.seq, network.shape.vocabularySize);
@@ -88,6 +95,9 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
     });
   const [timing] = await measure([{ name: 'step', run: once }], { iterations: options.steps, time: 0, warmup: options.warmup });
   if (!timing) throw new Error('step: nothing was measured');
+  const flops = stepFlops(stepSizes(model.config, options.batch, options.seq, options.lora ? options.rank : 0, options.checkpoint));
+  const speed = gigaflops(flops.total, timing.p50);
+  const rows = options.profile ? profileRows(await fastestProfile(once, options.steps), rooflineOf(figures)) : undefined;
   const numbers = {
     peer: 'lorikeet',
     shape: options.model ?? options.shape,
@@ -101,24 +111,30 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
     ms: rounded(timing.p50),
     ms_min: rounded(timing.min),
     tokens_per_s: rounded((options.batch * options.seq) / (timing.p50 / 1000), 1),
+    gflop: rounded(flops.total / 1e9),
+    gflops: speed,
+    percent_of_roofline: percentOf(speed, peakFlops(figures, options.dtype)),
     peak_mb: Math.round(process.resourceUsage().maxRSS / 1024),
     trainable: parameters.reduce((sum, parameter) => sum + parameter.size, 0),
     first_loss: rounded(losses[0] ?? Number.NaN, 4),
     last_loss: rounded(losses.at(-1) ?? Number.NaN, 4),
   };
   report.table(
-    [numbers].map(({ ms, ms_min, tokens_per_s, peak_mb, trainable, first_loss }) => ({
+    [numbers].map(({ ms, ms_min, tokens_per_s, gflops, percent_of_roofline, peak_mb, trainable, first_loss }) => ({
       ms,
       ms_min,
       tokens_per_s,
+      gflops,
+      '% of roofline': percent_of_roofline,
       peak_mb,
       trainable,
       first_loss,
     })),
   );
+  if (rows) report.line(profileText(rows));
   optimizer?.dispose();
   model.dispose();
-  return numbers;
+  return rows ? { ...numbers, profile: rows } : numbers;
 }
 
 /** The options of this suite in the words of the peer script. */
@@ -160,6 +176,7 @@ export const suite: Suite = {
       layers: optionalNumber(values.layers),
       lora: !values['no-lora'],
       checkpoint: values.checkpoint,
+      profile: values.profile,
       model: values.model,
       threads: optionalNumber(values.threads),
     };

@@ -12,6 +12,7 @@ export { Model } from './model.js';
 export type { Batch, ForwardOptions, TokenRows } from './models/batch.js';
 export type { LoadProgress } from './models/load-weights.js';
 export { type SaveModelOptions, saveModel } from './models/save-model.js';
+export { type Profile, type ProfiledOp, type ProfiledTensor, profile } from './profile.js';
 export type { Draw, RandomState } from './random.js';
 export { manualSeed, RandomScope, randomState, setRandomState } from './random.js';
 export {

@@ -10,6 +10,7 @@ import { inspectOutput } from './commands/inspect.js';
 import { mergeOutput } from './commands/merge.js';
 import { trainOutput } from './commands/train.js';
 import { kErrorCodes } from './exit-codes.js';
+import { profileOutput } from './profile-recipe.js';
 
 /** What every command prints with `--json` when it fails. */
 export const errorOutput = z.strictObject({
@@ -27,6 +28,7 @@ export const outputs = {
   compare: compareOutput,
   estimate: estimateOutput,
   doctor: doctorOutput,
+  'doctor-profile': profileOutput,
   completion: completionOutput,
   error: errorOutput,
 } as const;

@@ -34,15 +34,7 @@ export class RunLock {
     const token = randomBytes(8).toString('hex');
     for (let attempt = 0; ; attempt++) {
       try {
-        const file = openSync(path, 'wx');
-        const holder: Holder = { pid: process.pid, started: statOf(process.pid)?.started, token, file };
-        try {
-          writeSync(file, `${JSON.stringify(holder)}\n`);
-        } catch (error) {
-          closeSync(file);
-          rmSync(path, { force: true });
-          throw error;
-        }
+        const file = writeHolder(path, token);
         return new RunLock(path, token, file);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || attempt === 3) throw error;
@@ -70,6 +62,21 @@ export class RunLock {
     } catch {
       return;
     }
+  }
+}
+
+/** Writes a new lock file; returns the number of the file opened for reading, which lets a disk become read-only. */
+function writeHolder(path: string, token: string): number {
+  const written = openSync(path, 'wx');
+  try {
+    const file = openSync(path, 'r');
+    writeSync(written, `${JSON.stringify({ pid: process.pid, started: statOf(process.pid)?.started, token, file } satisfies Holder)}\n`);
+    return file;
+  } catch (error) {
+    rmSync(path, { force: true });
+    throw error;
+  } finally {
+    closeSync(written);
   }
 }
 

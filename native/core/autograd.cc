@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/gradient-ops.h"
+#include "core/stream.h"
 
 namespace lorikeet {
 namespace {
@@ -199,6 +200,7 @@ const Tensor& Saved::get(const char* op) const {
 
 void backward(const Tensor& root, const Tensor& gradient) {
   check_argument(requires_grad(root), "backward: this tensor does not depend on anything that requires a gradient");
+  BackwardScope in_backward;
   Tensor start = gradient;
   if (!start.defined()) {
     check_shape(root.numel() == 1, "backward: a gradient is needed for a tensor of more than one element; got ", to_string(root.shape()));

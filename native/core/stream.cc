@@ -9,6 +9,7 @@ constexpr size_t kQueueLimit = 8192;
 
 thread_local Stream* current_stream = nullptr;
 thread_local std::string current_call_site;
+thread_local bool in_backward = false;
 
 }  // namespace
 
@@ -22,12 +23,16 @@ bool debug_call_sites() {
 
 void set_call_site(std::string stack) { current_call_site = std::move(stack); }
 
+BackwardScope::BackwardScope() : previous_(in_backward) { in_backward = true; }
+BackwardScope::~BackwardScope() { in_backward = previous_; }
+
 Stream::Stream() : thread_([this] { loop(); }) {}
 
 Stream::~Stream() { stop(); }
 
 void Stream::push(Work work) {
   if (debug_call_sites()) work.call_site = current_call_site;
+  work.backward = in_backward;
   std::unique_lock lock(mutex_);
   not_full_.wait(lock, [this] { return queue_.size() < kQueueLimit || stopping_; });
   if (stopping_) return;
@@ -52,6 +57,22 @@ void Stream::stop() {
   not_full_.notify_all();
   idle_.notify_all();
   if (thread_.joinable()) thread_.join();
+}
+
+void Stream::start_profile() {
+  wait();
+  std::lock_guard lock(mutex_);
+  check_argument(profile_ == nullptr, "profile: one is running already");
+  profile_ = std::make_unique<Profile>();
+}
+
+std::vector<ProfiledOp> Stream::stop_profile() {
+  wait();
+  std::lock_guard lock(mutex_);
+  check_argument(profile_ != nullptr, "profile: none is running");
+  std::vector<ProfiledOp> ops = profile_->take();
+  profile_.reset();
+  return ops;
 }
 
 Stream& Stream::current() {
@@ -94,7 +115,11 @@ void Stream::execute(Work& work) {
       for (const Tensor& output : work.outputs) {
         if (output.defined()) output.storage()->materialize();
       }
-      work.run();
+      if (profile_ != nullptr) {
+        profile_->run(work.name, work.backward, work.inputs, work.outputs, work.run);
+      } else {
+        work.run();
+      }
     } catch (const Error& failure) {
       error = std::make_exception_ptr(Error(failure.code(), describe(work, failure.what())));
     } catch (const std::exception& failure) {

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/profile.h"
 #include "core/tensor.h"
 
 namespace lorikeet {
@@ -23,6 +24,8 @@ struct Work {
   std::function<void(std::exception_ptr)> finish;
   /// The JavaScript stack of the call, under LORIKEET_DEBUG=1.
   std::string call_site = {};
+  /// Queued by a backward; filled in by push.
+  bool backward = false;
 };
 
 /// True when LORIKEET_DEBUG=1: bindings then note the stack of every call with set_call_site.
@@ -42,6 +45,10 @@ class Stream {
   /// Drops queued work and joins the thread: environment teardown.
   void stop();
 
+  /// Notes every op from here on, until stop_profile returns the notes in program order. Both wait for the queue to empty first.
+  void start_profile();
+  std::vector<ProfiledOp> stop_profile();
+
   /// The stream of this thread's environment; throws when the thread has none.
   static Stream& current();
   static void set_current(Stream* stream);
@@ -56,7 +63,21 @@ class Stream {
   std::deque<Work> queue_;
   bool stopping_ = false;
   bool busy_ = false;
+  /// Set and taken only while the stream is idle; null when no profile runs.
+  std::unique_ptr<Profile> profile_;
   std::thread thread_;
+};
+
+/// While one lives on the JavaScript thread, queued work counts as work of a backward.
+class BackwardScope {
+ public:
+  BackwardScope();
+  ~BackwardScope();
+  BackwardScope(const BackwardScope&) = delete;
+  BackwardScope& operator=(const BackwardScope&) = delete;
+
+ private:
+  bool previous_;
 };
 
 /// Queues `run` on the current stream. When an input is poisoned, or `run` throws, all outputs are poisoned with the error. Storages of

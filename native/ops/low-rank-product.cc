@@ -137,7 +137,7 @@ Tensor sum_over_rows(const Plan& plan, const Tensor& x, const Tensor& p, const s
                      const DropoutMask& mask, bool turned) {
   const int64_t rank = p.defined() ? p.size(1) : 1, columns = x.size(1);
   Tensor out = empty(!p.defined() ? Shape{columns} : turned ? Shape{columns, rank} : Shape{rank, columns}, plan.wide);
-  enqueue(plan.op, {x, p}, {out}, [=, wide = plan.wide, level = plan.level] {
+  enqueue("sumOverRows", {x, p}, {out}, [=, wide = plan.wide, level = plan.level] {
     static const double one = 1;
     static const float one_f32 = 1;
     const void* ones = wide == DType::f64 ? static_cast<const void*>(&one) : &one_f32;

@@ -23,6 +23,8 @@ const outside: Readonly<Record<string, string>> = {
   cudaUnavailableReason: engineControl,
   cudaDescription: engineControl,
   waitForStream: engineControl,
+  startProfile: engineControl,
+  stopProfile: engineControl,
   full: `${noInputs}, tested in create.test.ts`,
   arange: `${noInputs}, tested in create.test.ts`,
   uniform: `${noInputs}, tested in create.test.ts`,

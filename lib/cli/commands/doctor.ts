@@ -9,6 +9,7 @@ import { op } from '../../native.js';
 import { add, matmul, packWeight, uniform } from '../../ops/index.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { formatBytes, type OutputOptions } from '../output.js';
+import { profileRecipe } from '../profile-recipe.js';
 
 /** What `--json` prints. */
 export const doctorOutput = z.strictObject({
@@ -40,11 +41,13 @@ export const doctorOutput = z.strictObject({
 const machineIsaLevel = op('machineIsaLevel');
 
 export function doctorCommand(): Command {
-  return command(
-    'doctor',
-    'Say what this machine can do and how fast, and which kernels were chosen and why.',
-    'lorikeet doctor --json',
-  ).action((options: OutputOptions) => runCommand(options, run));
+  return command('doctor', 'Say what this machine can do and how fast, and which kernels were chosen and why.', 'lorikeet doctor --json')
+    .option('--profile <recipe>', 'say where a training step of this recipe goes, op by op, instead')
+    .action((options: Options) => runCommand(options, run));
+}
+
+interface Options extends OutputOptions {
+  readonly profile?: string;
 }
 
 interface Cache {
@@ -57,12 +60,14 @@ interface Cache {
 const kSide = 64;
 const kKernelDtypes = ['f32', 'bf16', 'f16'] as const;
 
-async function run(_: OutputOptions, { output }: CommandContext): Promise<void> {
+async function run({ profile }: Options, context: CommandContext): Promise<void> {
+  const { output } = context;
   output.message('measuring (a few seconds)');
   const model = cpus()[0]?.model.trim() ?? 'unknown';
   const found = devices();
   const gflops = { f32: await measureProducts('f32'), bf16: await measureProducts('bf16') };
   const gigabytesPerSecond = await measureMemory();
+  if (profile !== undefined) return profileRecipe(profile, { gflops, gigabytesPerSecond }, context);
   const limit = process.env.LORIKEET_MAX_ISA;
   const kernels = {
     level: isaLevel(),

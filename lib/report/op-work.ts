@@ -1,0 +1,64 @@
+import type { ProfiledOp, ProfiledTensor } from '../profile.js';
+
+/** What an op must do at least: floating-point operations by kind, and bytes read and written once. */
+export interface OpWork {
+  /** Products with frozen or dense weights, attention and the like. */
+  readonly flops: number;
+  /** The part of low-rank adapters. */
+  readonly adapterFlops: number;
+  readonly bytes: number;
+  /** The precision that multiplies. */
+  readonly dtype: 'f32' | 'bf16';
+}
+
+const elementBytes = { f64: 8, i64: 8, f32: 4, i32: 4, bf16: 2, f16: 2, u8: 1, bool: 1 } as const;
+
+const elements = ({ shape }: ProfiledTensor): number => shape.reduce((product, size) => product * size, 1);
+const bytesOf = (x: ProfiledTensor): number => elements(x) * elementBytes[x.dtype];
+
+/** x, panels, bias, factors to z..., y: 2mkn for the weight, 2r(k + n) a row for every adapter. */
+function product({ inputs, outputs }: ProfiledOp): { flops: number; adapterFlops: number } {
+  const [x, panels] = inputs;
+  const y = outputs.at(-1);
+  if (!x) return { flops: 0, adapterFlops: 0 };
+  const [m = 0, k = 0] = x.shape;
+  const n = y?.shape.at(-1) ?? 0;
+  let adapterFlops = 0;
+  for (const z of outputs.slice(0, -1)) if (z) adapterFlops += 2 * elements(z) * (k + n);
+  return { flops: panels ? 2 * m * k * n : 0, adapterFlops };
+}
+
+/** q [B, T, H, K] and k [B, S, G, K]: two products forward, five backward; half of each where T = S, as the mask is then taken to be causal. */
+function attention({ inputs, name }: ProfiledOp): number {
+  const [q, k] = inputs;
+  if (!q || !k) return 0;
+  const keys = k.shape[1] ?? 0;
+  const causal = q.shape[1] === keys && keys > 1 ? 0.5 : 1;
+  return (name === 'attention' ? 4 : 10) * elements(q) * keys * causal;
+}
+
+/** hidden [..., width], panels of the head, those for its gradient: 2 · rows · panel elements each. Panels are counted with their padding. */
+function crossEntropy({ inputs }: ProfiledOp): number {
+  const [hidden, head, turned] = inputs;
+  if (!hidden || !head) return 0;
+  const width = hidden.shape.at(-1) ?? 1;
+  const weights = bytesOf(head) / elementBytes[hidden.dtype];
+  return (turned ? 4 : 2) * (elements(hidden) / width) * weights;
+}
+
+/** Counts the work of one op from its name and shapes. Ops that are not listed count as moving bytes only. */
+export function opWork(op: ProfiledOp): OpWork {
+  const [first, second] = op.inputs;
+  let flops = 0;
+  let adapterFlops = 0;
+  if (op.name === 'linear' || op.name === 'lowRankLinear' || op.name === 'sgmv') ({ flops, adapterFlops } = product(op));
+  else if (op.name === 'sumOverRows') adapterFlops = first && second ? 2 * elements(first) * (second.shape[1] ?? 1) : 0;
+  else if (op.name === 'matmul') flops = 2 * (op.outputs[0] ? elements(op.outputs[0]) : 0) * (first?.shape.at(-1) ?? 0);
+  else if (op.name === 'attention' || op.name === 'attention backward') flops = attention(op);
+  else if (op.name === 'crossEntropy') flops = crossEntropy(op);
+  let bytes = 0;
+  // A look-up reads the rows that it gives, not the table.
+  const read = op.name === 'embedding' && !op.backward ? [second, ...op.outputs] : op.inputs;
+  for (const x of [...read, ...op.outputs]) if (x) bytes += bytesOf(x);
+  return { flops, adapterFlops, bytes, dtype: first?.dtype === 'bf16' ? 'bf16' : 'f32' };
+}
