@@ -4,13 +4,14 @@ export { devices, isaLevel, setThreads, threads } from './device.js';
 export * from './errors.js';
 export * from './generate/index.js';
 export { checkpoint, customGrad } from './gradient.js';
-export type { LoadModelProgress, LoadOptions, ModelDType } from './load-model.js';
+export type { LoadModelProgress, LoadOptions } from './load-model.js';
 export { loadModel } from './load-model.js';
 export type { LanguageModel, LossInput } from './model.js';
 export { Model } from './model.js';
 export type { Batch, ForwardOptions, TokenRows } from './models/batch.js';
 export type { LoadProgress } from './models/load-weights.js';
 export { type SaveModelOptions, saveModel } from './models/save-model.js';
+export type { ModelDType, Nf4Dtype } from './models/weight-storage.js';
 export type { Draw, RandomState } from './random.js';
 export { manualSeed, randomState, setRandomState } from './random.js';
 export {

@@ -12,10 +12,13 @@ const oneOf =
     values.includes(value);
 
 export const kLater: readonly LaterSetting[] = [
-  { path: 'dtype', refuses: oneOf('nf4', 'int8'), advice: 'use f32, bf16 or f16' },
   { path: 'training.packing', refuses: oneOf(true), advice: 'use `packing: false` (rows are padded; padding never counts)' },
   { path: 'training.optimizer', refuses: oneOf('lion', 'adamw8bit', 'adamw-8bit', 'adafactor'), advice: 'use adamw or sgd' },
-  { path: 'compute', refuses: always, advice: 'leave it out: values are computed in the dtype of `dtype`, sums in f32' },
+  {
+    path: 'compute',
+    refuses: oneOf('int8'),
+    advice: 'use f32 or bf16: weights are kept in 8 bits by `dtype: int8`, activations are floats',
+  },
   { path: 'training.earlyStopping', refuses: always, advice: 'leave it out: the best adapter is kept in best/' },
   { path: 'earlyStopping', refuses: always, advice: 'leave it out: the best adapter is kept in best/' },
   { path: 'policy', refuses: always, advice: 'leave it out: a loss that is not finite stops the run with its last state saved' },

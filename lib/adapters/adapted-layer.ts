@@ -187,7 +187,7 @@ export class AdaptedLayer extends Layer {
     return this.#base.parameterShapes();
   }
 
-  override assign(name: string, value: Tensor): void {
+  override assign(name: string, value: Parameter): void {
     this.#base.assign(name, value);
   }
 

@@ -26,7 +26,7 @@ export interface TrainOptions {
   /** Ends the run after the current step, with its state saved; the run then rejects with `CancelledError`, which says how to resume. */
   readonly signal?: AbortSignal | undefined;
   /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`. */
-  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'device' | 'adapter'>>;
+  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'compute' | 'device' | 'adapter'>>;
   /** Called while rows are read and tokenised. */
   readonly onData?: ((progress: { readonly rows: number }) => void) | undefined;
 }

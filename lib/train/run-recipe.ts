@@ -10,6 +10,7 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
   return formatRecipe({
     model: recipe.model ?? model.source,
     dtype: recipe.dtype ?? (model.dtype as Recipe['dtype']),
+    ...(recipe.compute === undefined ? {} : { compute: recipe.compute }),
     device: recipe.device ?? model.device,
     adapter: recipe.adapter ?? { type: 'unknown' },
     data: { train: sourceOf(data.train), ...(data.eval === undefined ? {} : { eval: sourceOf(data.eval) }) },

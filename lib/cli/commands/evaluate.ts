@@ -69,12 +69,14 @@ function planOf(options: Options): { model: ModelOptions; source: DataSource } {
   const model = options.model ?? recipe?.model;
   if (model === undefined) throw new WrongUse('evaluate: say which model: --model PATH, or --recipe FILE');
   const dtype = options.dtype ?? recipe?.dtype;
+  const compute = options.compute ?? recipe?.compute;
   const device = options.device ?? recipe?.device;
   return {
     model: {
       model,
       ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
       ...(dtype === undefined ? {} : { dtype }),
+      ...(compute === undefined ? {} : { compute }),
       ...(device === undefined ? {} : { device }),
     },
     source: data === undefined ? heldOut(recipe) : { path: data, ...(field === undefined ? {} : { field }) },

@@ -5,7 +5,6 @@ import { resolveConfig } from '../../adapters/resolve-config.js';
 import { ConfigError } from '../../errors.js';
 import { type AdapterConfig, attach, loadAdapter, loadModel, train } from '../../index.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
-import type { DType } from '../../tensor.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { formatBytes, formatCount, formatSeconds, type OutputOptions } from '../output.js';
@@ -41,7 +40,8 @@ async function run(options: Options, context: CommandContext): Promise<void> {
   output.message(`loading ${recipe.model}`);
   const model = await loadModel(recipe.model, {
     signal,
-    ...(recipe.dtype === undefined ? {} : { dtype: recipe.dtype satisfies DType }),
+    ...(recipe.dtype === undefined ? {} : { dtype: recipe.dtype }),
+    ...(recipe.compute === undefined ? {} : { compute: recipe.compute }),
     ...(recipe.device === undefined ? {} : { device: recipe.device }),
   });
   try {
