@@ -75,17 +75,25 @@ export const reportSchema = z.strictObject({
   chat: z.boolean().default(false),
 });
 
-export const recipeSchema = z.strictObject({
-  model: z.string().min(1),
-  /** What weights are kept in; `stored`, `nf4` and `int8` are for frozen weights. */
-  dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
-  /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. */
-  compute: z.enum(['f32', 'bf16']).optional(),
-  device: z.enum(['cpu', 'cuda']).optional(),
-  /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
-  adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
-  data: z.strictObject({ train: sourceSchema, eval: sourceSchema.optional() }),
-  training: trainingSchema.prefault({}),
-  report: reportSchema.optional(),
-  out: z.string().min(1).optional(),
-});
+export const recipeSchema = z
+  .strictObject({
+    model: z.string().min(1),
+    /** What weights are kept in; `stored`, `nf4` and `int8` are for frozen weights. */
+    dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
+    /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. */
+    compute: z.enum(['f32', 'bf16']).optional(),
+    device: z.enum(['cpu', 'cuda']).optional(),
+    /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
+    adapter: z.union([z.string().min(1), z.looseObject({ type: z.string() })]).default({ type: 'lora' }),
+    data: z.strictObject({ train: sourceSchema, eval: sourceSchema.optional() }),
+    training: trainingSchema.prefault({}),
+    report: reportSchema.optional(),
+    out: z.string().min(1).optional(),
+  })
+  .refine(
+    ({ dtype, compute }) => compute === undefined || dtype === 'stored' || dtype === 'nf4' || dtype === 'int8' || typeof dtype === 'object',
+    {
+      path: ['compute'],
+      message: 'expected dtype stored, nf4 or int8 beside it',
+    },
+  );
