@@ -187,10 +187,11 @@ struct Nf4Groups {
     const __m512 table = _mm512_loadu_ps(kNf4Values), factor = _mm512_set1_ps(scale);
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)), mask = _mm_set1_epi8(15);
     const __m128i high = _mm_and_si128(_mm_srli_epi16(bytes, 4), mask), low = _mm_and_si128(bytes, mask);
-    const __m512i first = _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(high, low));
-    const __m512i second = _mm512_cvtepu8_epi32(_mm_unpackhi_epi8(high, low));
-    _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_permutexvar_ps(first, table), factor));
-    _mm512_storeu_ps(out + 16, _mm512_mul_ps(_mm512_permutexvar_ps(second, table), factor));
+    // The forms with a full mask: compilers take the operand that the plain ones leave open for an uninitialised one.
+    const __m512i first = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_unpacklo_epi8(high, low));
+    const __m512i second = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_unpackhi_epi8(high, low));
+    _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_maskz_permutexvar_ps(0xffff, first, table), factor));
+    _mm512_storeu_ps(out + 16, _mm512_mul_ps(_mm512_maskz_permutexvar_ps(0xffff, second, table), factor));
 #else
     for (int j = 0; j < 16; ++j) {
       out[2 * j] = kNf4Values[codes[j] >> 4] * scale;
