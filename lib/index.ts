@@ -6,7 +6,7 @@ export * from './generate/index.js';
 export { checkpoint, customGrad } from './gradient.js';
 export type { LoadModelProgress, LoadOptions } from './load-model.js';
 export { loadModel } from './load-model.js';
-export type { LanguageModel, LossInput } from './model.js';
+export type { LanguageModel, LoadedAs, LossInput } from './model.js';
 export { Model } from './model.js';
 export type { Batch, ForwardOptions, TokenRows } from './models/batch.js';
 export type { LoadProgress } from './models/load-weights.js';

@@ -61,7 +61,15 @@ export async function loadModel(pathOrId: string, options: LoadOptions = {}): Pr
     });
     const tokenizer = await tokenizerOf(files);
     const endTokens = endTokensOf(files, tokenizer);
-    return new Model({ network, config: files.config, device, tokenizer, endTokens, source: pathOrId });
+    return new Model({
+      network,
+      config: files.config,
+      device,
+      tokenizer,
+      endTokens,
+      source: pathOrId,
+      loadedAs: { dtype: options.dtype, compute: options.compute },
+    });
   } catch (error) {
     network.dispose();
     throw error;
