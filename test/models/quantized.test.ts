@@ -67,6 +67,7 @@ for (const path of blocks) {
     lora: everything,
     dora: { type: 'lora', rank: 4, targets: 'all-linear', dora: true },
     embedding: { type: 'lora', rank: 4, targets: ['embed_tokens', 'q_proj', 'lm_head'] },
+    'dora on the embedding': { type: 'lora', rank: 4, targets: ['embed_tokens', 'down_proj'], dora: true },
     copies: { type: 'lora', rank: 4, targets: ['v_proj'], modulesToSave: ['o_proj'] },
     tokens: { type: 'lora', rank: 4, targets: ['v_proj'], trainableTokenIndices: [5, 9] },
   } satisfies Record<string, AdapterConfig>)) {
