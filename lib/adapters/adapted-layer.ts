@@ -195,6 +195,10 @@ export class AdaptedLayer extends Layer {
     this.#base.setChild(name, replacement);
   }
 
+  override checkTrainable(): void {
+    this.#base.checkTrainable();
+  }
+
   override setTrainable(on: boolean): void {
     this.#base.setTrainable(on);
   }

@@ -27,8 +27,12 @@ export class Embedding extends Layer {
     return embedding(this.weight, ids);
   }
 
+  override checkTrainable(): void {
+    if (this.weight instanceof PackedWeight) refuseTraining('embedding', this.weight);
+  }
+
   override setTrainable(on: boolean): void {
-    if (on && this.weight instanceof PackedWeight) refuseTraining('embedding', this.weight);
+    if (on) this.checkTrainable();
     super.setTrainable(on);
   }
 

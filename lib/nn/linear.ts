@@ -74,14 +74,18 @@ export class Linear extends Layer {
     if (name === 'weight') this.#pack();
   }
 
+  override checkTrainable(): void {
+    if (this.weight instanceof PackedWeight && this.weight.quantization !== undefined) refuseTraining('linear', this.weight);
+  }
+
   override setTrainable(on: boolean): void {
+    if (on) this.checkTrainable();
     if (this.#owner !== undefined) {
       this.#owner.setTrainable(on);
       this.retie();
     } else if (on) {
       if (this.weight instanceof PackedWeight) {
         const before = this.weight;
-        if (before.quantization !== undefined) refuseTraining('linear', before);
         this.weight = unscoped(() => before.unpack());
         before.dispose();
       }

@@ -113,11 +113,15 @@ export abstract class Module {
     return this;
   }
 
-  /** Every parameter here and below is a dense tensor that collects a gradient. */
+  /** Every parameter here and below is a dense tensor that collects a gradient. Throws, and changes nothing, where one cannot be trained. */
   unfreeze(): this {
+    for (const [, module] of this.namedModules()) module.checkTrainable();
     for (const [, module] of this.namedModules()) module.setTrainable(true);
     return this;
   }
+
+  /** Throws `InvalidArgumentError` when this module itself holds a parameter that cannot be trained. */
+  checkTrainable(): void {}
 
   /** Freezes or unfreezes the tensors that this module itself holds. */
   setTrainable(on: boolean): void {

@@ -138,6 +138,7 @@ test.serial('quantised weights are not trained', async (t) => {
       /^(linear|embedding): quantised weights cannot be trained; got a weight \[.+\] in q\w+, expected a model loaded with dtype bf16 or f32$/,
   };
   t.throws(() => model.network.unfreeze(), error);
+  t.deepEqual(model.network.trainableParameters(), []);
   t.throws(() => model.module('model.layers.0.mlp.gate_proj').setTrainable(true), error);
   t.throws(() => model.module('lm_head').setTrainable(true), error);
 });
