@@ -1,4 +1,4 @@
-import { ConfigError, DeviceError, didYouMean, FormatError, throwIfAborted } from './errors.js';
+import { DeviceError, FormatError, throwIfAborted } from './errors.js';
 import { hasGgufTokenizer } from './io/gguf-tokenizer.js';
 import type { HubProgress } from './io/hub.js';
 import type { JsonObject } from './io/json.js';
@@ -8,19 +8,19 @@ import { ggufWeights, safetensorsWeights, type Weights } from './io/weights.js';
 import { Model } from './model.js';
 import { type LoadProgress, loadWeights } from './models/load-weights.js';
 import { createNetwork } from './models/registry.js';
-import type { Device, DType } from './tensor.js';
-
-const computed = ['f32', 'bf16', 'f16', 'f64'] as const satisfies readonly DType[];
-const notYet = ['nf4', 'int8', 'stored'] as const;
-
-/** What a model can be computed in; `nf4`, `int8` and `stored` (GGUF blocks kept as they are) are known, but refused by this version. */
-export type ModelDType = (typeof computed)[number] | (typeof notYet)[number];
+import { type ModelDType, readDtype } from './models/weight-storage.js';
+import type { Device } from './tensor.js';
 
 export type LoadModelProgress = ({ readonly stage: 'download' } & HubProgress) | ({ readonly stage: 'load' } & LoadProgress);
 
 export interface LoadOptions {
-  /** Dtype of weights and activations; default: as stored, GGUF blocks as f32. */
+  /**
+   * Dtype of weights and activations; default: as stored, GGUF blocks as f32. `stored`, `nf4` and `int8` keep frozen weights in few bits; NF4 takes options as
+   * `{ type: 'nf4', blockSize: 64, doubleQuantization: true }`.
+   */
   readonly dtype?: ModelDType;
+  /** With weights in few bits: dtype of activations, embedding and norms. Default: what it would be without `dtype`. */
+  readonly compute?: 'f32' | 'bf16';
   /** Default cpu. */
   readonly device?: Device;
   /** Called as files are downloaded and as weights are loaded. */
@@ -36,11 +36,11 @@ export interface LoadOptions {
  * const model = await loadModel('./smollm2', { dtype: 'bf16' });
  *
  * Throws `ConfigError` for a config that is incomplete or of an unknown architecture, `FormatError` for broken files and for weights that do not fit the config,
- * `NonFiniteError` for NaN in a weight, `HubError` when the hub has no such model or cannot be reached, `CancelledError` when `signal` fires.
+ * `ConfigError` for an unknown dtype, `NonFiniteError` for NaN in a weight, `HubError` when the hub has no such model or cannot be reached, `CancelledError` when `signal` fires.
  */
 export async function loadModel(pathOrId: string, options: LoadOptions = {}): Promise<Model> {
   const { signal, onProgress, device = 'cpu' } = options;
-  const dtype = computedDtype(options.dtype);
+  const { storage, compute } = readDtype(options.dtype, options.compute);
   if (device !== 'cpu')
     throw new DeviceError(`loadModel: models are computed on the cpu in this version; got device "${device}", expected "cpu"`);
   throwIfAborted(signal, 'loadModel');
@@ -55,26 +55,26 @@ export async function loadModel(pathOrId: string, options: LoadOptions = {}): Pr
   const network = createNetwork(files.config);
   try {
     await loadWeights(network, weightsOf(files), {
-      dtype,
+      dtype: compute,
+      storage,
       signal,
       onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })),
     });
     const tokenizer = await tokenizerOf(files);
     const endTokens = endTokensOf(files, tokenizer);
-    return new Model({ network, config: files.config, device, tokenizer, endTokens, source: pathOrId });
+    return new Model({
+      network,
+      config: files.config,
+      device,
+      tokenizer,
+      endTokens,
+      source: pathOrId,
+      loadedAs: { dtype: options.dtype, compute: options.compute },
+    });
   } catch (error) {
     network.dispose();
     throw error;
   }
-}
-
-function computedDtype(dtype: string | undefined): DType | undefined {
-  if (dtype === undefined) return undefined;
-  const found = computed.find((name) => name === dtype);
-  if (found !== undefined) return found;
-  if (notYet.some((name) => name === dtype))
-    throw new ConfigError(`loadModel: dtype "${dtype}" is not available in this version; expected one of ${computed.join(', ')}`);
-  throw new ConfigError(`loadModel: unknown dtype "${dtype}"; expected one of ${computed.join(', ')}${didYouMean(dtype, computed)}`);
 }
 
 function weightsOf(files: HuggingFaceFiles | GgufFiles): Weights {

@@ -4,6 +4,7 @@ import type { Tokenizer } from './io/tokenizer.js';
 import { type Batch, type ForwardOptions, makeBatch, type TokenRows } from './models/batch.js';
 import type { CausalLanguageModel } from './models/causal-language-model.js';
 import { languageLoss, nextTokens, targetTensor } from './models/language-loss.js';
+import type { ModelDType } from './models/weight-storage.js';
 import { KeyValueCache } from './nn/cache.js';
 import type { Module } from './nn/module.js';
 import { cast } from './ops/elementwise.js';
@@ -31,6 +32,8 @@ export interface LanguageModel {
   readonly config: JsonObject;
   readonly device: Device;
   readonly dtype: DType;
+  /** `dtype` and `compute` that it was loaded with, where they were given. */
+  readonly loadedAs?: LoadedAs | undefined;
   /** Ids whose appearance ends a generated text. */
   readonly endTokens: readonly number[];
   logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows'>): Tensor;
@@ -48,6 +51,13 @@ export interface ModelParts {
   readonly tokenizer: Tokenizer | undefined;
   /** Where it came from: a folder, a file or a hub id. */
   readonly source: string;
+  readonly loadedAs?: LoadedAs | undefined;
+}
+
+/** The options of `loadModel` that say how weights are kept. */
+export interface LoadedAs {
+  readonly dtype?: ModelDType | undefined;
+  readonly compute?: 'f32' | 'bf16' | undefined;
 }
 
 /**
@@ -63,6 +73,7 @@ export class Model implements LanguageModel {
   readonly device: Device;
   readonly endTokens: readonly number[];
   readonly source: string;
+  readonly loadedAs: LoadedAs | undefined;
   readonly #tokenizer: Tokenizer | undefined;
   #disposed = false;
 
@@ -74,6 +85,7 @@ export class Model implements LanguageModel {
     this.device = parts.device;
     this.endTokens = parts.endTokens;
     this.source = parts.source;
+    this.loadedAs = parts.loadedAs;
     this.#tokenizer = parts.tokenizer;
   }
 

@@ -31,6 +31,7 @@ export interface PackedWeightHandle {
   readonly bytes: number;
   readonly level: string;
   readonly layout: string;
+  readonly quantization: string | undefined;
   readonly disposed: boolean;
   dispose(): void;
 }

@@ -12,9 +12,12 @@ const oneOf =
     values.includes(value);
 
 export const kLater: readonly LaterSetting[] = [
-  { path: 'dtype', refuses: oneOf('nf4', 'int8'), advice: 'use f32, bf16 or f16' },
   { path: 'training.optimizer', refuses: oneOf('adafactor'), advice: 'use adamw, adamw-8bit, lion or sgd' },
-  { path: 'compute', refuses: always, advice: 'leave it out: values are computed in the dtype of `dtype`, sums in f32' },
+  {
+    path: 'compute',
+    refuses: oneOf('int8'),
+    advice: 'use f32 or bf16: weights are kept in 8 bits by `dtype: int8`, activations are floats',
+  },
   { path: 'earlyStopping', refuses: always, advice: 'write `training.earlyStopping`' },
   { path: 'policy', refuses: always, advice: 'write `training.policy`' },
 ];

@@ -1,9 +1,19 @@
 import { z } from 'zod';
+import { isBlockSize } from './models/weight-storage.js';
 import { checkTraining } from './recipe-rules.js';
 
-export const kDtypes = ['f32', 'bf16', 'f16'] as const;
+export const kDtypes = ['f32', 'bf16', 'f16', 'stored', 'nf4', 'int8'] as const;
 export const kSchedules = ['constant', 'linear', 'cosine', 'wsd', 'one-cycle'] as const;
 export const kOptimizers = ['adamw', 'adamw-8bit', 'lion', 'sgd'] as const;
+
+/** NF4 with options. */
+export const nf4Schema = z.strictObject({
+  type: z.literal('nf4'),
+  /** Values that share a scale. */
+  blockSize: z.int().refine(isBlockSize, 'expected a power of two from 32 to 4096').default(64),
+  /** Keep the scales themselves in 8 bits. */
+  doubleQuantization: z.boolean().default(false),
+});
 
 const positiveInt = z.int().positive();
 const fraction = z.number().min(0).lt(1);
@@ -117,7 +127,10 @@ export const reportSchema = z.strictObject({
 export const recipeSchema = z
   .strictObject({
     model: z.string().min(1),
-    dtype: z.enum(kDtypes).optional(),
+    /** What weights are kept in; `stored`, `nf4` and `int8` are for frozen weights. */
+    dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
+    /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. */
+    compute: z.enum(['f32', 'bf16']).optional(),
     device: z.enum(['cpu', 'cuda']).optional(),
     /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
     adapter: z
@@ -136,4 +149,11 @@ export const recipeSchema = z
   .superRefine(({ data, training }, context) => {
     if (training.earlyStopping === undefined || data.eval !== undefined) return;
     context.addIssue({ code: 'custom', path: ['training', 'earlyStopping'], message: 'expected "data.eval" beside it' });
-  });
+  })
+  .refine(
+    ({ dtype, compute }) => compute === undefined || dtype === 'stored' || dtype === 'nf4' || dtype === 'int8' || typeof dtype === 'object',
+    {
+      path: ['compute'],
+      message: 'expected dtype stored, nf4 or int8 beside it',
+    },
+  );

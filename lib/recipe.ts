@@ -99,7 +99,12 @@ function explain(issues: readonly z.core.$ZodIssue[], schema: z.ZodType, input: 
   const issue = unknown ?? issues[0];
   if (issue === undefined) return 'invalid';
   if (issue.code === 'invalid_union') {
-    const inner = issue.errors.flat().find(({ path, code }) => path.length > 0 || code === 'unrecognized_keys');
+    const nested = issue.errors.flat();
+    const given = valueAt(input, issue.path);
+    const inner =
+      typeof given === 'object'
+        ? nested.find(({ path, code }) => path.length > 0 || code === 'unrecognized_keys')
+        : nested.find(({ code }) => code === 'invalid_value');
     if (inner !== undefined)
       return explain([{ ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue], schema, input, prefix);
   }

@@ -187,12 +187,16 @@ export class AdaptedLayer extends Layer {
     return this.#base.parameterShapes();
   }
 
-  override assign(name: string, value: Tensor): void {
+  override assign(name: string, value: Parameter): void {
     this.#base.assign(name, value);
   }
 
   override setChild(name: string, replacement: Module): void {
     this.#base.setChild(name, replacement);
+  }
+
+  override checkTrainable(): void {
+    this.#base.checkTrainable();
   }
 
   override setTrainable(on: boolean): void {

@@ -1,4 +1,5 @@
 import type { Embedding } from '../nn/embedding.js';
+import { dense } from '../nn/quantized.js';
 import { add, cast, div, mul, sub } from '../ops/elementwise.js';
 import { matmul } from '../ops/linalg.js';
 import { transpose } from '../ops/shape.js';
@@ -34,7 +35,9 @@ export class DoraEmbedding extends EmbeddingPair {
 
   #freshNorm(): Tensor {
     const { lora_embedding_A: a, lora_embedding_B: b } = this;
-    return scope(() => noGrad(() => shiftedNorms(this.#squared, transpose(matmul(a, cast(this.#base.weight, a.dtype))), a, b, this.scale)));
+    return scope(() =>
+      noGrad(() => shiftedNorms(this.#squared, transpose(matmul(a, cast(dense(this.#base.weight), a.dtype))), a, b, this.scale)),
+    );
   }
 
   override forward({ x, base, next, first }: LayerCall): Tensor {

@@ -1,11 +1,11 @@
 import type { Linear } from '../nn/linear.js';
 import { dropout } from '../ops/dropout.js';
 import { add, cast, div, mul, sub } from '../ops/elementwise.js';
-import { linear, type PackedWeight } from '../ops/linalg.js';
+import { linear } from '../ops/linalg.js';
 import { lowRankLinear } from '../ops/lowrank.js';
 import { transpose, unsqueeze } from '../ops/shape.js';
 import { keep, noGrad, scope } from '../scope.js';
-import { Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 import type { LayerCall, LayerParameters } from './adapter.js';
 import { type LowRankOptions, LowRankPair } from './low-rank.js';
 import { shiftedNorms, squaredRowNorms } from './shifted-norms.js';
@@ -23,7 +23,7 @@ export class DoraLinear extends LowRankPair {
   constructor(a: Tensor, b: Tensor, options: LowRankOptions, base: Linear) {
     super(a, b, undefined, options);
     this.#base = base;
-    this.#squared = keep(scope(() => squaredRowNorms(dense(base.weight))));
+    this.#squared = keep(scope(() => squaredRowNorms(base.weight)));
     this.lora_magnitude_vector = keep(this.#freshNorm()).setRequiresGrad(true);
   }
 
@@ -73,9 +73,4 @@ export class DoraLinear extends LowRankPair {
     this.#squared.dispose();
     this.#norm?.value.dispose();
   }
-}
-
-/** A weight as a dense tensor; of a packed one, a copy for the enclosing scope. */
-export function dense(weight: Tensor | PackedWeight): Tensor {
-  return weight instanceof Tensor ? weight : weight.unpack();
 }

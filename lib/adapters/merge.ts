@@ -48,7 +48,6 @@ export interface MergedState {
 }
 
 const nonFiniteCount = op('nonFiniteCount');
-const floats: readonly string[] = ['f64', 'f32', 'bf16', 'f16'];
 const kProbeRows = 16;
 const kProbeSeed = 20_240_607;
 
@@ -101,12 +100,12 @@ function install(
   for (const [name, value] of Object.entries(values)) {
     if (value === unchanged[name]) continue;
     const old = holder[name];
-    const dtype = old === undefined || !floats.includes(old.dtype) ? value.dtype : old.dtype;
+    const dtype = old?.dtype ?? value.dtype;
     const stored = value.dtype === dtype ? value : cast(value, dtype);
     checks.push(new Tensor(nonFiniteCount([stored.handle])));
     before.set(name, old);
     // A trained copy goes on being trained: the layer gets values of its own.
-    if (old instanceof PackedWeight) holder[name] = packWeight(stored);
+    if (layer instanceof Linear && old instanceof PackedWeight) holder[name] = packWeight(stored);
     else holder[name] = stored === value ? clone(value) : stored;
   }
   if (before.size === 0) throw new AdapterError(`merge: nothing to fold into "${path}"`);
@@ -126,10 +125,10 @@ async function mergeLayer(
     if (module.merge === undefined)
       throw new AdapterError(`merge: the adapter on "${path}" (${module.constructor.name}) cannot be folded into weights`);
   }
-  const coarse = [...parametersOf(base).values()].find((value) => !floats.includes(value.dtype));
+  const coarse = [...parametersOf(base).values()].find((value) => value instanceof PackedWeight && value.quantization !== undefined);
   if (coarse !== undefined && options.dequantize !== true) {
     throw new AdapterError(
-      `merge: the weight of "${path}" is stored as ${coarse.dtype}, whose rounding hides the adapter; dequantize: true merges into a dense copy`,
+      `merge: the weight of "${path}" is stored as ${(coarse as PackedWeight).quantization}, whose rounding hides the adapter; dequantize: true merges into a dense copy`,
     );
   }
   const [before, installed] = unscoped(() =>

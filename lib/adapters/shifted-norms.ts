@@ -1,35 +1,33 @@
+import { rowParts } from '../nn/quantized.js';
 import { add, cast, maximum, mul, sqrt, square } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
+import type { PackedWeight } from '../ops/linalg.js';
 import { matmul } from '../ops/linalg.js';
 import { sum } from '../ops/reduce.js';
-import { narrow, transpose } from '../ops/shape.js';
+import { transpose } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
 const kRowsAtOnce = 512;
 
 /** The sum of squares of each row of a matrix [N, K] of any float dtype, as f64 [N]. */
-export function squaredRowNorms(weight: Tensor): Tensor {
-  const rows = weight.shape[0] ?? 0;
+export function squaredRowNorms(weight: Tensor | PackedWeight): Tensor {
   return scope(() =>
     noGrad(() => {
       const parts: Tensor[] = [];
-      for (let start = 0; start < rows; start += kRowsAtOnce) {
-        parts.push(scope(() => sum(square(cast(narrow(weight, 0, start, Math.min(kRowsAtOnce, rows - start)), 'f64')), 1)));
-      }
+      for (const rows of rowParts(weight, kRowsAtOnce)) parts.push(scope(() => sum(square(cast(rows(), 'f64')), 1)));
       return parts.length === 1 && parts[0] !== undefined ? parts[0] : concat(parts, 0);
     }),
   );
 }
 
 /** The sum of squares of each column of a matrix [N, K], as f64 [K]. */
-export function squaredColumnNorms(weight: Tensor): Tensor {
-  const rows = weight.shape[0] ?? 0;
+export function squaredColumnNorms(weight: Tensor | PackedWeight): Tensor {
   return scope(() =>
     noGrad(() => {
       let total: Tensor | undefined;
-      for (let start = 0; start < rows; start += kRowsAtOnce) {
-        const part = sum(square(cast(narrow(weight, 0, start, Math.min(kRowsAtOnce, rows - start)), 'f64')), 0);
+      for (const rows of rowParts(weight, kRowsAtOnce)) {
+        const part = scope(() => sum(square(cast(rows(), 'f64')), 0));
         total = total === undefined ? part : add(total, part);
       }
       return total as Tensor;

@@ -4,7 +4,7 @@ import { tensor } from '../ops/create.js';
 import { cast, where } from '../ops/elementwise.js';
 import { embedding, indexSelect } from '../ops/index-ops.js';
 import { concat } from '../ops/join.js';
-import { linear } from '../ops/linalg.js';
+import { linear, type PackedWeight } from '../ops/linalg.js';
 import { reshape } from '../ops/shape.js';
 import { keep, noGrad, scope, unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
@@ -36,13 +36,13 @@ export class TokenRows extends AdapterModule {
   readonly #trained: Tensor;
   readonly #order: Tensor;
 
-  constructor(weight: Tensor, ids: readonly number[], dtype: DType) {
+  constructor(weight: Tensor | PackedWeight, ids: readonly number[], dtype: DType) {
     super();
     const [size = 0] = weight.shape;
     const outside = ids.find((id) => id >= size);
     if (outside !== undefined)
       throw new ConfigError(`lora: trainableTokenIndices holds an id outside the vocabulary; got ${outside}, expected below ${size}`);
-    const rows = scope(() => noGrad(() => cast(indexSelect(weight, 0, tensor(ids.map(Number), { dtype: 'i64' })), dtype)));
+    const rows = scope(() => noGrad(() => cast(embedding(weight, tensor(ids.map(Number), { dtype: 'i64' })), dtype)));
     this.token_adapter = new TokenTensor(keep(rows).setRequiresGrad(true));
     this.ids = ids;
     this.size = size;

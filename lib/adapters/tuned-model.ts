@@ -2,7 +2,7 @@ import { AdapterError, DisposedError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
 import { type PeftSaveOptions, savePeftFolder } from '../io/peft.js';
 import type { Tokenizer } from '../io/tokenizer.js';
-import type { LanguageModel, LossInput, Model } from '../model.js';
+import type { LanguageModel, LoadedAs, LossInput, Model } from '../model.js';
 import type { ForwardOptions, TokenRows } from '../models/batch.js';
 import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import type { KeyValueCache } from '../nn/cache.js';
@@ -74,6 +74,10 @@ export class TunedModel implements LanguageModel {
 
   get endTokens(): readonly number[] {
     return this.model.endTokens;
+  }
+
+  get loadedAs(): LoadedAs | undefined {
+    return this.model.loadedAs;
   }
 
   get source(): string {

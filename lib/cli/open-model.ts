@@ -1,12 +1,13 @@
 import { type LanguageModel, loadAdapter, loadModel } from '../index.js';
-import type { ModelDType } from '../load-model.js';
+import type { ModelDType } from '../models/weight-storage.js';
 import type { Device } from '../tensor.js';
 import type { CommandContext } from './command.js';
 
 export interface ModelOptions {
   readonly model: string;
   readonly adapter?: string;
-  readonly dtype?: string;
+  readonly dtype?: ModelDType;
+  readonly compute?: 'f32' | 'bf16';
   readonly device?: Device;
 }
 
@@ -17,11 +18,12 @@ export interface OpenModel {
 }
 
 export async function openModel(options: ModelOptions, { output, signal }: CommandContext): Promise<OpenModel> {
-  const { dtype, device } = options;
+  const { dtype, compute, device } = options;
   output.message(`loading ${options.model}`);
   const model = await loadModel(options.model, {
     signal,
-    ...(dtype === undefined ? {} : { dtype: dtype as ModelDType }),
+    ...(dtype === undefined ? {} : { dtype }),
+    ...(compute === undefined ? {} : { compute }),
     ...(device === undefined ? {} : { device }),
   });
   const dispose = () => model.dispose();

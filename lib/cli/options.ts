@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 
 /** Dtypes that commands take for `--dtype`. */
-export const kDtypes = ['f32', 'bf16', 'f16', 'f64', 'stored'] as const;
+export const kDtypes = ['f32', 'bf16', 'f16', 'f64', 'stored', 'nf4', 'int8'] as const;
 
 /** The options that choose a model and an adapter; `--model` is required unless told otherwise. */
 export function addModelOptions(command: Command, required = true): Command {
@@ -10,11 +10,16 @@ export function addModelOptions(command: Command, required = true): Command {
     .addOption(required ? model.makeOptionMandatory() : model)
     .option('--adapter <folder>', 'PEFT folder to load onto the model')
     .addOption(dtypeOption())
+    .addOption(computeOption())
     .addOption(new Option('--device <name>', 'where to compute').choices(['cpu', 'cuda']));
 }
 
 export function dtypeOption(): Option {
-  return new Option('--dtype <dtype>', 'dtype to compute in (default: as stored)').choices(kDtypes);
+  return new Option('--dtype <dtype>', 'dtype to keep weights in (default: as stored, GGUF blocks as f32)').choices(kDtypes);
+}
+
+export function computeOption(): Option {
+  return new Option('--compute <dtype>', 'with --dtype stored, nf4 or int8: dtype of everything else').choices(['f32', 'bf16']);
 }
 
 /** `--set`, for the commands that read a recipe. */

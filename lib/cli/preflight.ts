@@ -43,11 +43,11 @@ function checkSource({ data }: Recipe, part: 'train' | 'eval'): void {
   }
 }
 
-function checkRoom({ dtype }: Recipe, source: SourceModel, network: ReturnType<typeof createNetwork>): void {
-  const bytes = weightBytes(network, (name) => dtype ?? source.storedDtype(name));
+function checkRoom(recipe: Recipe, source: SourceModel, network: ReturnType<typeof createNetwork>): void {
+  const bytes = weightBytes(network, source, recipe);
   const free = freeMemory();
   if (bytes > free)
     throw new OutOfMemoryError(
-      `train: the weights alone do not fit into memory; they take ${formatBytes(bytes)}, ${formatBytes(free)} is available; what helps: dtype: bf16; training.memory: warn starts all the same`,
+      `train: the weights alone do not fit into memory; they take ${formatBytes(bytes)}, ${formatBytes(free)} is available; what helps: dtype: bf16, int8 or nf4; training.memory: warn starts all the same`,
     );
 }

@@ -34,6 +34,7 @@ async function fastestStep(path: string, roofline: Roofline, { output, signal }:
   const model = await loadModel(recipe.model, {
     signal,
     ...(recipe.dtype === undefined ? {} : { dtype: recipe.dtype }),
+    ...(recipe.compute === undefined ? {} : { compute: recipe.compute }),
     ...(recipe.device === undefined ? {} : { device: recipe.device }),
   });
   try {

@@ -70,7 +70,7 @@ export async function estimate(input: EstimateInput, options: EstimateOptions = 
   const lengths = await lengthsOf(recipe, source, settings);
   const base = {
     source,
-    dtype: recipe.dtype,
+    loading: recipe,
     adapter,
     settings,
     length: lengths.longest,

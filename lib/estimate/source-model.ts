@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { type ResolvedConfig, resolveConfig, resolveOptions } from '../adapters/resolve-config.js';
 import { FormatError } from '../errors.js';
+import { hasGgufTokenizer } from '../io/gguf-tokenizer.js';
 import { type JsonObject, readJsonObject } from '../io/json.js';
 import { resolveModel } from '../io/model-files.js';
 import { readPeftConfig } from '../io/peft-config.js';
 import { Tokenizer } from '../io/tokenizer.js';
-import { dtypeOfSafetensors } from '../io/weights.js';
+import { dtypeOfSafetensors, ggufWeights, type Weights } from '../io/weights.js';
 import type { DType } from '../tensor.js';
 
 /** What the headers of a model say: nothing of its weights is read. */
@@ -13,6 +14,10 @@ export interface SourceModel {
   readonly config: JsonObject;
   /** The dtype that a weight is loaded in where none is asked for. */
   storedDtype(name: string): DType;
+  /** The type of the blocks that a matrix is stored in, such as `q4_1`; undefined where it is stored as plain floats. */
+  blockType(name: string): `q${string}` | undefined;
+  /** Such a matrix; only of files that can have blocks. */
+  readonly loadBlocks?: Weights['loadBlocks'];
   readonly hasTokenizer: boolean;
   /** Reads the tokenizer, where there is one. */
   tokenizer(): Promise<Tokenizer>;
@@ -26,17 +31,24 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
       const { folder, weights, config } = files;
       return {
         config,
+        blockType: () => undefined,
         storedDtype: (name) => dtypeOfSafetensors[weights.tensors.get(name)?.dtype ?? 'F32'] ?? 'f32',
         hasTokenizer: files.hasTokenizer,
         tokenizer: () => Tokenizer.fromFolder(folder),
       };
     }
     case 'gguf': {
-      const { header } = files.gguf;
+      const { header, tensors } = files.gguf;
+      const { loadBlocks } = ggufWeights(header, tensors);
       return {
         config: files.config,
         storedDtype: () => 'f32',
-        hasTokenizer: header.metadata.has('tokenizer.ggml.model'),
+        blockType: (name) => {
+          const type = tensors.get(name)?.type.name.toLowerCase();
+          return type?.startsWith('q') ? (type as `q${string}`) : undefined;
+        },
+        ...(loadBlocks === undefined ? {} : { loadBlocks }),
+        hasTokenizer: hasGgufTokenizer(header),
         tokenizer: async () => Tokenizer.fromGguf(header),
       };
     }

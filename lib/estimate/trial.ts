@@ -6,8 +6,9 @@ import { throwIfAborted } from '../errors.js';
 import { Model } from '../model.js';
 import { loadWeights } from '../models/load-weights.js';
 import { createNetwork } from '../models/registry.js';
+import { readDtype } from '../models/weight-storage.js';
+import type { Recipe } from '../recipe.js';
 import { memory, resetPeakMemory, scope, synchronize } from '../scope.js';
-import type { DType } from '../tensor.js';
 import { evaluateDataset } from '../train/evaluate.js';
 import type { TrainingSettings } from '../train/options.js';
 import { TrainingSession } from '../train/session.js';
@@ -19,7 +20,8 @@ import type { SourceModel } from './source-model.js';
 /** What is tried: a network of some blocks of a model with random weights, and its adapter. */
 export interface TrialPlan {
   readonly source: SourceModel;
-  readonly dtype: DType | undefined;
+  /** Dtype and compute of the recipe. */
+  readonly loading: Pick<Recipe, 'dtype' | 'compute'>;
   readonly adapter: ResolvedConfig;
   readonly settings: TrainingSettings;
   /** Numbers of the blocks that are built. */
@@ -54,7 +56,8 @@ const kEvaluationRows = 8;
 
 /** Builds the network and the adapter, runs real training steps, and takes everything down again. */
 export async function runTrial(plan: TrialPlan): Promise<Trial> {
-  const { source, dtype, vocabulary, settings, adapter, signal } = plan;
+  const { source, loading, vocabulary, settings, adapter, signal } = plan;
+  const { storage, compute } = readDtype(loading.dtype, loading.compute);
   await synchronize();
   const start = memory().bytes;
   const config = vocabulary === undefined ? source.config : { ...source.config, vocab_size: vocabulary };
@@ -65,8 +68,8 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
   try {
     await loadWeights(
       network,
-      randomWeights(network, (name) => dtype ?? source.storedDtype(name)),
-      { dtype, signal },
+      randomWeights(network, (name) => compute ?? source.storedDtype(name), source),
+      { dtype: compute, storage, signal },
     );
     await synchronize();
     const loaded = memory().bytes;

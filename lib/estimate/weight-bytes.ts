@@ -1,21 +1,39 @@
 import { layersOf } from '../adapters/inject.js';
 import type { CausalLanguageModel } from '../models/causal-language-model.js';
+import { type StoredAs, storedBytes } from '../models/stored-bytes.js';
+import { isQuantized, readDtype } from '../models/weight-storage.js';
 import { Linear } from '../nn/linear.js';
+import type { Recipe } from '../recipe.js';
 import type { DType } from '../tensor.js';
+import type { SourceModel } from './source-model.js';
 
 const kWidths: Readonly<Record<DType, number>> = { f64: 8, f32: 4, bf16: 2, f16: 2, i64: 8, i32: 4, u8: 1, bool: 1 };
 
 /** Bytes of one value. */
 export const widthOf = (dtype: DType): number => kWidths[dtype];
 
-/** Bytes of the frozen weights of a network once it is loaded, one layout each; `dtypeOf` says what each is held in. A tied head is packed beside its embedding. */
-export function weightBytes(network: CausalLanguageModel, dtypeOf: (name: string) => DType): number {
+/**
+ * Bytes of the frozen weights of a network once it is loaded as a recipe says, one layout each. A tied head is packed beside its embedding; in blocks of a file both
+ * are one.
+ */
+export function weightBytes(network: CausalLanguageModel, source: SourceModel, recipe: Pick<Recipe, 'dtype' | 'compute'>): number {
+  const { storage, compute } = readDtype(recipe.dtype, recipe.compute);
+  const floats = (name: string, shape: readonly number[]): number => sizeOf(shape) * widthOf(compute ?? source.storedDtype(name));
+  const blocksOf = (name: string): StoredAs | undefined => {
+    if (storage?.type === 'stored') return source.blockType(name);
+    return storage?.type === 'int8' ? 'int8' : storage;
+  };
   let bytes = 0;
   for (const [path, module] of network.namedModules()) {
-    for (const [name, shape] of Object.entries(module.parameterShapes())) bytes += sizeOf(shape) * widthOf(dtypeOf(`${path}.${name}`));
+    for (const [parameter, shape] of Object.entries(module.parameterShapes())) {
+      const name = `${path}.${parameter}`;
+      const blocks = storage !== undefined && isQuantized(storage, module, parameter) ? blocksOf(name) : undefined;
+      bytes += blocks === undefined ? floats(name, shape) : storedBytes(shape as [number, number], blocks);
+    }
   }
   for (const { path, layer, shape = [] } of layersOf(network)) {
-    if (layer instanceof Linear && layer.tiedTo !== undefined) bytes += sizeOf(shape) * widthOf(dtypeOf(`${path}.weight`));
+    if (!(layer instanceof Linear) || layer.tiedTo === undefined || storage?.type === 'stored') continue;
+    bytes += floats(`${path}.weight`, shape);
   }
   return bytes;
 }

@@ -1,5 +1,6 @@
 import { didYouMean, FormatError } from '../errors.js';
 import { op } from '../native.js';
+import { PackedWeight } from '../ops/linalg.js';
 import { type DType, Tensor } from '../tensor.js';
 import type { NamedGgufTensor } from './gguf/names.js';
 import type { GgufHeader } from './gguf/parser.js';
@@ -9,6 +10,7 @@ import type { SafetensorsDtype } from './safetensors-header.js';
 
 const mappedTensor = op('mappedTensor');
 const ggufTensor = op('ggufTensor');
+const packGguf = op('packGguf');
 
 /** The stored tensors of a model or adapter by checkpoint name, whatever kind of file holds them. */
 export interface Weights {
@@ -21,6 +23,11 @@ export interface Weights {
    * Throws `FormatError` when there is no such tensor or its type cannot be computed with.
    */
   load(name: string): Tensor;
+  /**
+   * A matrix in the blocks it is stored in, copied out of the file, or undefined where it is stored as plain floats; `compute` as in `packQuantized`. Only files
+   * that can have blocks have this.
+   */
+  loadBlocks?(name: string, compute: DType): PackedWeight | undefined;
 }
 
 /** How the engine names the dtypes that it computes with. */
@@ -62,15 +69,25 @@ export function safetensorsWeights(files: SafetensorsFiles, source: string): Wei
 export function ggufWeights(header: GgufHeader, tensors: ReadonlyMap<string, NamedGgufTensor>): Weights {
   const { file, fileBytes } = header;
   const entries = new Map(Array.from(tensors, ([name, { shape, type }]) => [name, { shape, stored: type.name }]));
-  const load = (wanted: string): Tensor => {
-    const { name, type, shape, start, interleavedHeads } = find(tensors, wanted, file);
+  const readable = (wanted: string): NamedGgufTensor => {
+    const tensor = find(tensors, wanted, file);
+    const { name, type } = tensor;
     if (!type.readable) {
       throw new FormatError(
         `${file}: tensor "${name}" has a type that cannot be read; got ${type.name}, expected one of ${readableGgufTypes.join(', ')}`,
       );
     }
+    return tensor;
+  };
+  const load = (wanted: string): Tensor => {
+    const { type, shape, start, interleavedHeads } = readable(wanted);
     if (type.name === 'F32' && interleavedHeads === 0) return new Tensor(mappedTensor(file, fileBytes, start, 'f32', shape));
     return new Tensor(ggufTensor(file, fileBytes, start, type.id, shape, interleavedHeads));
   };
-  return { source: file, entries, load };
+  const loadBlocks = (wanted: string, compute: DType): PackedWeight | undefined => {
+    const { type, shape, start, interleavedHeads } = readable(wanted);
+    if (type.blockSize === 1) return undefined;
+    return new PackedWeight(packGguf(file, fileBytes, start, type.id, shape, interleavedHeads, compute));
+  };
+  return { source: file, entries, load, loadBlocks };
 }

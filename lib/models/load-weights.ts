@@ -2,10 +2,14 @@ import { FormatError, NonFiniteError, throwIfAborted } from '../errors.js';
 import type { Weights } from '../io/weights.js';
 import { op } from '../native.js';
 import { Linear } from '../nn/linear.js';
+import type { Module } from '../nn/module.js';
+import { rowParts } from '../nn/quantized.js';
 import { cast, clone } from '../ops/elementwise.js';
+import type { PackedWeight } from '../ops/linalg.js';
 import { scope } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import type { CausalLanguageModel } from './causal-language-model.js';
+import { checkStorage, isQuantized, quantized, type WeightStorage } from './weight-storage.js';
 
 /** How far loading has come, counted in parameters. */
 export interface LoadProgress {
@@ -16,17 +20,22 @@ export interface LoadProgress {
 }
 
 export interface LoadWeightsOptions {
-  /** Floating dtype to compute in; default: as stored. */
+  /** Floating dtype to compute in; default: as stored, and f32 beside GGUF blocks. */
   readonly dtype?: DType | undefined;
+  /** Keeps weights in few bits; default: as floats. */
+  readonly storage?: WeightStorage | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 const nonFiniteCount = op('nonFiniteCount');
+/** Values of a weight in blocks that are checked at once. */
+const kValuesAtOnce = 1 << 20;
 
 interface Slot {
   readonly shape: readonly number[];
-  assign(value: Tensor): void;
+  readonly module: Module;
+  readonly parameter: string;
 }
 
 /** The tensors that a network reads from a checkpoint, by name. */
@@ -34,9 +43,7 @@ function slotsOf(network: CausalLanguageModel): Map<string, Slot> {
   const slots = new Map<string, Slot>();
   for (const [path, module] of network.namedModules()) {
     for (const [name, shape] of Object.entries(module.parameterShapes())) {
-      // A linear layer makes its own copy when it packs; what stays dense must not lie in a file that others may change.
-      const packs = module instanceof Linear && name === 'weight';
-      slots.set(`${path}.${name}`, { shape, assign: (value) => module.assign(name, packs ? value : clone(value)) });
+      slots.set(`${path}.${name}`, { shape, module, parameter: name });
     }
   }
   return slots;
@@ -47,6 +54,7 @@ function slotsOf(network: CausalLanguageModel): Map<string, Slot> {
  * shape. A weight with NaN or infinite values is a `NonFiniteError` that names it.
  */
 export async function loadWeights(network: CausalLanguageModel, weights: Weights, options: LoadWeightsOptions = {}): Promise<void> {
+  checkStorage(options.storage, weights);
   const slots = slotsOf(network);
   checkNames(slots, network.sanitize(weights.entries), weights.source);
   const total = [...slots.values()].reduce((sum, slot) => sum + sizeOf(slot), 0);
@@ -54,18 +62,41 @@ export async function loadWeights(network: CausalLanguageModel, weights: Weights
   for (const [name, slot] of slots) {
     throwIfAborted(options.signal, 'loadModel');
     await scope(async () => {
-      const stored = weights.load(name);
-      if (!isFloat(stored.dtype))
-        throw new FormatError(`${weights.source}: weight "${name}" must be of a floating dtype; got ${stored.dtype}`);
-      const broken = new Tensor(nonFiniteCount([stored.handle]));
-      slot.assign(options.dtype === undefined || stored.dtype === options.dtype ? stored : cast(stored, options.dtype));
       // The engine packs this weight while the loop goes on to the next.
-      if ((await broken.item()) > 0) throw new NonFiniteError(`${weights.source}: weight "${name}" has NaN or infinite values`);
+      for (const broken of assign(slot, name, weights, options))
+        if ((await broken.item()) > 0) throw new NonFiniteError(`${weights.source}: weight "${name}" has NaN or infinite values`);
     });
     loaded += sizeOf(slot);
     options.onProgress?.({ loaded, total, name });
   }
   network.retie();
+}
+
+/** Reads one weight into its place, in the storage asked for; returns the counts of values that are not finite. */
+function assign({ module, parameter }: Slot, name: string, weights: Weights, { storage, dtype }: LoadWeightsOptions): Iterable<Tensor> {
+  const quantizes = storage !== undefined && isQuantized(storage, module, parameter);
+  const blocks = quantizes && storage.type === 'stored' ? weights.loadBlocks?.(name, dtype ?? 'f32') : undefined;
+  if (blocks !== undefined) {
+    module.assign(parameter, blocks);
+    return brokenParts(blocks);
+  }
+  const stored = weights.load(name);
+  if (!isFloat(stored.dtype)) throw new FormatError(`${weights.source}: weight "${name}" must be of a floating dtype; got ${stored.dtype}`);
+  const broken = new Tensor(nonFiniteCount([stored.handle]));
+  if (quantizes && storage.type !== 'stored') {
+    module.assign(parameter, quantized(stored, storage, dtype ?? stored.dtype));
+    return [broken];
+  }
+  const value = dtype === undefined || stored.dtype === dtype ? stored : cast(stored, dtype);
+  // A linear layer makes its own copy when it packs; what stays dense must not lie in a file that others may change.
+  module.assign(parameter, module instanceof Linear && parameter === 'weight' ? value : clone(value));
+  return [broken];
+}
+
+/** The counts for the values of a weight in blocks, part by part. */
+function* brokenParts(weight: PackedWeight): Iterable<Tensor> {
+  const count = Math.max(1, Math.floor(kValuesAtOnce / (weight.shape[1] ?? 1)));
+  for (const rows of rowParts(weight, count)) yield scope(() => new Tensor(nonFiniteCount([rows().handle])));
 }
 
 const isFloat = (dtype: DType): boolean => dtype === 'f64' || dtype === 'f32' || dtype === 'bf16' || dtype === 'f16';

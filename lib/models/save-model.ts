@@ -7,6 +7,7 @@ import { resolveModel } from '../io/model-files.js';
 import { saveSafetensors } from '../io/safetensors.js';
 import type { LanguageModel } from '../model.js';
 import { Linear } from '../nn/linear.js';
+import { dense } from '../nn/quantized.js';
 import { cast, notEqual } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
 import { sum } from '../ops/reduce.js';
@@ -75,7 +76,7 @@ async function hasOwnHead({ network }: LanguageModel): Promise<boolean> {
   if (!(head instanceof Linear) || head.tiedTo === undefined || !(head.weight instanceof PackedWeight)) return false;
   const { weight } = head;
   const { tiedTo } = head;
-  const different = await scope(() => noGrad(() => sum(cast(notEqual(weight.unpack(), tiedTo.weight), 'f32'))).item());
+  const different = await scope(() => noGrad(() => sum(cast(notEqual(weight.unpack(), dense(tiedTo.weight)), 'f32'))).item());
   return different > 0;
 }
 

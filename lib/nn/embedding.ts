@@ -1,15 +1,18 @@
 import { normal } from '../ops/create.js';
 import { embedding } from '../ops/index-ops.js';
+import { PackedWeight } from '../ops/linalg.js';
 import type { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
 import { drawOf, type LayerOptions, parameter } from './init.js';
 import { Layer } from './module.js';
+import { refuseTraining } from './quantized.js';
 
 /** Rows of a table: ids i64 [...] to [..., width], weight [size, width], made with standard normal values. */
 export class Embedding extends Layer {
   readonly size: number;
   readonly width: number;
-  weight!: Tensor;
+  /** A tensor, or the blocks of a quantised table. */
+  weight!: Tensor | PackedWeight;
 
   constructor(size: number, width: number, options: LayerOptions = {}) {
     super(options.role ?? 'embedding');
@@ -22,6 +25,15 @@ export class Embedding extends Layer {
 
   override forward(ids: Tensor, _context?: ForwardContext): Tensor {
     return embedding(this.weight, ids);
+  }
+
+  override checkTrainable(): void {
+    if (this.weight instanceof PackedWeight) refuseTraining('embedding', this.weight);
+  }
+
+  override setTrainable(on: boolean): void {
+    if (on) this.checkTrainable();
+    super.setTrainable(on);
   }
 
   override parameterShapes(): Record<string, readonly number[]> {

@@ -4,7 +4,8 @@ import { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
 import type { Embedding } from './embedding.js';
 import { type LayerOptions, uniformParameter } from './init.js';
-import { Layer } from './module.js';
+import { Layer, type Parameter } from './module.js';
+import { refuseTraining } from './quantized.js';
 
 export interface LinearOptions extends LayerOptions {
   /** Whether there is a bias; default true. */
@@ -13,7 +14,7 @@ export interface LinearOptions extends LayerOptions {
 
 /**
  * y = x W^T + b for x [..., inFeatures], weight [outFeatures, inFeatures], bias [outFeatures]. Made with random trainable weights (uniform within
- * 1 / sqrt(inFeatures)); while frozen, the weight is kept only in the packed layout of the matrix kernel.
+ * 1 / sqrt(inFeatures)); while frozen, the weight is kept only in the packed layout of the matrix kernel, or in the blocks that it was loaded in.
  */
 export class Linear extends Layer {
   readonly inFeatures: number;
@@ -34,7 +35,7 @@ export class Linear extends Layer {
     if (this.#hasBias) this.bias = uniformParameter([outFeatures], bound, options, 1);
   }
 
-  /** A head whose weight is the matrix of `embedding`: packed from it while frozen, the same tensor while trainable; filled by `retie()`. */
+  /** A head whose weight is the matrix of `embedding`: packed from it while frozen, the same tensor while trainable, the same blocks when quantised; filled by `retie()`. */
   static tied(embedding: Embedding, options: Omit<LinearOptions, 'init' | 'bias'> = {}): Linear {
     const layer = new Linear(embedding.width, embedding.size, { ...options, bias: false, init: 'none' });
     layer.#owner = embedding;
@@ -49,9 +50,10 @@ export class Linear extends Layer {
   /** Takes the weight anew from the embedding it is tied to; needed after that tensor was replaced or changed. No effect on an untied layer. */
   retie(): void {
     if (this.#owner === undefined) return;
-    const trainable = this.#owner.weight.requiresGrad;
+    const { weight } = this.#owner;
     if (this.weight instanceof PackedWeight) this.weight.dispose();
-    this.weight = trainable ? this.#owner.weight : packed(this.#owner.weight);
+    if (weight instanceof PackedWeight) this.weight = weight.share();
+    else this.weight = weight.requiresGrad ? weight : packed(weight);
   }
 
   override forward(x: Tensor, _context?: ForwardContext): Tensor {
@@ -67,14 +69,19 @@ export class Linear extends Layer {
     return this.#hasBias ? { ...weight, bias: [this.outFeatures] } : weight;
   }
 
-  override assign(name: string, value: Tensor): void {
+  override assign(name: string, value: Parameter): void {
     super.assign(name, value);
     if (name === 'weight') this.#pack();
   }
 
+  override checkTrainable(): void {
+    if (this.weight instanceof PackedWeight && this.weight.quantization !== undefined) refuseTraining('linear', this.weight);
+  }
+
   override setTrainable(on: boolean): void {
+    if (on) this.checkTrainable();
     if (this.#owner !== undefined) {
-      this.#owner.weight.setRequiresGrad(on);
+      this.#owner.setTrainable(on);
       this.retie();
     } else if (on) {
       if (this.weight instanceof PackedWeight) {

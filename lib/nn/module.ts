@@ -58,12 +58,12 @@ export abstract class Module {
     return Object.fromEntries([...this.ownParameters()].map(([name, value]) => [name, value.shape]));
   }
 
-  /** Puts a frozen tensor of the shape in `parameterShapes()` into the property `name`, in place of what it held; the module owns it from here on. */
-  assign(name: string, value: Tensor): void {
+  /** Puts a frozen parameter of the shape in `parameterShapes()` into the property `name`, in place of what it held; the module owns it from here on. */
+  assign(name: string, value: Parameter): void {
     const holder = this as unknown as Record<string, unknown>;
     const before = holder[name];
     if (isParameter(before)) before.dispose();
-    holder[name] = keep(value);
+    holder[name] = value instanceof Tensor ? keep(value) : value;
   }
 
   /** The module at `path` (`model.layers.0.mlp`); the empty path is this one. Throws `InvalidArgumentError` when there is none. */
@@ -113,11 +113,15 @@ export abstract class Module {
     return this;
   }
 
-  /** Every parameter here and below is a dense tensor that collects a gradient. */
+  /** Every parameter here and below is a dense tensor that collects a gradient. Throws, and changes nothing, where one cannot be trained. */
   unfreeze(): this {
+    for (const [, module] of this.namedModules()) module.checkTrainable();
     for (const [, module] of this.namedModules()) module.setTrainable(true);
     return this;
   }
+
+  /** Throws `InvalidArgumentError` when this module itself holds a parameter that cannot be trained. */
+  checkTrainable(): void {}
 
   /** Freezes or unfreezes the tensors that this module itself holds. */
   setTrainable(on: boolean): void {

@@ -1,7 +1,9 @@
 import { op } from '../native.js';
 import { Tensor } from '../tensor.js';
+import { PackedWeight } from './linalg.js';
 
 const embeddingOp = op('embedding');
+const embeddingRowsOp = op('embeddingRows');
 const gatherOp = op('gather');
 const scatterAddOp = op('scatterAdd');
 const indexSelectOp = op('indexSelect');
@@ -9,9 +11,11 @@ const topKOp = op('topK');
 
 /**
  * The rows of `weight` [V, D] named by `ids` (i64 or i32, any shape): ids' shape + [D]. An id outside the vocabulary fails when the work runs, so the error
- * comes from the next `data()` or `item()` and names the id. Differentiable in weight.
+ * comes from the next `data()` or `item()` and names the id. Differentiable in weight, which may also be a quantised {@link PackedWeight}: rows are then computed
+ * from its blocks.
  */
-export function embedding(weight: Tensor, ids: Tensor): Tensor {
+export function embedding(weight: Tensor | PackedWeight, ids: Tensor): Tensor {
+  if (weight instanceof PackedWeight) return new Tensor(embeddingRowsOp(weight.handle, ids.handle));
   return new Tensor(embeddingOp(weight.handle, ids.handle));
 }
 

@@ -9,6 +9,7 @@ export * from './linalg.js';
 export * from './loss.js';
 export * from './lowrank.js';
 export * from './norm.js';
+export * from './quantize.js';
 export * from './reduce.js';
 export * from './sampling.js';
 export * from './shape.js';

@@ -5,7 +5,12 @@ import { type DType, Tensor } from '../tensor.js';
 const matmulOp = op('matmul');
 const packWeightOp = op('packWeight');
 const unpackWeightOp = op('unpackWeight');
+const unpackRowsOp = op('unpackRows');
+const sharePackedOp = op('sharePacked');
 const linearOp = op('linear');
+
+/** Block formats of frozen weights: those of GGUF files, and what {@link quantizeInt8} and {@link quantizeNf4} make. */
+export type Quantization = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q4_k' | 'q5_k' | 'q6_k' | 'int8' | 'nf4';
 
 /**
  * A frozen weight [N, K], laid out once for the kernels of y = x Wᵀ and, on its first backward, dx = dy W. It never has a gradient, and an op on it
@@ -17,17 +22,20 @@ export class PackedWeight {
   readonly handle: PackedWeightHandle;
   /** [outputs N, inputs K]. */
   readonly shape: readonly number[];
-  /** The dtype it was packed from. */
+  /** The dtype it was packed from, or that its blocks stand for. */
   readonly dtype: DType;
+  /** The format of a weight that stays in blocks of few bits; undefined for one in panels. */
+  readonly quantization: Quantization | undefined;
 
   /** @internal */
   constructor(handle: PackedWeightHandle) {
     this.handle = handle;
     this.shape = handle.shape;
     this.dtype = handle.dtype;
+    this.quantization = handle.quantization as Quantization | undefined;
   }
 
-  /** Bytes of native memory in its layouts so far. */
+  /** Bytes of native memory in its layouts so far, or in its blocks. */
   get bytes(): number {
     return this.handle.bytes;
   }
@@ -37,7 +45,7 @@ export class PackedWeight {
     return this.handle.level;
   }
 
-  /** `dual`: panels for both directions. */
+  /** `dual`: panels for both directions; `blocks`: quantised, panels are made by every product. */
   get layout(): string {
     return this.handle.layout;
   }
@@ -49,6 +57,16 @@ export class PackedWeight {
   /** The weight as it was given, row-major [N, K], in a new tensor. */
   unpack(): Tensor {
     return new Tensor(unpackWeightOp(this.handle));
+  }
+
+  /** Rows [start, start + count) of a quantised weight, [count, K] in a new tensor. */
+  rows(start: number, count: number): Tensor {
+    return new Tensor(unpackRowsOp(this.handle, start, count));
+  }
+
+  /** Another owner of the same memory. */
+  share(): PackedWeight {
+    return new PackedWeight(sharePackedOp(this.handle));
   }
 
   /** Releases this object's share of the memory; further use throws a disposed error. Idempotent. */

@@ -7,9 +7,13 @@ import type { TrainableModel } from './trainable.js';
 /** `recipe.yaml` of a run folder: everything that was set, defaults filled in. Rows in memory are told by a note in place of their path. */
 export function runRecipe(options: TrainOptions, settings: TrainingSettings, model: TrainableModel): string {
   const { data, recipe = {}, report, out } = options;
+  const { loadedAs } = model;
+  const dtype = recipe.dtype ?? ((loadedAs?.dtype ?? model.dtype) as Recipe['dtype']);
+  const compute = recipe.compute ?? loadedAs?.compute;
   return formatRecipe({
     model: recipe.model ?? model.source,
-    dtype: recipe.dtype ?? (model.dtype as Recipe['dtype']),
+    dtype,
+    ...(compute === undefined ? {} : { compute }),
     device: recipe.device ?? model.device,
     adapter: recipe.adapter ?? { type: 'unknown' },
     data: {

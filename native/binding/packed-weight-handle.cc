@@ -11,12 +11,12 @@ constexpr napi_type_tag kPackedWeightTag = {0x6c6f72696b656574, 0x7061636b656400
 }  // namespace
 
 void PackedWeightHandle::define(Napi::Env env) {
-  Napi::Function constructor =
-      DefineClass(env, "PackedWeightHandle",
-                  {InstanceAccessor<&PackedWeightHandle::shape>("shape"), InstanceAccessor<&PackedWeightHandle::dtype>("dtype"),
-                   InstanceAccessor<&PackedWeightHandle::bytes>("bytes"), InstanceAccessor<&PackedWeightHandle::level>("level"),
-                   InstanceAccessor<&PackedWeightHandle::layout>("layout"), InstanceAccessor<&PackedWeightHandle::disposed>("disposed"),
-                   InstanceMethod<&PackedWeightHandle::dispose>("dispose")});
+  Napi::Function constructor = DefineClass(
+      env, "PackedWeightHandle",
+      {InstanceAccessor<&PackedWeightHandle::shape>("shape"), InstanceAccessor<&PackedWeightHandle::dtype>("dtype"),
+       InstanceAccessor<&PackedWeightHandle::bytes>("bytes"), InstanceAccessor<&PackedWeightHandle::level>("level"),
+       InstanceAccessor<&PackedWeightHandle::layout>("layout"), InstanceAccessor<&PackedWeightHandle::quantization>("quantization"),
+       InstanceAccessor<&PackedWeightHandle::disposed>("disposed"), InstanceMethod<&PackedWeightHandle::dispose>("dispose")});
   Environment::of(env).packed_weight_class = Napi::Persistent(constructor);
 }
 
@@ -80,6 +80,13 @@ Napi::Value PackedWeightHandle::level(const Napi::CallbackInfo& info) {
 
 Napi::Value PackedWeightHandle::layout(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value { return Napi::String::New(info.Env(), name_of(get("layout")->layout())); });
+}
+
+Napi::Value PackedWeightHandle::quantization(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&]() -> Napi::Value {
+    const QuantizedWeightPtr& quantized = get("quantization")->quantized();
+    return quantized ? Napi::String::New(info.Env(), name_of(quantized->format)) : info.Env().Undefined();
+  });
 }
 
 Napi::Value PackedWeightHandle::disposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), weight_ == nullptr); }

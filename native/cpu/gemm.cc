@@ -1,17 +1,19 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels.
 // For each run of left blocks that fits kLeftBytes: (1) every block is packed and the z of its low-rank terms computed; (2) tasks of some
 // blocks times some panels fill tiles (the whole contraction in registers, then the terms as further steps of the same accumulators) and
-// write them out.
+// write them out. Panels of a quantised W are made by the task that reads them, which then takes as many blocks as it can.
 
 #include "cpu/level.h"
 
 #include "cpu/gemm-low-rank.h"
 #include "cpu/gemm.h"
+#include "cpu/quantized-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
 inline constexpr int64_t kLeftBytes = 16 << 20;    // packed left operand in flight
-inline constexpr int64_t kBlockBytes = 512 << 10;  // packed left operand of one task: half of a level-2 cache
+inline constexpr int64_t kBlockBytes = 512 << 10;  // packed left operand read in one go: half of a level-2 cache
+inline constexpr int64_t kMadeBytes = 512 << 10;   // panels of one task that are made on the fly
 
 template <class T, class Accumulator>
 void write_tile(const Accumulator* tile, int64_t width, T* y, int64_t row_stride, int64_t rows, int64_t columns, const Accumulator* bias) {
@@ -63,12 +65,12 @@ struct Product {
     }
   }
 
-  void fill(int64_t block, int64_t panel) const {
+  /// The tile of one block and one panel, whose right operand lies at `right`.
+  void fill(int64_t block, int64_t panel, const char* right) const {
     alignas(64) Accumulator tile[kTileBytes / sizeof(Accumulator)];
     const int64_t rows = rows_of(block);
-    const int64_t stride = panel_stride(kThisLevel, args.panel, args.k, 2);
-    const int64_t steps = args.panels == nullptr ? 0 : steps_of<Main>(args.k);
-    micro_for<Main, 2>(rows)(steps, left_of(block), static_cast<const char*>(args.panels) + panel * stride, tile, false);
+    const int64_t steps = args.right.empty() ? 0 : steps_of<Main>(args.k);
+    micro_for<Main, 2>(rows)(steps, left_of(block), right, tile, false);
     for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
       expand_tile<Extra>(args, plan.terms[i], packed_z + plan.terms[i].packed, panel, tile);
     }
@@ -84,6 +86,8 @@ struct Product {
     const int64_t blocks = (args.m + kRows - 1) / kRows;
     const int64_t panels = (args.n + kWidth - 1) / kWidth;
     const bool small = args.m * args.k * (args.n + 16) < (1 << 17);
+    const bool makes = args.right.is_quantized();
+    const int64_t stride = panel_stride(kThisLevel, args.right.panel, args.k, 2);
     const int64_t block_bytes = block_elements * static_cast<int64_t>(sizeof(Left));
     const int64_t chunk = within(kLeftBytes / (block_bytes + 1), 8, blocks);
     Scratch memory(chunk * block_bytes);
@@ -95,15 +99,29 @@ struct Product {
       const int64_t group = within(kBlockBytes / (block_bytes + 1), 8, end - first_block);
       const int64_t groups = (end - first_block + group - 1) / group;
       // Panels of a task: enough tasks for every thread, enough work in each. The cut does not change a bit of the result.
-      const int64_t share = within(panels * groups / (8 * thread_count()), 1, 16);
+      int64_t share = within(panels * groups / (8 * thread_count()), 1, 16), groups_of_task = 1;
+      if (makes) {
+        share = within(kMadeBytes / (stride + 1), 1, within(panels / (4 * thread_count()), 1, 16));
+        groups_of_task = within(groups * ((panels + share - 1) / share) / thread_count(), 1, groups);
+      }
       const int64_t shares = (panels + share - 1) / share;
-      for_tasks(small, groups * shares, [&](int64_t task) {
-        const int64_t block_begin = first_block + task / shares * group;
-        const int64_t block_end = block_begin + group < end ? block_begin + group : end;
+      const int64_t parts = (groups + groups_of_task - 1) / groups_of_task;
+      for_tasks(small, parts * shares, [&](int64_t task) {
         const int64_t panel_begin = task % shares * share;
-        const int64_t panel_end = panel_begin + share < panels ? panel_begin + share : panels;
-        for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-          for (int64_t block = block_begin; block < block_end; ++block) fill(block, panel);
+        const int64_t panel_end = smaller(panel_begin + share, panels);
+        const int64_t part_begin = first_block + task / shares * groups_of_task * group;
+        const int64_t part_end = smaller(part_begin + groups_of_task * group, end);
+        Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
+        const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
+        for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
+          quantized_panel(args.right.quantized, args.right.turned, args.right.panel, panel,
+                          made.as<char>() + (panel - panel_begin) * stride);
+        }
+        for (int64_t begin = part_begin; begin < part_end; begin += group) {
+          const int64_t block_end = smaller(begin + group, part_end);
+          for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+            for (int64_t block = begin; block < block_end; ++block) fill(block, panel, right + (panel - panel_begin) * stride);
+          }
         }
       });
     }
@@ -139,7 +157,8 @@ void gemm(const GemmArgs& args) {
   if (args.m == 0 || (args.y != nullptr && args.n == 0)) return;
   switch (args.arithmetic) {
     case Arithmetic::f64: return run_product<KindF64, KindF64>(args);
-    case Arithmetic::f32: return args.panel == Panel::bf16 ? run_product<KindWiden, KindF32>(args) : run_product<KindF32, KindF32>(args);
+    case Arithmetic::f32:
+      return args.right.panel == Panel::bf16 ? run_product<KindWiden, KindF32>(args) : run_product<KindF32, KindF32>(args);
     case Arithmetic::bf16_pairs:
 #if defined(__AVX512BF16__)
       return run_product<KindPairs, KindPairs>(args);

@@ -22,8 +22,24 @@ void matmul_batch(const MatmulArgs& args, int64_t batch) {
   char* y = static_cast<char*>(args.y) + batch * args.m * args.n * size_of(args.out_dtype);
   Scratch panels(panel_bytes(kThisLevel, panel, args.n, args.k, 2));
   pack_right({b, args.dtype, args.n, args.k, args.b_column, args.b_row, 1.0, panel, 2, panels.as<void>()});
-  gemm({a, args.dtype, args.a_row, args.a_column, y, args.out_dtype, args.n, args.m, args.k, args.n,
-        arithmetic_for(kThisLevel, args.dtype, panel), panel, panels.as<void>(), nullptr, args.dtype, nullptr, 0, nullptr, 0});
+  gemm({a,
+        args.dtype,
+        args.a_row,
+        args.a_column,
+        y,
+        args.out_dtype,
+        args.n,
+        args.m,
+        args.k,
+        args.n,
+        arithmetic_for(kThisLevel, args.dtype, panel),
+        {panel, panels.as<void>()},
+        nullptr,
+        args.dtype,
+        nullptr,
+        0,
+        nullptr,
+        0});
 }
 
 void matmul(const MatmulArgs& args) {

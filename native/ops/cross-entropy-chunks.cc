@@ -67,9 +67,9 @@ class Chunks {
     if (run_.dbias != nullptr) add_rows_kernel.at_level(plan_.level)({plan_.wide, logits_.data(), run_.dbias, count, plan_.vocabulary});
   }
 
-  /// y [rows, outputs] = x [rows, inputs] · panels + bias.
-  void multiply(const void* x, DType x_dtype, int64_t inputs, const void* panels, int64_t outputs, void* y, DType y_dtype, int64_t rows,
-                const void* bias) {
+  /// y [rows, outputs] = x [rows, inputs] · right + bias.
+  void multiply(const void* x, DType x_dtype, int64_t inputs, const RightOperand& right, int64_t outputs, void* y, DType y_dtype,
+                int64_t rows, const void* bias) {
     GemmArgs args{};
     args.x = x;
     args.x_dtype = x_dtype;
@@ -82,8 +82,7 @@ class Chunks {
     args.k = inputs;
     args.n = outputs;
     args.arithmetic = arithmetic_for(plan_.level, x_dtype, plan_.panel);
-    args.panel = plan_.panel;
-    args.panels = panels;
+    args.right = right;
     args.bias = bias;
     args.bias_dtype = plan_.bias_dtype;
     gemm_kernel.at_level(plan_.level)(args);
@@ -108,8 +107,7 @@ class Chunks {
       args.k = count;
       args.n = plan_.width;
       args.arithmetic = arithmetic_for(plan_.level, plan_.wide, panel);
-      args.panel = panel;
-      args.panels = panels.data();
+      args.right = {panel, panels.data()};
       gemm_kernel.at_level(plan_.level)(args);
       add_rows_kernel.at_level(plan_.level)(
           {plan_.wide, product.data(), at(run_.dhead, first * plan_.width, plan_.wide), 1, args.m * plan_.width});

@@ -43,8 +43,8 @@ struct LossPlan {
 /// Pointers of one run over all chunks; what is null is not computed. Inside stream work.
 struct LossRun {
   const void* hidden;
-  const void* head;         // panels over the vocabulary
-  const void* head_turned;  // panels over the width, for dhidden
+  RightOperand head;         // panels over the vocabulary
+  RightOperand head_turned;  // panels over the width, for dhidden
   const void* bias;
   const int64_t* targets;
   const void* weights;  // [rows] gradients of the losses; null = 1

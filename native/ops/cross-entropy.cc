@@ -57,21 +57,25 @@ void* raw_or_null(const Tensor& x) { return x.defined() ? x.raw() : nullptr; }
 Tensor plain(const Tensor& x) { return x.defined() ? x.detach() : x; }
 
 /// Queues one run over the chunks; undefined tensors are left out.
-void enqueue_chunks(const LossPlan& plan, const Tensor& hidden, const Tensor& head, const Tensor& head_turned, const Tensor& bias,
-                    const Tensor& targets, const Tensor& weights, const Tensor& losses, const Tensor& dhidden, const Tensor& dhead,
-                    const Tensor& dbias) {
-  enqueue("crossEntropy", {hidden, head, head_turned, bias, targets, weights}, {losses, dhidden, dhead, dbias}, [=] {
-    run_loss_chunks(plan, {hidden.raw(), head.raw(), raw_or_null(head_turned), raw_or_null(bias), targets.data<int64_t>(),
-                           raw_or_null(weights), raw_or_null(losses), raw_or_null(dhidden), raw_or_null(dhead), raw_or_null(dbias)});
+void enqueue_chunks(const LossPlan& plan, const Tensor& hidden, const PackedOperand& head, const PackedOperand& head_turned,
+                    const Tensor& bias, const Tensor& targets, const Tensor& weights, const Tensor& losses, const Tensor& dhidden,
+                    const Tensor& dhead, const Tensor& dbias) {
+  Tensors inputs{hidden, bias, targets, weights};
+  head.append_to(inputs);
+  head_turned.append_to(inputs);
+  enqueue("crossEntropy", std::move(inputs), {losses, dhidden, dhead, dbias}, [=] {
+    run_loss_chunks(plan,
+                    {hidden.raw(), head.pointers(plan.panel), head_turned.pointers(plan.panel), raw_or_null(bias), targets.data<int64_t>(),
+                     raw_or_null(weights), raw_or_null(losses), raw_or_null(dhidden), raw_or_null(dhead), raw_or_null(dbias)});
   });
 }
 
-Tensor forward_panels(const LossPlan& plan, const PackedWeightPtr& packed, const Tensor& dense) {
-  return packed ? packed->forward() : pack_matrix(dense, false, plan.level, plan.panel);
+PackedOperand forward_panels(const LossPlan& plan, const PackedWeightPtr& packed, const Tensor& dense) {
+  return packed ? packed->forward() : PackedOperand{pack_matrix(dense, false, plan.level, plan.panel), nullptr};
 }
 
-Tensor backward_panels(const LossPlan& plan, const PackedWeightPtr& packed, const Tensor& dense) {
-  return packed ? packed->backward() : pack_matrix(dense, true, plan.level, plan.panel);
+PackedOperand backward_panels(const LossPlan& plan, const PackedWeightPtr& packed, const Tensor& dense) {
+  return packed ? packed->backward() : PackedOperand{pack_matrix(dense, true, plan.level, plan.panel), nullptr};
 }
 
 /// Rows of x times their weights.
@@ -94,8 +98,8 @@ Tensor cross_entropy(const Tensor& input_hidden, const BaseWeight& head, const s
   bool records = needs_record({&hidden, &head.dense, &bias});
   bool again = records && (requires_grad(head.dense) || requires_grad(bias));
   bool now = records && !again;
-  Tensor panels = forward_panels(plan, head.packed, plain(head.dense));
-  Tensor turned = now ? backward_panels(plan, head.packed, plain(head.dense)) : Tensor();
+  PackedOperand panels = forward_panels(plan, head.packed, plain(head.dense));
+  PackedOperand turned = now ? backward_panels(plan, head.packed, plain(head.dense)) : PackedOperand{};
   Tensor unit_gradient = now ? empty_like(hidden) : Tensor();
   enqueue_chunks(plan, hidden.detach(), panels, turned, plain(bias), targets, Tensor(), losses.detach(), unit_gradient, Tensor(), Tensor());
   if (now) {
@@ -108,7 +112,7 @@ Tensor cross_entropy(const Tensor& input_hidden, const BaseWeight& head, const s
     record("crossEntropy", {hidden, head.dense, bias}, {losses},
            [=, packed = head.packed](const Tensors& dy, const Wanted& wanted) -> Tensors {
              const Tensor &dense = saved_head.get("crossEntropy"), &hidden = saved_hidden.get("crossEntropy");
-             Tensor turned = wanted[0] ? backward_panels(plan, packed, dense) : Tensor();
+             PackedOperand turned = wanted[0] ? backward_panels(plan, packed, dense) : PackedOperand{};
              Tensors gradients{wanted[0] ? empty_like(hidden) : Tensor(), wanted[1] ? empty(head_shape, plan.wide) : Tensor(),
                                wanted[2] ? empty(Shape{plan.vocabulary}, plan.wide) : Tensor()};
              enqueue_chunks(plan, hidden, forward_panels(plan, packed, dense), turned, saved_bias.get("crossEntropy"), targets,

@@ -13,6 +13,7 @@
 
 #include "core/dtype.h"
 #include "core/kernel.h"
+#include "ops/quantized-matrix.h"
 
 namespace lorikeet {
 
@@ -106,8 +107,19 @@ struct LowRankRows {
   int32_t term;
 };
 
-/// y = x · Wᵀ + Σ low-rank terms + bias. Without `panels` the base product is absent; without `y` only the z of the terms are computed.
-/// `rows` of one row come in the order in which the terms are added.
+/// W of a product: panels, or a quantised matrix whose panels are made on the fly (of its transpose when `turned`), or neither. `panel` is
+/// what panels hold in all three cases.
+struct RightOperand {
+  Panel panel;
+  const void* panels = nullptr;
+  QuantizedMatrix quantized{};
+  bool turned = false;
+  bool is_quantized() const { return quantized.codes != nullptr; }
+  bool empty() const { return panels == nullptr && !is_quantized(); }
+};
+
+/// y = x · Wᵀ + Σ low-rank terms + bias. Without a right operand the base product is absent; without `y` only the z of the terms are
+/// computed. `rows` of one row come in the order in which the terms are added.
 struct GemmArgs {
   const void* x;
   DType x_dtype;
@@ -117,8 +129,7 @@ struct GemmArgs {
   int64_t y_row_stride;
   int64_t m, k, n;
   Arithmetic arithmetic;
-  Panel panel;
-  const void* panels;
+  RightOperand right;
   const void* bias;  // [N] of bias_dtype, or null
   DType bias_dtype;
   const LowRankTerm* terms;

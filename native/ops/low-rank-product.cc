@@ -22,7 +22,9 @@ struct Factor {
 struct Run {
   LowRankPlanPtr plan;
   bool backward;
-  Tensor x, panels, bias, y;           // y undefined: only z is wanted
+  Tensor x;
+  PackedOperand right;                 // undefined: no base product
+  Tensor bias, y;                      // y undefined: only z is wanted
   std::vector<int64_t> adapters;       // those that take part
   std::vector<Factor> shrink, expand;  // one for each of `adapters`
   Tensors z, biases;                   // likewise
@@ -110,8 +112,7 @@ void execute(const Run& run) {
   args.k = inputs;
   args.n = outputs;
   args.arithmetic = plan.arithmetic;
-  args.panel = plan.panel;
-  args.panels = run.panels.defined() ? run.panels.raw() : nullptr;
+  args.right = run.right.pointers(plan.panel);
   args.bias = run.bias.defined() ? run.bias.raw() : nullptr;
   args.bias_dtype = run.bias.defined() ? run.bias.dtype() : plan.dtype;
   args.terms = terms.data();
@@ -122,7 +123,8 @@ void execute(const Run& run) {
 }
 
 void enqueue_run(const Run& run) {
-  Tensors inputs{run.x, run.panels, run.bias}, outputs = run.z;
+  Tensors inputs{run.x, run.bias}, outputs = run.z;
+  run.right.append_to(inputs);
   for (const Factor& factor : run.shrink) inputs.push_back(factor.source);
   for (const Factor& factor : run.expand) inputs.push_back(factor.source);
   for (const Tensor& bias : run.biases) inputs.push_back(bias);
@@ -167,14 +169,14 @@ constexpr size_t bias_input(size_t i) { return kFirstAdapter + 3 * i + 2; }
 Tensors input_gradients(const Kept& kept, const Tensor& dy, const Wanted& wanted, Tensor& dx) {
   const Plan& plan = *kept.plan;
   Tensors dz(plan.adapters.size());
-  Run run{kept.plan, true, dy, Tensor(), Tensor(), Tensor(), {}, {}, {}, {}, {}};
+  Run run{kept.plan, true, dy, {}, Tensor(), Tensor(), {}, {}, {}, {}, {}};
   if (wanted[kX]) {
     dx = empty(kept.x_shape, plan.dtype);
     run.y = dx;
     if (kept.packed) {
-      run.panels = kept.packed->backward();
+      run.right = kept.packed->backward();
     } else if (kept.dense_dtype != DType::u8) {
-      run.panels = pack_matrix(kept.dense.get(plan.op), true, plan.level, plan.panel);
+      run.right.panels = pack_matrix(kept.dense.get(plan.op), true, plan.level, plan.panel);
     }
   }
   for (size_t i = 0; i < plan.adapters.size(); ++i) {
@@ -215,11 +217,11 @@ Tensor low_rank_product(const char* op, const Tensor& x, const BaseWeight& weigh
   Shape shape = x.shape();
   shape[x.rank() - 1] = plan->n;
   Tensor y = empty(shape, plan->dtype);
-  Run run{plan, false, as_matrix(x), Tensor(), Tensor(), y, {}, {}, {}, {}, {}};
+  Run run{plan, false, as_matrix(x), {}, Tensor(), y, {}, {}, {}, {}, {}};
   if (weight.packed) {
-    run.panels = weight.packed->forward();
+    run.right = weight.packed->forward();
   } else if (weight.dense.defined()) {
-    run.panels = pack_matrix(weight.dense, false, plan->level, plan->panel);
+    run.right.panels = pack_matrix(weight.dense, false, plan->level, plan->panel);
   }
   if (bias.defined()) {
     NoGrad no_grad;

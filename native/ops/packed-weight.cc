@@ -4,6 +4,20 @@
 
 namespace lorikeet {
 
+void PackedOperand::append_to(std::vector<Tensor>& inputs) const {
+  if (panels.defined()) inputs.push_back(panels);
+  if (!quantized) return;
+  for (const Tensor& x : quantized->tensors()) inputs.push_back(x);
+}
+
+RightOperand PackedOperand::pointers(Panel panel) const {
+  RightOperand right{panel};
+  if (panels.defined()) right.panels = panels.raw();
+  if (quantized) right.quantized = quantized->matrix();
+  right.turned = turned;
+  return right;
+}
+
 Tensor pack_matrix(const Tensor& weight, bool turned, Level level, Panel panel) {
   const int outputs = turned ? 1 : 0, inputs = 1 - outputs;
   Tensor panels = empty({panel_bytes(level, panel, weight.size(outputs), weight.size(inputs), 2)}, DType::u8);
@@ -24,14 +38,26 @@ PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level
   forward_ = pack_matrix(weight, false, level_, panel_);
 }
 
-int64_t PackedWeight::bytes() const { return forward_.numel() + (backward_.defined() ? backward_.numel() : 0); }
+PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype)
+    : shape_(weight->shape), dtype_(dtype), level_(gemm_level()), panel_(panel_for(dtype)), quantized_(std::move(weight)) {
+  check_argument(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16,
+                 "packWeight: values of blocks are computed in f32, bf16 or f16; got ", name_of(dtype));
+}
 
-const Tensor& PackedWeight::backward() const {
-  if (!backward_.defined()) backward_ = pack_matrix(unpack(), true, level_, panel_);
-  return backward_;
+int64_t PackedWeight::bytes() const {
+  if (quantized_) return quantized_->bytes();
+  return forward_.numel() + (backward_.defined() ? backward_.numel() : 0);
+}
+
+PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false}; }
+
+PackedOperand PackedWeight::backward() const {
+  if (!quantized_ && !backward_.defined()) backward_ = pack_matrix(unpack(), true, level_, panel_);
+  return {backward_, quantized_, true};
 }
 
 Tensor PackedWeight::unpack() const {
+  if (quantized_) return dequantize_rows(quantized_, 0, outputs(), dtype_);
   Tensor weight = empty(shape_, dtype_);
   enqueue("unpackWeight", {forward_}, {weight}, [=, level = level_, panel = panel_, panels = forward_] {
     gemm_unpack_kernel.at_level(level)({panels.raw(), panel, weight.size(0), weight.size(1), weight.raw(), weight.dtype()});
@@ -42,5 +68,15 @@ Tensor PackedWeight::unpack() const {
 PackedWeightPtr pack_weight(const Tensor& weight) { return std::make_shared<PackedWeight>(weight); }
 
 Tensor unpack_weight(const PackedWeightPtr& weight) { return weight->unpack(); }
+
+Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count) {
+  check_argument(weight->quantized() != nullptr, "unpackRows: needs a quantised weight; got ", name_of(weight->dtype()));
+  return dequantize_rows(weight->quantized(), first, count, weight->dtype());
+}
+
+Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids) {
+  check_argument(weight->quantized() != nullptr, "embedding: needs a tensor or a quantised weight; got packed ", name_of(weight->dtype()));
+  return dequantize_rows_at(weight->quantized(), ids, weight->dtype());
+}
 
 }  // namespace lorikeet

@@ -1,17 +1,33 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/level.h"
 #include "core/tensor.h"
 #include "ops/gemm.h"
+#include "ops/quantized-weight.h"
 
 namespace lorikeet {
 
-/// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them.
-enum class WeightLayout : uint8_t { dual };
+/// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them;
+/// `blocks` = a quantised matrix, whose panels for both are made by every product anew.
+enum class WeightLayout : uint8_t { dual, blocks };
 
-constexpr const char* name_of(WeightLayout) { return "dual"; }
+constexpr const char* name_of(WeightLayout layout) { return layout == WeightLayout::dual ? "dual" : "blocks"; }
+
+/// The right operand of a product as the JavaScript thread knows it: panels, or a quantised weight (its transpose when `turned`), or
+/// nothing.
+struct PackedOperand {
+  Tensor panels;
+  QuantizedWeightPtr quantized;
+  bool turned = false;
+
+  /// Adds the tensors that must be there before the product runs.
+  void append_to(std::vector<Tensor>& inputs) const;
+  /// The pointers, for panels that hold `panel`; inside stream work.
+  RightOperand pointers(Panel panel) const;
+};
 
 /// A frozen weight W [N, K] in the layout that its kernels read. It never takes part in autograd. Level and panel are those in force when
 /// it was packed; products with it run at that level whatever is in force later. Methods belong to the JavaScript thread.
@@ -19,6 +35,8 @@ class PackedWeight {
  public:
   /// Packs a matrix of any strides; f64, f32 and bf16 are kept as they are, f16 is widened to f32. Throws for other dtypes and ranks.
   explicit PackedWeight(const Tensor& weight);
+  /// Keeps a quantised weight, whose values products take in the panel of `dtype` (f32, bf16 or f16): those of bf16 are rounded to it.
+  PackedWeight(QuantizedWeightPtr weight, DType dtype);
 
   const Shape& shape() const { return shape_; }
   int64_t outputs() const { return shape_[0]; }
@@ -26,15 +44,17 @@ class PackedWeight {
   DType dtype() const { return dtype_; }
   Level level() const { return level_; }
   Panel panel() const { return panel_; }
-  WeightLayout layout() const { return WeightLayout::dual; }
-  /// Bytes of the panels made so far.
+  WeightLayout layout() const { return quantized_ ? WeightLayout::blocks : WeightLayout::dual; }
+  /// The blocks of a quantised weight, else null.
+  const QuantizedWeightPtr& quantized() const { return quantized_; }
+  /// Bytes of the panels made so far, or of the blocks.
   int64_t bytes() const;
 
   /// Panels over outputs, contraction over inputs.
-  const Tensor& forward() const { return forward_; }
+  PackedOperand forward() const;
   /// Panels over inputs, contraction over outputs.
-  const Tensor& backward() const;
-  /// The weight as it was given, row-major.
+  PackedOperand backward() const;
+  /// The weight as it was given, row-major; of a quantised one its values in `dtype`.
   Tensor unpack() const;
 
  private:
@@ -42,6 +62,7 @@ class PackedWeight {
   DType dtype_;
   Level level_;
   Panel panel_;
+  QuantizedWeightPtr quantized_;
   Tensor forward_;
   mutable Tensor backward_;
 };
@@ -51,6 +72,9 @@ using PackedWeightPtr = std::shared_ptr<PackedWeight>;
 /// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W.
 PackedWeightPtr pack_weight(const Tensor& weight);
 Tensor unpack_weight(const PackedWeightPtr& weight);
+/// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` (see dequantize_rows_at).
+Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count);
+Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids);
 
 /// Queues the packing of W(n, k) = weight[n, k] (a matrix of any strides) or, `turned`, of its transpose, two vectors wide.
 Tensor pack_matrix(const Tensor& weight, bool turned, Level level, Panel panel);

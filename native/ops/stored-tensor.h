@@ -19,6 +19,10 @@ Tensor mapped_tensor(const std::string& path, int64_t file_bytes, int64_t offset
 Tensor gguf_tensor(const std::string& path, int64_t file_bytes, int64_t offset, int64_t type, const Shape& shape,
                    int64_t interleaved_heads);
 
+/// The blocks themselves, as bytes [rows * bytes of a row], with whole rows in the order of gguf_tensor's.
+Tensor gguf_blocks(const std::string& path, int64_t file_bytes, int64_t offset, int64_t type, const Shape& shape,
+                   int64_t interleaved_heads);
+
 /// The bytes of x in row-major order as a u8 tensor [numel * size of the dtype]: a view of x when x is contiguous.
 Tensor as_bytes(const Tensor& x);
 

@@ -94,25 +94,9 @@ void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t 
   };
   add(begin, middle);
   add(middle + 1, end);
-  GemmArgs args{x.data(),
-                x_dtype,
-                k,
-                1,
-                y.data(),
-                x_dtype,
-                n,
-                m,
-                k,
-                n,
-                arithmetic,
-                panel,
-                panels.data,
-                bias.data(),
-                x_dtype,
-                &term,
-                1,
-                rows.data(),
-                static_cast<int64_t>(rows.size())};
+  GemmArgs args{x.data(),    x_dtype, k,     1, y.data(),    x_dtype,
+                n,           m,       k,     n, arithmetic,  {panel, panels.data},
+                bias.data(), x_dtype, &term, 1, rows.data(), static_cast<int64_t>(rows.size())};
   gemm_kernel.at_level(level)(args);
 
   const auto adapted = [=](int64_t i) { return (i >= begin && i < middle) || (i >= middle + 1 && i < end); };

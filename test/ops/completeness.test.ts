@@ -7,6 +7,7 @@ import type { OpCase } from '../helpers/op-case.js';
 
 const engineControl = 'engine control, not an op on tensors';
 const inPlace = 'changes tensors in place';
+const quantised = 'codes of frozen weights, without gradient, tested in ops/quantize.test.ts';
 const noInputs = 'makes tensors from numbers';
 
 const outside: Readonly<Record<string, string>> = {
@@ -44,6 +45,14 @@ const outside: Readonly<Record<string, string>> = {
   svd: 'a host decomposition without gradient, tested in linalg/',
   mappedTensor: 'reads a file, tested in io/',
   ggufTensor: 'reads a file, tested in io/',
+  packGguf: 'reads a file, tested in models/quantized.test.ts',
+  packQuantized: quantised,
+  quantizeInt8: quantised,
+  quantizeNf4: quantised,
+  quantizeScales: quantised,
+  sharePacked: quantised,
+  unpackRows: quantised,
+  embeddingRows: quantised,
   asBytes: 'a view for writing files, tested in io/',
 };
 

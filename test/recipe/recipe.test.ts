@@ -57,7 +57,7 @@ for (const [name, recipe, message] of [
   [
     'an unknown dtype',
     { ...minimal, dtype: 'f31' },
-    'recipe: "dtype" is wrong; got "f31", expected one of f32, bf16, f16; did you mean "f32"?',
+    'recipe: "dtype" is wrong; got "f31", expected one of f32, bf16, f16, stored, nf4, int8; did you mean "f32"?',
   ],
   ['betas of a wrong length', { ...minimal, training: { betas: [0.9] } }, /"training\.betas(\.1)?" is/],
   ['an adapter without a type', { ...minimal, adapter: { rank: 4 } }, /"adapter\.type" is missing; expected a string/],
@@ -77,7 +77,6 @@ for (const [name, recipe, message] of [
     { ...minimal, data: { train: { path: 'a.txt' }, badRows: 'skp' } },
     'recipe: "data.badRows" is wrong; got "skp", expected one of error, skip; did you mean "skip"?',
   ],
-  ['a quantised base', { ...minimal, dtype: 'nf4' }, /"dtype": "nf4" is not supported yet/],
   [
     'early stopping without held-out rows',
     { ...minimal, training: { earlyStopping: { patience: 3 } } },
@@ -109,6 +108,32 @@ for (const [name, recipe, message] of [
     'recipe: unknown key "nonFinit" in "training.policy"; did you mean "nonFinite"?',
   ],
   ['a policy at the top', { ...minimal, policy: { nonFinite: 'skip' } }, /"policy": .* is not supported yet; write `training\.policy`/],
+  [
+    'quantised activations',
+    { ...minimal, dtype: 'int8', compute: 'int8' },
+    'recipe: "compute": "int8" is not supported yet; use f32 or bf16: weights are kept in 8 bits by `dtype: int8`, activations are floats',
+  ],
+  [
+    'an unknown compute',
+    { ...minimal, dtype: 'nf4', compute: 'bf17' },
+    'recipe: "compute" is wrong; got "bf17", expected one of f32, bf16; did you mean "bf16"?',
+  ],
+  [
+    'compute without few bits',
+    { ...minimal, dtype: 'bf16', compute: 'bf16' },
+    'recipe: "compute" is wrong; got "bf16", expected dtype stored, nf4 or int8 beside it',
+  ],
+  [
+    'an unknown nf4 option',
+    { ...minimal, dtype: { type: 'nf4', blocksize: 64 } },
+    'recipe: unknown key "blocksize" in "dtype"; did you mean "blockSize"?',
+  ],
+  [
+    'an nf4 block of another size',
+    { ...minimal, dtype: { type: 'nf4', blockSize: 48 } },
+    'recipe: "dtype.blockSize" is wrong; got 48, expected a power of two from 32 to 4096',
+  ],
+  ['options of another dtype', { ...minimal, dtype: { type: 'int8' } }, 'recipe: "dtype.type" is wrong; got "int8", expected nf4'],
 ] as const) {
   test(`${name} is refused by name`, (t) => {
     const error = t.throws(() => parseRecipe(recipe), { code: 'config' });

@@ -84,12 +84,14 @@ function planOf(options: Options): { model: ModelOptions; source: DataSources; b
   const model = options.model ?? recipe?.model;
   if (model === undefined) throw new WrongUse('evaluate: say which model: --model PATH, or --recipe FILE');
   const dtype = options.dtype ?? recipe?.dtype;
+  const compute = options.compute ?? recipe?.compute;
   const device = options.device ?? recipe?.device;
   return {
     model: {
       model,
       ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
       ...(dtype === undefined ? {} : { dtype }),
+      ...(compute === undefined ? {} : { compute }),
       ...(device === undefined ? {} : { device }),
     },
     badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',

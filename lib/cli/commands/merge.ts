@@ -1,10 +1,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { z } from 'zod';
-import type { Model } from '../../index.js';
+import type { Model, ModelDType } from '../../index.js';
 import { type CombinationType, combinationTypes, loadAdapter, loadModel, saveModel, type TunedModel } from '../../index.js';
 import { type CommandContext, command, realNumber, runCommand, WrongUse, wholeNumber } from '../command.js';
-import { dtypeOption } from '../options.js';
+import { computeOption, dtypeOption } from '../options.js';
 import type { OutputOptions } from '../output.js';
 
 interface Options extends OutputOptions {
@@ -17,7 +17,8 @@ interface Options extends OutputOptions {
   readonly rank?: number;
   readonly seed?: number;
   readonly out: string;
-  readonly dtype?: 'f32' | 'bf16' | 'f16' | 'f64';
+  readonly dtype?: ModelDType;
+  readonly compute?: 'f32' | 'bf16';
 }
 
 /** What `--json` prints. */
@@ -45,6 +46,7 @@ export function mergeCommand(): Command {
     .option('--seed <number>', 'seed of the random choice of dare', wholeNumber(0))
     .requiredOption('--out <folder>', 'folder to write; must be new or empty')
     .addOption(dtypeOption())
+    .addOption(computeOption())
     .action((options: Options) => runCommand(options, run));
 }
 
@@ -75,17 +77,17 @@ async function openAdapters(model: Model, options: Options, { output, signal }: 
 }
 
 async function run(options: Options, context: CommandContext): Promise<void> {
-  const { out, dtype, adapter, weight } = options;
+  const { out, dtype, compute, adapter, weight } = options;
   const { output, signal } = context;
   if (weight.length > 0 && weight.length !== adapter.length)
     throw new WrongUse(`merge: each --adapter needs its --weight; got ${adapter.length} adapters and ${weight.length} weights`);
   if (existsSync(out) && readdirSync(out).length > 0) throw new WrongUse(`merge: folder "${out}" exists; choose another, or remove it`);
   output.message(`loading ${options.model}`);
-  const model = await loadModel(options.model, { signal, ...(dtype === undefined ? {} : { dtype }) });
+  const model = await loadModel(options.model, { signal, ...(dtype && { dtype }), ...(compute && { compute }) });
   try {
     const tuned = await openAdapters(model, options, context);
     output.startProgress('merging layers', 0);
-    const { maxError } = await tuned.merge({ keepBase: false, signal, onProgress: ({ done }) => output.progress(done) });
+    const { maxError } = await tuned.merge({ keepBase: false, dequantize: true, signal, onProgress: ({ done }) => output.progress(done) });
     output.message(`writing ${out}`);
     const tensors = await saveModel(model, out);
     output.result(

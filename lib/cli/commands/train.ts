@@ -6,7 +6,6 @@ import { freeMemory } from '../../estimate/check.js';
 import { type AdapterConfig, attach, loadAdapter, loadModel, memory, type TrainingResult, type TrainingRun, train } from '../../index.js';
 import { readRecipe } from '../../recipe.js';
 import { sourcesOf } from '../../recipe-source.js';
-import type { DType } from '../../tensor.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { completed } from '../complete-recipe.js';
@@ -63,7 +62,8 @@ async function run(options: Options, { output, signal }: CommandContext): Promis
   output.message(`loading ${recipe.model}`);
   const model = await loadModel(recipe.model, {
     signal,
-    ...(recipe.dtype === undefined ? {} : { dtype: recipe.dtype satisfies DType }),
+    ...(recipe.dtype === undefined ? {} : { dtype: recipe.dtype }),
+    ...(recipe.compute === undefined ? {} : { compute: recipe.compute }),
     ...(recipe.device === undefined ? {} : { device: recipe.device }),
   });
   try {

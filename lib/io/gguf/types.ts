@@ -57,5 +57,10 @@ for (const [list, isReadable] of [
 /** The tensor type with this number, or undefined when there is none. */
 export const ggufType = (id: number): GgufType | undefined => types.get(id);
 
+const names = new Map([...types.values()].map((type) => [type.name, type]));
+
+/** The tensor type of this name (`Q4_1`), or undefined when there is none. */
+export const ggufTypeNamed = (name: string): GgufType | undefined => names.get(name);
+
 /** Names of the types whose values can be read. */
 export const readableGgufTypes: readonly string[] = readable.map(([, name]) => name);

@@ -1,6 +1,7 @@
 import { ConfigError, throwIfAborted } from '../../errors.js';
 import type { LanguageModel } from '../../model.js';
 import { Linear } from '../../nn/linear.js';
+import { dense } from '../../nn/quantized.js';
 import { cast, notEqual } from '../../ops/elementwise.js';
 import { PackedWeight } from '../../ops/linalg.js';
 import { sum } from '../../ops/reduce.js';
@@ -128,5 +129,5 @@ async function tensorsOf(model: LanguageModel, shape: GgufShape, type: WritableT
 /** Whether a head that is tied to the embedding was changed apart from it. */
 async function isChangedHead({ tiedTo, weight }: Linear): Promise<boolean> {
   if (tiedTo === undefined || !(weight instanceof PackedWeight)) return false;
-  return (await scope(() => noGrad(() => sum(cast(notEqual(weight.unpack(), tiedTo.weight), 'f32'))).item())) > 0;
+  return (await scope(() => noGrad(() => sum(cast(notEqual(weight.unpack(), dense(tiedTo.weight)), 'f32'))).item())) > 0;
 }
