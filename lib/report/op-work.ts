@@ -16,16 +16,16 @@ const elementBytes = { f64: 8, i64: 8, f32: 4, i32: 4, bf16: 2, f16: 2, u8: 1, b
 const elements = ({ shape }: ProfiledTensor): number => shape.reduce((product, size) => product * size, 1);
 const bytesOf = (x: ProfiledTensor): number => elements(x) * elementBytes[x.dtype];
 
-/** x, panels, bias, factors to z..., y: 2mkn for the weight, 2r(k + n) a row for every adapter. */
-function product({ inputs, outputs }: ProfiledOp): { flops: number; adapterFlops: number } {
-  const [x, panels] = inputs;
+/** x and what it is multiplied with to z..., y: 2mkn for the weight, which `sgmv` has not, 2r(k + n) a row for every adapter. */
+function product({ name, inputs, outputs }: ProfiledOp): { flops: number; adapterFlops: number } {
+  const [x] = inputs;
   const y = outputs.at(-1);
   if (!x) return { flops: 0, adapterFlops: 0 };
   const [m = 0, k = 0] = x.shape;
   const n = y?.shape.at(-1) ?? 0;
   let adapterFlops = 0;
   for (const z of outputs.slice(0, -1)) if (z) adapterFlops += 2 * elements(z) * (k + n);
-  return { flops: panels ? 2 * m * k * n : 0, adapterFlops };
+  return { flops: name === 'sgmv' ? 0 : 2 * m * k * n, adapterFlops };
 }
 
 /** q [B, T, H, K] and k [B, S, G, K]: two products forward, five backward; half of each where T = S, as the mask is then taken to be causal. */
@@ -37,13 +37,16 @@ function attention({ inputs, name }: ProfiledOp): number {
   return (name === 'attention' ? 4 : 10) * elements(q) * keys * causal;
 }
 
-/** hidden [..., width], panels of the head, those for its gradient: 2 · rows · panel elements each. Panels are counted with their padding. */
-function crossEntropy({ inputs }: ProfiledOp): number {
-  const [hidden, head, turned] = inputs;
+/**
+ * hidden [..., width], bias, targets, weights, the head: 2 · rows · values of the head, twice where the gradient of hidden is computed too. The head comes as bytes
+ * of panels, counted with their padding, or as blocks [vocabulary, bytes].
+ */
+function crossEntropy({ inputs, outputs }: ProfiledOp): number {
+  const [hidden, , , , head] = inputs;
   if (!hidden || !head) return 0;
   const width = hidden.shape.at(-1) ?? 1;
-  const weights = bytesOf(head) / elementBytes[hidden.dtype];
-  return (turned ? 4 : 2) * (elements(hidden) / width) * weights;
+  const values = head.shape.length === 2 ? (head.shape[0] ?? 0) * width : bytesOf(head) / elementBytes[hidden.dtype];
+  return (outputs[1] ? 4 : 2) * (elements(hidden) / width) * values;
 }
 
 /** Counts the work of one op from its name and shapes. Ops that are not listed count as moving bytes only. */

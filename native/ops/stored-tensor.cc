@@ -115,7 +115,7 @@ Tensor gguf_tensor(const std::string& path, int64_t file_bytes, int64_t offset, 
 Tensor gguf_blocks(const std::string& path, int64_t file_bytes, int64_t offset, int64_t type, const Shape& shape,
                    int64_t interleaved_heads) {
   BlockRows source = block_rows(path, file_bytes, offset, type, shape, interleaved_heads);
-  Tensor y = empty({source.rows * source.row_bytes}, DType::u8);
+  Tensor y = empty({source.rows, source.row_bytes}, DType::u8);
   enqueue("ggufBlocks", {}, {y}, [=] {
     const int64_t bytes = source.rows * source.row_bytes;
     source.file->will_need(offset, bytes);
