@@ -1,5 +1,5 @@
 // A chat model learns to classify questions through the command line alone: TREC-6, LoRA r=16 on all linears, 200 steps of 16, loss on the label.
-// npm run bench -- trec6 [--seeds 1,2,3] [--bases bf16,4-bit] [--steps 200] [--peer PYTHON --peer-model FOLDER] [--json]
+// npm run bench -- trec6 [--seeds 1,2,3] [--bases bf16,4-bit,nf4] [--steps 200] [--peer PYTHON --peer-model FOLDER] [--json]
 //   --peer-model is the same model as a Hugging Face folder in bf16; PEFT then runs the same recipe.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -16,8 +16,12 @@ const flags = {
   'peer-model': { type: 'string' },
 } as const;
 
-/** What the frozen weights are: all of it in bf16, or the blocks of the file with bf16 activations. */
-const bases: Readonly<Record<string, readonly string[]>> = { bf16: ['dtype=bf16'], '4-bit': ['dtype=stored', 'compute=bf16'] };
+/** What the frozen weights are: all of it in bf16; the blocks of the file with bf16 activations; NF4 made of them. */
+const bases: Readonly<Record<string, readonly string[]>> = {
+  bf16: ['dtype=bf16'],
+  '4-bit': ['dtype=stored', 'compute=bf16'],
+  nf4: ['dtype=nf4', 'compute=bf16'],
+};
 
 const recipe = 'bench/trec6/recipe.yaml';
 const data = process.env.LORIKEET_DATA ?? '../shared/data';
