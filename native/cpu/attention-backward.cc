@@ -102,22 +102,23 @@ void backward_tile(const AttentionArgs& a, const Tile& tile, const Room<C>& room
   for (int64_t key = tile.all_from / kBlockKeys * kBlockKeys; key < tile.all_to; key += kBlockKeys) {
     int64_t count = tile.all_to - key < kBlockKeys ? tile.all_to - key : kBlockKeys;
     if (!documents_meet(a, tile, key, count)) continue;
-    int64_t key_stride, value_stride;
-    const C* key_block = rows_as<T, C>(keys + key * a.k_strides[1], a.k_strides[1], count, a.width, width, room.keys, key_stride);
-    product<C>(count, lanes, a.width, {key_block, key_stride, 1}, room.q_turned, lanes, room.scores, lanes, false);
+    const T* key_rows = keys + key * a.k_strides[1];
+    score_products<T, C>(key_rows, a.k_strides[1], count, a.width, lanes, room.q_turned, room.keys, room.scores);
     finish_scores<C>(a, tile, key, count, lanes, room.scores, slope);
     weights_from<C>(room.lse, count, lanes, room.scores);
     if (sums.dv != nullptr) {
       product<C>(count, width, tile.rows, {room.scores, lanes, 1}, room.dout, width, sums.dv + key * width, width, true);
     }
     if (!scores_wanted) continue;
-    const C* value_block = rows_as<T, C>(values + key * a.v_strides[1], a.v_strides[1], count, a.width, width, room.values, value_stride);
-    product<C>(count, lanes, a.width, {value_block, value_stride, 1}, room.dout_turned, lanes, room.dscores, lanes, false);
+    score_products<T, C>(values + key * a.v_strides[1], a.v_strides[1], count, a.width, lanes, room.dout_turned, room.values, room.dscores);
     score_gradients<C>(room.scores, room.delta, static_cast<C>(a.scale), slope, count, lanes, room.dscores);
     if (sums.dk != nullptr) {
       product<C>(count, width, tile.rows, {room.dscores, lanes, 1}, room.q, width, sums.dk + key * width, width, true);
     }
-    if (a.dq != nullptr) product<C>(tile.rows, width, count, {room.dscores, 1, lanes}, key_block, key_stride, room.dq, width, true);
+    if (a.dq == nullptr) continue;
+    int64_t key_stride;
+    const C* key_block = rows_as<T, C>(key_rows, a.k_strides[1], count, a.width, width, room.keys, key_stride);
+    product<C>(tile.rows, width, count, {room.dscores, 1, lanes}, key_block, key_stride, room.dq, width, true);
   }
   if (a.dq == nullptr) return;
   for (int64_t row = 0; row < tile.rows; ++row) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cpu/pair-product.h"
 #include "cpu/tile-product.h"
 #include "cpu/vector-math.h"
 #include "ops/attention.h"
@@ -133,18 +134,57 @@ LORIKEET_INLINE const C* rows_as(const T* from, int64_t stride, int64_t count, i
   return room;
 }
 
+/// Whether scores are summed in bf16 pairs: the operands are bf16, so nothing is rounded that was not stored so.
+template <class T>
+LORIKEET_INLINE bool in_pairs(int64_t columns) {
+  return kHasPairs && __is_same(T, BFloat16) && columns % 2 == 0;
+}
+
+/// The tile's rows of a bf16 tensor as pairs of columns, [columns / 2][lanes] with zeros in the lanes without a row.
+template <class T>
+LORIKEET_INLINE void gather_pairs(const Tile& tile, const T* base, const int64_t (&strides)[3], int64_t columns, int64_t lanes,
+                                  uint32_t* __restrict__ turned) {
+  for (int64_t row = 0; row < lanes; ++row) {
+    const T* from = row < tile.rows ? base + tile.batch * strides[0] + tile.query(row) * strides[1] + tile.head(row) * strides[2] : nullptr;
+    for (int64_t c = 0; c < columns; c += 2) {
+      uint32_t pair = 0;
+      if (from != nullptr) __builtin_memcpy(&pair, from + c, sizeof pair);
+      turned[c / 2 * lanes + row] = pair;
+    }
+  }
+}
+
+/// scores [count][lanes] = the products of `count` rows of keys (or values) and the rows of the tile. `turned` is what gather_rows or, in
+/// pairs, gather_pairs made; `room` holds the rows as C where they need another form.
+template <class T, class C>
+LORIKEET_INLINE void score_products(const T* rows, int64_t stride, int64_t count, int64_t columns, int64_t lanes, const C* turned, C* room,
+                                    C* scores) {
+#if defined(__AVX512BF16__)
+  if constexpr (__is_same(T, BFloat16)) {
+    if (in_pairs<T>(columns)) {
+      return pair_product(count, lanes, columns / 2, rows, stride, reinterpret_cast<const uint32_t*>(turned), lanes, scores, lanes);
+    }
+  }
+#endif
+  int64_t room_stride;
+  const C* block = rows_as<T, C>(rows, stride, count, columns, padded<C>(columns), room, room_stride);
+  product<C>(count, lanes, columns, {block, room_stride, 1}, turned, lanes, scores, lanes, false);
+}
+
 /// The tile's rows of a tensor (strides of batch, time, head): `flat` [rows][width] with zeros up to width, where not null, and `turned`
-/// [columns][lanes] with zeros in the lanes without a row.
+/// [columns][lanes] with zeros in the lanes without a row; in pairs as gather_pairs makes them.
 template <class T, class C>
 LORIKEET_INLINE void gather_rows(const Tile& tile, const T* base, const int64_t (&strides)[3], int64_t columns, int64_t width,
                                  int64_t lanes, C* __restrict__ flat, C* __restrict__ turned) {
+  const bool pairs = in_pairs<T>(columns);
+  if (pairs) gather_pairs<T>(tile, base, strides, columns, lanes, reinterpret_cast<uint32_t*>(turned));
   for (int64_t row = 0; row < lanes; ++row) {
     if (row >= tile.rows) {
-      for (int64_t c = 0; c < columns; ++c) turned[c * lanes + row] = C(0);
+      for (int64_t c = 0; c < columns && !pairs; ++c) turned[c * lanes + row] = C(0);
       continue;
     }
     const T* from = base + tile.batch * strides[0] + tile.query(row) * strides[1] + tile.head(row) * strides[2];
-    for (int64_t c = 0; c < columns; ++c) turned[c * lanes + row] = load(from + c);
+    for (int64_t c = 0; c < columns && !pairs; ++c) turned[c * lanes + row] = load(from + c);
     if (flat == nullptr) continue;
     for (int64_t c = 0; c < columns; ++c) flat[row * width + c] = load(from + c);
     for (int64_t c = columns; c < width; ++c) flat[row * width + c] = C(0);

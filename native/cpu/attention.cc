@@ -68,15 +68,14 @@ void forward_tile(const AttentionArgs& a, const Tile& tile) {
   for (int64_t key = tile.all_from / kBlockKeys * kBlockKeys; key < tile.all_to; key += kBlockKeys) {
     int64_t count = tile.all_to - key < kBlockKeys ? tile.all_to - key : kBlockKeys;
     if (!documents_meet(a, tile, key, count)) continue;
-    int64_t key_stride, value_stride;
-    const C* block = rows_as<T, C>(keys + key * a.k_strides[1], a.k_strides[1], count, a.width, width, key_room, key_stride);
-    product<C>(count, lanes, a.width, {block, key_stride, 1}, turned, lanes, scores, lanes, false);
+    score_products<T, C>(keys + key * a.k_strides[1], a.k_strides[1], count, a.width, lanes, turned, key_room, scores);
     finish_scores<C>(a, tile, key, count, lanes, scores, nullptr);
     add_block<C>(count, lanes, scores, state);
     for (int64_t row = 0; row < tile.rows; ++row) {
       if (state.shrink[row] == C(1)) continue;
       for (int64_t c = 0; c < width; ++c) gathered[row * width + c] *= state.shrink[row];
     }
+    int64_t value_stride;
     const C* value_block = rows_as<T, C>(values + key * a.v_strides[1], a.v_strides[1], count, a.width, width, value_room, value_stride);
     product<C>(tile.rows, width, count, {scores, 1, lanes}, value_block, value_stride, gathered, width, true);
   }
