@@ -26,10 +26,11 @@ struct KeySums {
 /// Room for what one tile needs, carved from one scratch.
 template <class C>
 struct Room {
-  C *q, *q_turned, *dout, *dout_turned, *scores, *dscores, *slope, *dq, *keys, *values, *lse, *delta;
+  C *q, *q_turned, *dout, *dout_turned, *scores, *dscores, *slope, *dq, *rows, *lse, *delta;
 
   static int64_t size(int64_t columns, int64_t width) {
-    return (2 * columns * kTileRows + 3 * kTileRows * width + 3 * kBlockKeys * kTileRows + 2 * kBlockKeys * width + 2 * kTileRows) *
+    return (2 * columns * kTileRows + 3 * kTileRows * width + 3 * kBlockKeys * kTileRows + key_room_size(width, kTileRows) +
+            2 * kTileRows) *
            static_cast<int64_t>(sizeof(C));
   }
   Room(C* memory, int64_t columns, int64_t width) {
@@ -41,8 +42,7 @@ struct Room {
     q = take(kTileRows * width);
     dout = take(kTileRows * width);
     dq = take(kTileRows * width);
-    keys = take(kBlockKeys * width);
-    values = take(kBlockKeys * width);
+    rows = take(key_room_size(width, kTileRows));
     scores = take(kBlockKeys * kTileRows);
     dscores = take(kBlockKeys * kTileRows);
     slope = take(kBlockKeys * kTileRows);
@@ -95,6 +95,8 @@ void backward_tile(const AttentionArgs& a, const Tile& tile, const Room<C>& room
     const C* dout = room.dout + row * width;
     room.delta[row] = lane_sum<C>(a.width, [&](int64_t c) { return load(out + c) * dout[c]; });
   }
+  pair_flat_rows<T, C>(tile.rows, a.width, room.q);
+  pair_flat_rows<T, C>(tile.rows, a.width, room.dout);
   for (int64_t i = 0; i < tile.rows * width; ++i) room.dq[i] = C(0);
   C* slope = a.softcap > 0 ? room.slope : nullptr;
   const T* keys = static_cast<const T*>(a.k) + tile.batch * a.k_strides[0] + tile.group * a.k_strides[2];
@@ -103,22 +105,19 @@ void backward_tile(const AttentionArgs& a, const Tile& tile, const Room<C>& room
     int64_t count = tile.all_to - key < kBlockKeys ? tile.all_to - key : kBlockKeys;
     if (!documents_meet(a, tile, key, count)) continue;
     const T* key_rows = keys + key * a.k_strides[1];
-    score_products<T, C>(key_rows, a.k_strides[1], count, a.width, lanes, room.q_turned, room.keys, room.scores);
+    score_products<T, C>(key_rows, a.k_strides[1], count, a.width, lanes, room.q_turned, room.rows, room.scores);
     finish_scores<C>(a, tile, key, count, lanes, room.scores, slope);
     weights_from<C>(room.lse, count, lanes, room.scores);
     if (sums.dv != nullptr) {
-      product<C>(count, width, tile.rows, {room.scores, lanes, 1}, room.dout, width, sums.dv + key * width, width, true);
+      sum_over_tile<T, C>(tile, room.scores, lanes, room.dout, count, a.width, room.rows, sums.dv + key * width);
     }
     if (!scores_wanted) continue;
-    score_products<T, C>(values + key * a.v_strides[1], a.v_strides[1], count, a.width, lanes, room.dout_turned, room.values, room.dscores);
+    score_products<T, C>(values + key * a.v_strides[1], a.v_strides[1], count, a.width, lanes, room.dout_turned, room.rows, room.dscores);
     score_gradients<C>(room.scores, room.delta, static_cast<C>(a.scale), slope, count, lanes, room.dscores);
     if (sums.dk != nullptr) {
-      product<C>(count, width, tile.rows, {room.dscores, lanes, 1}, room.q, width, sums.dk + key * width, width, true);
+      sum_over_tile<T, C>(tile, room.dscores, lanes, room.q, count, a.width, room.rows, sums.dk + key * width);
     }
-    if (a.dq == nullptr) continue;
-    int64_t key_stride;
-    const C* key_block = rows_as<T, C>(key_rows, a.k_strides[1], count, a.width, width, room.keys, key_stride);
-    product<C>(tile.rows, width, count, {room.dscores, 1, lanes}, key_block, key_stride, room.dq, width, true);
+    if (a.dq != nullptr) sum_over_keys<T, C>(tile, room.dscores, lanes, key_rows, a.k_strides[1], count, a.width, room.rows, room.dq);
   }
   if (a.dq == nullptr) return;
   for (int64_t row = 0; row < tile.rows; ++row) {

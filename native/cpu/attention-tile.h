@@ -134,7 +134,8 @@ LORIKEET_INLINE const C* rows_as(const T* from, int64_t stride, int64_t count, i
   return room;
 }
 
-/// Whether scores are summed in bf16 pairs: the operands are bf16, so nothing is rounded that was not stored so.
+/// Whether products are summed in bf16 pairs. Scores are products of what was stored in bf16; weights and their gradients are rounded to
+/// it.
 template <class T>
 LORIKEET_INLINE bool in_pairs(int64_t columns) {
   return kHasPairs && __is_same(T, BFloat16) && columns % 2 == 0;
@@ -162,13 +163,76 @@ LORIKEET_INLINE void score_products(const T* rows, int64_t stride, int64_t count
 #if defined(__AVX512BF16__)
   if constexpr (__is_same(T, BFloat16)) {
     if (in_pairs<T>(columns)) {
-      return pair_product(count, lanes, columns / 2, rows, stride, reinterpret_cast<const uint32_t*>(turned), lanes, scores, lanes);
+      return pair_product(count, lanes, columns / 2, {rows, stride, 2}, reinterpret_cast<const uint32_t*>(turned), lanes, scores, lanes,
+                          false);
     }
   }
 #endif
   int64_t room_stride;
   const C* block = rows_as<T, C>(rows, stride, count, columns, padded<C>(columns), room, room_stride);
   product<C>(count, lanes, columns, {block, room_stride, 1}, turned, lanes, scores, lanes, false);
+}
+
+/// Elements of the room that sum_over_keys needs.
+LORIKEET_INLINE int64_t key_room_size(int64_t width, int64_t lanes) { return kBlockKeys * width + kBlockKeys / 2 * lanes; }
+
+/// out [rows of the tile][width] += Σ over `count` keys of weights [key][lanes] times rows [key][columns].
+template <class T, class C>
+LORIKEET_INLINE void sum_over_keys(const Tile& tile, const C* weights, int64_t lanes, const T* rows, int64_t stride, int64_t count,
+                                   int64_t columns, C* room, C* out) {
+  const int64_t width = padded<C>(columns);
+#if defined(__AVX512BF16__)
+  if constexpr (__is_same(T, BFloat16)) {
+    if (in_pairs<T>(columns)) {
+      auto* right = reinterpret_cast<uint32_t*>(room);
+      uint32_t* left = right + kBlockKeys / 2 * width;
+      for (int64_t j = 0; j < count; j += 2) {
+        const bool whole = j + 1 < count;
+        pair_rows(rows + j * stride, whole ? rows + (j + 1) * stride : nullptr, columns, width, right + j / 2 * width);
+        pair_lines(weights + j * lanes, whole ? weights + (j + 1) * lanes : nullptr, lanes, left + j / 2 * lanes);
+      }
+      return pair_product(tile.rows, width, (count + 1) / 2, {reinterpret_cast<const BFloat16*>(left), 2, 2 * lanes}, right, width, out,
+                          width, true);
+    }
+  }
+#endif
+  int64_t room_stride;
+  const C* block = rows_as<T, C>(rows, stride, count, columns, width, room, room_stride);
+  product<C>(tile.rows, width, count, {weights, 1, lanes}, block, room_stride, out, width, true);
+}
+
+/// out [count][width] += Σ over the rows of the tile of weights [key][lanes] times `flat` [row][width]. In pairs, `flat` is what
+/// pair_flat_rows made of it, and `room` holds [count][lanes] bf16.
+template <class T, class C>
+LORIKEET_INLINE void sum_over_tile(const Tile& tile, const C* weights, int64_t lanes, const C* flat, int64_t count, int64_t columns,
+                                   C* room, C* out) {
+  const int64_t width = padded<C>(columns);
+#if defined(__AVX512BF16__)
+  if constexpr (__is_same(T, BFloat16)) {
+    if (in_pairs<T>(columns)) {
+      auto* left = reinterpret_cast<BFloat16*>(room);
+      narrow(weights, count * lanes, left);
+      return pair_product(count, width, (tile.rows + 1) / 2, {left, lanes, 2}, reinterpret_cast<const uint32_t*>(flat), width, out, width,
+                          true);
+    }
+  }
+#endif
+  product<C>(count, width, tile.rows, {weights, lanes, 1}, flat, width, out, width, true);
+}
+
+/// Where products are in pairs: rows [rows][width] of a tile become pairs of rows, in place.
+template <class T, class C>
+LORIKEET_INLINE void pair_flat_rows(int64_t rows, int64_t columns, C* flat) {
+#if defined(__AVX512BF16__)
+  if constexpr (__is_same(T, BFloat16)) {
+    if (!in_pairs<T>(columns)) return;
+    const int64_t width = padded<C>(columns);
+    auto* pairs = reinterpret_cast<uint32_t*>(flat);
+    for (int64_t row = 0; row < rows; row += 2) {
+      pair_lines(flat + row * width, row + 1 < rows ? flat + (row + 1) * width : nullptr, width, pairs + row / 2 * width);
+    }
+  }
+#endif
 }
 
 /// The tile's rows of a tensor (strides of batch, time, head): `flat` [rows][width] with zeros up to width, where not null, and `turned`

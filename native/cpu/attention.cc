@@ -48,15 +48,14 @@ template <class T>
 void forward_tile(const AttentionArgs& a, const Tile& tile) {
   using C = compute_t<T>;
   int64_t lanes = padded<C>(tile.rows), width = padded<C>(a.width);
-  Scratch scratch((a.width * lanes + kBlockKeys * lanes + lanes * width + 2 * kBlockKeys * width + 3 * lanes) *
+  Scratch scratch((a.width * lanes + kBlockKeys * lanes + lanes * width + key_room_size(width, lanes) + 3 * lanes) *
                   static_cast<int64_t>(sizeof(C)));
   C* turned = scratch.as<C>();
   C* scores = turned + a.width * lanes;
   C* gathered = scores + kBlockKeys * lanes;
-  C* key_room = gathered + lanes * width;
-  C* value_room = key_room + kBlockKeys * width;
-  RunningSoftmax<C> state{value_room + kBlockKeys * width, value_room + kBlockKeys * width + lanes,
-                          value_room + kBlockKeys * width + 2 * lanes};
+  C* room = gathered + lanes * width;
+  C* rest = room + key_room_size(width, lanes);
+  RunningSoftmax<C> state{rest, rest + lanes, rest + 2 * lanes};
   gather_rows<T, C>(tile, static_cast<const T*>(a.q), a.q_strides, a.width, width, lanes, nullptr, turned);
   for (int64_t i = 0; i < lanes * width; ++i) gathered[i] = C(0);
   for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -68,16 +67,14 @@ void forward_tile(const AttentionArgs& a, const Tile& tile) {
   for (int64_t key = tile.all_from / kBlockKeys * kBlockKeys; key < tile.all_to; key += kBlockKeys) {
     int64_t count = tile.all_to - key < kBlockKeys ? tile.all_to - key : kBlockKeys;
     if (!documents_meet(a, tile, key, count)) continue;
-    score_products<T, C>(keys + key * a.k_strides[1], a.k_strides[1], count, a.width, lanes, turned, key_room, scores);
+    score_products<T, C>(keys + key * a.k_strides[1], a.k_strides[1], count, a.width, lanes, turned, room, scores);
     finish_scores<C>(a, tile, key, count, lanes, scores, nullptr);
     add_block<C>(count, lanes, scores, state);
     for (int64_t row = 0; row < tile.rows; ++row) {
       if (state.shrink[row] == C(1)) continue;
       for (int64_t c = 0; c < width; ++c) gathered[row * width + c] *= state.shrink[row];
     }
-    int64_t value_stride;
-    const C* value_block = rows_as<T, C>(values + key * a.v_strides[1], a.v_strides[1], count, a.width, width, value_room, value_stride);
-    product<C>(tile.rows, width, count, {scores, 1, lanes}, value_block, value_stride, gathered, width, true);
+    sum_over_keys<T, C>(tile, scores, lanes, values + key * a.v_strides[1], a.v_strides[1], count, a.width, room, gathered);
   }
   for (int64_t row = 0; row < tile.rows; ++row) {
     int64_t t = tile.query(row), h = tile.head(row);

@@ -20,9 +20,10 @@ struct AttentionMask {
 /// out[b, t, h] = Σ_s softmax_s(f(scale · q[b, t, h] · k[b, s, h / (H / G)])) v[b, s, h / (H / G)] with q [B, T, H, K], k and v [B, S, G,
 /// K], H a multiple of G, K up to 256; f(x) = softcap · tanh(x / softcap), or x when softcap is 0. A query at position p sees key s when s
 /// <= p (causal), and |p - s| < window, and the masks allow it; a query that sees nothing gives zeros. Views with a contiguous last
-/// dimension are read in place. Floats; sums in f32 (f64 for f64). No tensor of T x S elements is made. A row's bits do not depend on the
-/// other rows, the batch, or how many queries are computed together. Differentiable in q, k and v; backward keeps q, k, v, the output and
-/// one number a row.
+/// dimension are read in place. Floats; sums in f32 (f64 for f64). Levels with a bf16 dot product round the softmax weights of bf16
+/// operands, and in backward those of the scores, to bf16 for their products; other levels keep them in f32. No tensor of T x S elements is
+/// made. A row's bits do not depend on the other rows, the batch, or how many queries are computed together. Differentiable in q, k and v;
+/// backward keeps q, k, v, the output and one number a row.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale, double softcap, const AttentionMask& mask);
 
 /// The same with the mask spelled out, for the binding.
