@@ -64,7 +64,8 @@ function reasonOf({ code, message }: YAMLParseError | YAMLWarning): string {
 
 /** The recipe as YAML, readable by `readRecipe`. */
 export function formatRecipe(recipe: Recipe): string {
-  return stringify(recipe, { lineWidth: 140 });
+  // Folded lines lose line breaks where a text begins with white space.
+  return stringify(recipe, { lineWidth: 0 });
 }
 
 /** Lays `key.path=value` (value in YAML) over a recipe object. */

@@ -1,4 +1,4 @@
-import { type LanguageModel, loadAdapter, loadModel } from '../index.js';
+import { type LanguageModel, loadAdapter, loadModel, type Model } from '../index.js';
 import type { ModelDType } from '../models/weight-storage.js';
 import type { Device } from '../tensor.js';
 import type { CommandContext } from './command.js';
@@ -6,9 +6,9 @@ import type { CommandContext } from './command.js';
 export interface ModelOptions {
   readonly model: string;
   readonly adapter?: string;
-  readonly dtype?: ModelDType;
-  readonly compute?: 'f32' | 'bf16';
-  readonly device?: Device;
+  readonly dtype?: ModelDType | undefined;
+  readonly compute?: 'f32' | 'bf16' | undefined;
+  readonly device?: Device | undefined;
 }
 
 /** A model that a command owns, with the adapter of `--adapter` where one is given. */
@@ -17,15 +17,9 @@ export interface OpenModel {
   dispose(): void;
 }
 
-export async function openModel(options: ModelOptions, { output, signal }: CommandContext): Promise<OpenModel> {
-  const { dtype, compute, device } = options;
-  output.message(`loading ${options.model}`);
-  const model = await loadModel(options.model, {
-    signal,
-    ...(dtype === undefined ? {} : { dtype }),
-    ...(compute === undefined ? {} : { compute }),
-    ...(device === undefined ? {} : { device }),
-  });
+export async function openModel(options: ModelOptions, context: CommandContext): Promise<OpenModel> {
+  const { output, signal } = context;
+  const model = await openBase(options, context);
   const dispose = () => model.dispose();
   if (options.adapter === undefined) return { model, dispose };
   try {
@@ -35,4 +29,18 @@ export async function openModel(options: ModelOptions, { output, signal }: Comma
     dispose();
     throw error;
   }
+}
+
+/** The model alone. */
+export function openBase(
+  { model, dtype, compute, device }: Omit<ModelOptions, 'adapter'>,
+  { output, signal }: CommandContext,
+): Promise<Model> {
+  output.message(`loading ${model}`);
+  return loadModel(model, {
+    signal,
+    ...(dtype === undefined ? {} : { dtype }),
+    ...(compute === undefined ? {} : { compute }),
+    ...(device === undefined ? {} : { device }),
+  });
 }

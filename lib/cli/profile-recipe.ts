@@ -1,8 +1,9 @@
 import { z } from 'zod';
-import { type AdapterConfig, attach, loadAdapter, loadModel, type Profile, profile, train } from '../index.js';
+import { type Profile, profile, train } from '../index.js';
 import { readRecipe } from '../recipe.js';
 import { sourcesOf } from '../recipe-source.js';
 import type { CommandContext } from './command.js';
+import { openRecipe } from './open-recipe.js';
 import { profileRow, profileRows, profileText, type Roofline } from './profile-report.js';
 
 /** What `doctor --profile --json` prints. */
@@ -28,21 +29,14 @@ export async function profileRecipe(path: string, roofline: Roofline, context: C
   output.result(result, `${head}\n\n${profileText(rows)}`);
 }
 
-async function fastestStep(path: string, roofline: Roofline, { output, signal }: CommandContext) {
+async function fastestStep(path: string, roofline: Roofline, context: CommandContext) {
+  const { output, signal } = context;
   const recipe = readRecipe(path, [`training.steps=${kSteps}`]);
-  output.message(`loading ${recipe.model}`);
-  const model = await loadModel(recipe.model, {
-    signal,
-    ...(recipe.dtype === undefined ? {} : { dtype: recipe.dtype }),
-    ...(recipe.compute === undefined ? {} : { compute: recipe.compute }),
-    ...(recipe.device === undefined ? {} : { device: recipe.device }),
-  });
+  const { tuned, dispose } = await openRecipe(recipe, context);
   try {
-    const { adapter, training, data } = recipe;
-    const tuned =
-      typeof adapter === 'string'
-        ? await loadAdapter(model, adapter, { signal })
-        : await attach(model, adapter as unknown as AdapterConfig, { signal, seed: training.seed });
+    const { data } = recipe;
+    // Nothing is held out here, so that no held-out loss can end the run.
+    const { earlyStopping: _, ...training } = recipe.training;
     const steps = train(tuned, { data: { train: sourcesOf(data.train), badRows: data.badRows }, training, signal })[Symbol.asyncIterator]();
     let best: Profile<unknown> | undefined;
     output.startProgress('step', kSteps);
@@ -55,6 +49,6 @@ async function fastestStep(path: string, roofline: Roofline, { output, signal }:
     const chosen = best as Profile<unknown>;
     return { ms: chosen.ms, rows: profileRows(chosen, roofline) };
   } finally {
-    model.dispose();
+    dispose();
   }
 }

@@ -1,15 +1,14 @@
+import { kDtypeBytes } from '../dtype.js';
 import { OutOfMemoryError } from '../errors.js';
 import { formatBytes } from '../format.js';
 import { gradientNorm } from '../optim/index.js';
 import { memory, resetPeakMemory, scope, setMemoryLimit, synchronize } from '../scope.js';
+import type { DType } from '../tensor.js';
+import { createOptimizer } from '../train/optimizer.js';
 import type { TrainingSettings } from '../train/options.js';
 import { drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from '../train/trainable.js';
 import { availableMemory } from './available.js';
 import { activationBound } from './bound.js';
-import { widthOf } from './weight-bytes.js';
-
-/** States of a value to train that an optimizer holds at most. */
-const kMostStates = 2;
 
 /** What a run still has to take, and what there is. */
 export interface MemoryNeed {
@@ -32,7 +31,7 @@ export async function checkMemory(model: TrainableModel, settings: TrainingSetti
   if (bound.total <= room) return;
   const need = await measured(model, settings, longest, room);
   if (need.total <= room) return;
-  const message = describe(need, settings);
+  const message = describe(need, settings, model.dtype);
   if (settings.memory === 'error') throw new OutOfMemoryError(`train: ${message}; training.memory: warn starts all the same`);
   process.emitWarning(message, 'LorikeetWarning');
 }
@@ -46,15 +45,15 @@ export function freeMemory(): number {
 
 function upperBound(model: TrainableModel, settings: TrainingSettings, length: number, available: number): MemoryNeed {
   const { batch: rows, checkpointing } = settings;
-  const width = Math.max(4, widthOf(model.dtype));
+  const width = Math.max(4, kDtypeBytes[model.dtype]);
   // The first backward packs frozen weights once more.
   const activations = activationBound(model.network, { rows, length, checkpointing, width }) + memory().bytes;
-  return needOf(model, activations, available);
+  return needOf(model, settings, activations, available);
 }
 
-function needOf(model: TrainableModel, activations: number, available: number): MemoryNeed {
-  const gradients = [...trainableOf(model).values()].reduce((sum, { size, dtype }) => sum + size * widthOf(dtype), 0);
-  const optimizer = gradients * kMostStates;
+function needOf(model: TrainableModel, settings: TrainingSettings, activations: number, available: number): MemoryNeed {
+  const gradients = [...trainableOf(model).values()].reduce((sum, { size, dtype }) => sum + size * kDtypeBytes[dtype], 0);
+  const optimizer = createOptimizer(model, settings).stateBytes;
   return { gradients, optimizer, activations, total: gradients + optimizer + activations, available };
 }
 
@@ -71,7 +70,7 @@ async function measured(model: TrainableModel, settings: TrainingSettings, lengt
     const grown = Math.max(0, memory().bytes - bytes);
     const one = await peakOf(model, 1, length, checkpointing);
     const two = batch === 1 ? one : await peakOf(model, 2, length, checkpointing);
-    return needOf(model, grown + one + Math.max(0, two - one) * (batch - 1), available);
+    return needOf(model, settings, grown + one + Math.max(0, two - one) * (batch - 1), available);
   } catch (error) {
     if (!(error instanceof OutOfMemoryError)) throw error;
     return upperBound(model, settings, length, available);
@@ -100,13 +99,13 @@ async function peakOf(model: TrainableModel, rows: number, length: number, check
   }
 }
 
-function describe({ gradients, optimizer, activations, total, available }: MemoryNeed, settings: TrainingSettings): string {
+function describe({ gradients, optimizer, activations, total, available }: MemoryNeed, settings: TrainingSettings, dtype: DType): string {
   const { batch, checkpointing, sequence } = settings;
   const helps = [
     ...(batch > 1 ? [`training.batch below ${batch} with more training.accumulate`] : []),
     ...(checkpointing ? [] : ['training.checkpointing: true']),
     `training.sequence below ${sequence}`,
-    'dtype: bf16',
+    ...(kDtypeBytes[dtype] > kDtypeBytes.bf16 ? ['dtype or compute: bf16'] : []),
   ];
   return (
     `not enough memory; the run needs about ${formatBytes(Math.round(total))} beside the model (activations ${formatBytes(Math.round(activations))}, ` +

@@ -2,10 +2,10 @@ import { AdapterSet, tensorsOf } from '../adapters/adapter-set.js';
 import { layersOf } from '../adapters/inject.js';
 import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
 import { selectTargets } from '../adapters/targets.js';
+import { kDtypeBytes } from '../dtype.js';
 import type { JsonObject } from '../io/json.js';
 import { createNetwork } from '../models/registry.js';
 import { blockOf } from './partial-network.js';
-import { widthOf } from './weight-bytes.js';
 
 /** Which blocks of the whole model an adapter is on, and what it is made of. */
 export interface AdapterPlan {
@@ -39,7 +39,7 @@ async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<Adapter
     const tensors = placements.flatMap(({ module }) => tensorsOf(module).map(([, tensor]) => tensor));
     const trained = tensors.filter(({ requiresGrad }) => requiresGrad);
     const parameters = trained.reduce((sum, { size }) => sum + size, 0);
-    return { parameters, bytes: parameters * widthOf(set.dtype) };
+    return { parameters, bytes: parameters * kDtypeBytes[set.dtype] };
   } catch {
     return undefined;
   }

@@ -1,16 +1,11 @@
 import { layersOf } from '../adapters/inject.js';
+import { kDtypeBytes } from '../dtype.js';
 import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import { type StoredAs, storedBytes } from '../models/stored-bytes.js';
 import { isQuantized, readDtype } from '../models/weight-storage.js';
 import { Linear } from '../nn/linear.js';
 import type { Recipe } from '../recipe.js';
-import type { DType } from '../tensor.js';
 import type { SourceModel } from './source-model.js';
-
-const kWidths: Readonly<Record<DType, number>> = { f64: 8, f32: 4, bf16: 2, f16: 2, i64: 8, i32: 4, u8: 1, bool: 1 };
-
-/** Bytes of one value. */
-export const widthOf = (dtype: DType): number => kWidths[dtype];
 
 /**
  * Bytes of the frozen weights of a network once it is loaded as a recipe says, one layout each. A tied head is packed beside its embedding; in blocks of a file both
@@ -18,7 +13,7 @@ export const widthOf = (dtype: DType): number => kWidths[dtype];
  */
 export function weightBytes(network: CausalLanguageModel, source: SourceModel, recipe: Pick<Recipe, 'dtype' | 'compute'>): number {
   const { storage, compute } = readDtype(recipe.dtype, recipe.compute);
-  const floats = (name: string, shape: readonly number[]): number => sizeOf(shape) * widthOf(compute ?? source.storedDtype(name));
+  const floats = (name: string, shape: readonly number[]): number => sizeOf(shape) * kDtypeBytes[compute ?? source.storedDtype(name)];
   const blocksOf = (name: string): StoredAs | undefined => {
     if (storage?.type === 'stored') return source.blockType(name);
     return storage?.type === 'int8' ? 'int8' : storage;

@@ -1,3 +1,4 @@
+import { kDtypeBytes } from '../dtype.js';
 import { InvalidArgumentError } from '../errors.js';
 import { zeros } from '../ops/create.js';
 import { clone } from '../ops/elementwise.js';
@@ -93,6 +94,12 @@ export abstract class Optimizer<Settings extends object> {
   /** Drops the gradients of all parameters. */
   zeroGrad(): void {
     for (const group of this.groups) for (const parameter of group.parameters) parameter.clearGrad();
+  }
+
+  /** Bytes of the states once every parameter has had a gradient. */
+  get stateBytes(): number {
+    const specs = this.groups.flatMap(({ parameters, settings }) => parameters.flatMap((parameter) => this.statesOf(parameter, settings)));
+    return specs.reduce((sum, { shape, dtype }) => sum + shape.reduce((size, length) => size * length, 1) * kDtypeBytes[dtype], 0);
   }
 
   /** A copy of everything remembered, as of the steps queued so far; its tensors belong to the caller. */

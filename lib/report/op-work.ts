@@ -1,3 +1,4 @@
+import { kDtypeBytes } from '../dtype.js';
 import type { ProfiledOp, ProfiledTensor } from '../profile.js';
 
 /** What an op must do at least: floating-point operations by kind, and bytes read and written once. */
@@ -11,10 +12,8 @@ export interface OpWork {
   readonly dtype: 'f32' | 'bf16';
 }
 
-const elementBytes = { f64: 8, i64: 8, f32: 4, i32: 4, bf16: 2, f16: 2, u8: 1, bool: 1 } as const;
-
 const elements = ({ shape }: ProfiledTensor): number => shape.reduce((product, size) => product * size, 1);
-const bytesOf = (x: ProfiledTensor): number => elements(x) * elementBytes[x.dtype];
+const bytesOf = (x: ProfiledTensor): number => elements(x) * kDtypeBytes[x.dtype];
 
 /** x and what it is multiplied with to z..., y: 2mkn for the weight, which `sgmv` has not, 2r(k + n) a row for every adapter. */
 function product({ name, inputs, outputs }: ProfiledOp): { flops: number; adapterFlops: number } {
@@ -45,7 +44,7 @@ function crossEntropy({ inputs, outputs }: ProfiledOp): number {
   const [hidden, , , , head] = inputs;
   if (!hidden || !head) return 0;
   const width = hidden.shape.at(-1) ?? 1;
-  const values = head.shape.length === 2 ? (head.shape[0] ?? 0) * width : bytesOf(head) / elementBytes[hidden.dtype];
+  const values = head.shape.length === 2 ? (head.shape[0] ?? 0) * width : bytesOf(head) / kDtypeBytes[hidden.dtype];
   return (outputs[1] ? 4 : 2) * (elements(hidden) / width) * values;
 }
 

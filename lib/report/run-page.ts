@@ -52,7 +52,8 @@ export function statusPill(status: RunData['status']): string {
 
 /** Model and dtype: `smollm2 · bf16`. */
 export function modelOf({ recipe }: RunData): string {
-  return [recipe.model, recipe.dtype].filter((part) => part !== undefined).join(' · ');
+  const dtype = recipe.dtype as string | { type?: string } | null | undefined;
+  return [recipe.model, typeof dtype === 'object' ? dtype?.type : dtype].filter((part) => part !== undefined).join(' · ');
 }
 
 /** The adapter in a few words: `lora, rank 16`, or the folder it came from. */

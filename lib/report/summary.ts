@@ -8,7 +8,7 @@ export interface RunSummary {
   readonly plannedSteps?: number;
   /** Loss of the last step. */
   readonly loss?: number;
-  /** Mean loss of the last tenth of the steps: steadier than that of one step. */
+  /** Mean loss of the last tenth of the steps that were made: steadier than that of one. */
   readonly recentLoss?: number;
   readonly evalLoss?: number;
   readonly best?: { readonly step: number; readonly evalLoss: number };
@@ -26,11 +26,12 @@ export interface RunSummary {
 
 /** The same numbers for the report, `compare` and `inspect`, counted from the metrics of the run folder. */
 export function summarize({ steps, evaluations, skips, recipe, record, status }: RunData): RunSummary {
-  const last = steps.findLast(({ skipped }) => skipped === undefined);
+  const made = steps.filter(({ skipped }) => skipped === undefined);
+  const last = made.at(-1);
   const evaluated = evaluations.at(-1);
-  const tokens = sum(steps.map((row) => (row.skipped === undefined ? row.tokens : 0)));
+  const tokens = sum(made.map((row) => row.tokens));
   const seconds = sum(steps.map((row) => row.seconds));
-  const recent = steps.slice(-Math.max(1, Math.ceil(steps.length / 10)));
+  const recent = made.slice(-Math.max(1, Math.ceil(made.length / 10)));
   const peaks = steps.flatMap(({ peakBytes }) => (peakBytes === undefined ? [] : [peakBytes]));
   const planned = (recipe.training as { steps?: unknown } | undefined)?.steps;
   return {

@@ -8,12 +8,19 @@ const folder = temporaryFolder();
 
 test('doctor --profile says where a step goes and writes nothing', async (t) => {
   const rows = Array.from({ length: 20 }, (_, i) => JSON.stringify({ text: `Once upon a time there were ${i} birds.` }));
-  writeFileSync(join(folder, 'rows.jsonl'), `${rows.join('\n')}\n`);
+  const data = join(folder, 'rows.jsonl');
+  writeFileSync(data, `${rows.join('\n')}\n`);
   const recipe = join(folder, 'recipe.yaml');
   const out = join(folder, 'run');
   writeFileSync(
     recipe,
-    `model: ${shippedModel}\nadapter: { type: lora, rank: 4 }\ndata: { train: { path: ${join(folder, 'rows.jsonl')} } }\ntraining: { batch: 2 }\nout: ${out}\n`,
+    [
+      `model: ${shippedModel}`,
+      'adapter: { type: lora, rank: 4 }',
+      `data: { train: { path: ${data} }, eval: { path: ${data} } }`,
+      'training: { batch: 2, earlyStopping: { patience: 1 } }',
+      `out: ${out}`,
+    ].join('\n'),
   );
   const run = await lorikeet(['doctor', '--profile', recipe, '--json', '--quiet']);
   t.is(run.code, 0, run.stderr);

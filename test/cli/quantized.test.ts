@@ -43,6 +43,10 @@ test.serial('a recipe trains on nf4, evaluates in it and merges into floats', as
   t.is(evaluated.code, 0, evaluated.stderr);
   t.true(Math.abs((lastJson(evaluated).nll as number) - (lastJson(trained).evalLoss as number)) < 0.02);
 
+  // Another dtype does not take over what the recipe computes in.
+  const inFloats = await lorikeet(['evaluate', '--recipe', join(out, 'recipe.yaml'), '--max-length', '64', '--dtype', 'f32', '--json']);
+  t.is(inFloats.code, 0, inFloats.stderr);
+
   const merged = join(folder, 'merged');
   const result = await lorikeet([
     'merge',

@@ -1,9 +1,20 @@
+import { createHash } from 'node:crypto';
 import test from 'ava';
 import { permutation, philox, RowOrder } from 'lorikeet/data';
 
-test('philox gives the published words for counter and key zero', (t) => {
-  // Known answer of philox4x32-10 in the Random123 distribution.
+test('philox gives the published words', (t) => {
+  // Known answers of philox4x32-10 in the Random123 distribution.
   t.deepEqual(philox(0n, 0n, 0n), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+  const ones = 2n ** 64n - 1n;
+  t.deepEqual(philox(ones, ones, ones), [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]);
+  const digits = philox(0x299f31d0a4093822n, 0x0370734413198a2en, 0x85a308d3243f6a88n);
+  t.deepEqual(digits, [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]);
+});
+
+test('a permutation never changes: runs go on with the rows of earlier versions', (t) => {
+  t.deepEqual([...permutation(12, 7, 3, 2)], [6, 2, 8, 7, 10, 0, 1, 5, 9, 4, 11, 3]);
+  const bytes = new Uint8Array(permutation(10_007, 7, 3, 2).buffer);
+  t.is(createHash('sha256').update(bytes).digest('hex'), '9e93ddd7f97c58c8105b8e8ef6b7465dbe07727c6f9732ee68f64f3bc623bb59');
 });
 
 test('a permutation holds every row once and depends on seed and epoch', (t) => {

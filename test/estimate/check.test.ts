@@ -33,6 +33,19 @@ test.serial('the bound from shapes is above what a step takes, and a measurement
   }),
 );
 
+test.serial('the state of the optimizer counts as large as it will be', (t) =>
+  withTuned(async (tuned) => {
+    const optimizerBytes = async (optimizer: string): Promise<number> => {
+      const error = await t.throwsAsync(checkMemory(tuned, settings({ optimizer }), 128, 1e5), { code: 'out-of-memory' });
+      return Number(/optimizer ([\d.]+) KiB/.exec(error?.message ?? '')?.[1]);
+    };
+    const adamw = await optimizerBytes('adamw');
+    t.true(adamw > 0);
+    t.is(await optimizerBytes('lion'), adamw / 2);
+    t.is(await optimizerBytes('sgd'), adamw / 2);
+  }),
+);
+
 test.serial('warn goes on with a warning, ignore does not look', async (t) => {
   const seen: string[] = [];
   const listen = (warning: Error): void => void seen.push(warning.message);

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { attach, estimate, loadModel, memory, resetPeakMemory, type TrainingOptions, train } from 'lorikeet';
+import { attach, estimate, loadModel, memory, resetPeakMemory, synchronize, type TrainingOptions, train } from 'lorikeet';
 import { goldenModel } from '../helpers/folders.js';
 import { shippedModel } from '../helpers/shipped.js';
 
@@ -10,7 +10,7 @@ const total = (parts: object): number => Object.values(parts).reduce((sum: numbe
 /** Bytes by which peaks of the same run differ: how far the JavaScript thread is ahead of the engine decides when results are let go. */
 const kLag = 2 ** 20;
 
-/** What a real run takes, with rows that fill the sequence. */
+/** What a real run takes, with rows that fill the sequence. Nothing of it is left: what the collector frees later would change the peak of another. */
 async function real(model: string, training: TrainingOptions, config: { readonly type: 'lora' } = adapter) {
   const loaded = await loadModel(model);
   resetPeakMemory();
@@ -20,7 +20,9 @@ async function real(model: string, training: TrainingOptions, config: { readonly
   const tuned = await attach(loaded, config, { seed: 1 });
   const text = 'once upon a time there was a little bird. '.repeat(60);
   const result = await train(tuned, { data: { train: { rows: Array.from({ length: 16 }, () => text) } }, training });
+  tuned.dispose();
   loaded.dispose();
+  await synchronize();
   return { peak: result.peakBytes - Math.max(0, before), parameters: result.trainableParameters, tokens: result.tokens / result.steps };
 }
 

@@ -36,6 +36,26 @@ for (const [name, run] of runs) {
   });
 }
 
+test('stateBytes is what the states take once every parameter has stepped', (t) => {
+  for (const make of [
+    (x: Tensor[]) => new AdamW(x),
+    (x: Tensor[]) => new AdamW8bit(x),
+    (x: Tensor[]) => new Lion(x),
+    (x: Tensor[]) => new SGD(x),
+    (x: Tensor[]) => new SGD(x, { momentum: 0.9 }),
+  ]) {
+    const parameters = [ones([70, 100]), ones([30]), ones([3], { dtype: 'f64' })].map((x) => x.setRequiresGrad(true));
+    const optimizer = make(parameters);
+    const expected = optimizer.stateBytes;
+    for (const x of parameters) x.setGrad(ones(x.shape, { dtype: x.dtype }));
+    optimizer.step();
+    const { tensors } = optimizer.state();
+    const bytes = Object.values(tensors).reduce((sum, state) => sum + (state.dataSync() as Float32Array).byteLength, 0);
+    t.is(bytes, expected, optimizer.kind);
+    t.is(optimizer.stateBytes, expected, optimizer.kind);
+  }
+});
+
 test('f64 parameters agree with the formulas in double', (t) => {
   const start = [0.5, -1.25, 3];
   const gradients = [

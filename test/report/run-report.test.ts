@@ -149,6 +149,21 @@ test('folders that are broken or empty still give a page', (t) => {
   t.true(renderComparePage(labelRuns([run, run])).includes('2 runs'));
 });
 
+test('a dtype with options is told by its name; skipped steps do not count in losses', (t) => {
+  const folder = temporaryFolder();
+  const row = { learningRate: 1, gradNorm: 1, tokens: 4, seconds: 1 };
+  const rows = [
+    { step: 1, loss: 2, ...row },
+    { step: 2, loss: 90, ...row, skipped: 'spike' },
+    { step: 3, loss: null, ...row, skipped: 'non-finite' },
+  ];
+  writeFileSync(join(folder, 'metrics.jsonl'), rows.map((each) => `${JSON.stringify(each)}\n`).join(''));
+  writeFileSync(join(folder, 'recipe.yaml'), 'model: m\ndtype:\n  type: nf4\n  blockSize: 64\nadapter:\n  type: lora\n');
+  const run = readRun(folder);
+  t.like(summarize(run), { steps: 3, skippedSteps: 2, loss: 2, recentLoss: 2, tokens: 4 });
+  t.true(renderRunPage(run).includes('m · nf4 · lora'));
+});
+
 test('runs of one name are told apart by their folders', (t) => {
   const run = (path: string) => ({ ...readRun(path), path });
   t.deepEqual(

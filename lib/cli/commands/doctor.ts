@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import type { Command } from 'commander';
 import { z } from 'zod';
+import { kDtypeBytes } from '../../dtype.js';
 import { availableMemory } from '../../estimate/available.js';
-import { widthOf } from '../../estimate/weight-bytes.js';
 import { devices, isaLevel, scope, synchronize, threads } from '../../index.js';
 import { op } from '../../native.js';
 import { add, matmul, packWeight, uniform } from '../../ops/index.js';
@@ -110,7 +110,7 @@ function productKernels(): z.output<typeof doctorOutput>['kernels']['products'] 
     kKernelDtypes.map((dtype) => {
       using weight = packWeight(uniform([kSide, kSide], { dtype }));
       const { level, layout } = weight;
-      const isOwn = weight.bytes <= kSide * kSide * widthOf(dtype);
+      const isOwn = weight.bytes <= kSide * kSide * kDtypeBytes[dtype];
       return { dtype, level, layout, reason: `${isOwn ? `kept as ${dtype}` : 'kept as f32'}, sums in f32` };
     }),
   );

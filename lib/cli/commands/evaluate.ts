@@ -84,15 +84,16 @@ function planOf(options: Options): { model: ModelOptions; source: DataSources; b
   const model = options.model ?? recipe?.model;
   if (model === undefined) throw new WrongUse('evaluate: say which model: --model PATH, or --recipe FILE');
   const dtype = options.dtype ?? recipe?.dtype;
-  const compute = options.compute ?? recipe?.compute;
+  // What the recipe computes in belongs to the dtype that it has.
+  const compute = options.compute ?? (options.dtype === undefined ? recipe?.compute : undefined);
   const device = options.device ?? recipe?.device;
   return {
     model: {
       model,
       ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
-      ...(dtype === undefined ? {} : { dtype }),
-      ...(compute === undefined ? {} : { compute }),
-      ...(device === undefined ? {} : { device }),
+      dtype,
+      compute,
+      device,
     },
     badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',
     source: data === undefined ? heldOut(recipe) : { path: data, ...(field === undefined ? {} : { field }) },

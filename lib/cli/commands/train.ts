@@ -3,12 +3,13 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { CancelledError } from '../../errors.js';
 import { freeMemory } from '../../estimate/check.js';
-import { type AdapterConfig, attach, loadAdapter, loadModel, memory, type TrainingResult, type TrainingRun, train } from '../../index.js';
+import { memory, type TrainingResult, type TrainingRun, train } from '../../index.js';
 import { readRecipe } from '../../recipe.js';
 import { sourcesOf } from '../../recipe-source.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { completed } from '../complete-recipe.js';
+import { openRecipe } from '../open-recipe.js';
 import { addSetOption } from '../options.js';
 import { formatBytes, formatCount, formatSeconds, type Output, type OutputOptions } from '../output.js';
 import { checkRecipe } from '../preflight.js';
@@ -50,7 +51,8 @@ export function trainCommand(): Command {
     .action((recipe: string, options: Omit<Options, 'recipe'>) => runCommand<Options>({ ...options, recipe }, run));
 }
 
-async function run(options: Options, { output, signal }: CommandContext): Promise<void> {
+async function run(options: Options, context: CommandContext): Promise<void> {
+  const { output, signal } = context;
   const { resume = false } = options;
   const recipe = completed(readRecipe(options.recipe, options.set));
   const out = options.out ?? recipe.out;
@@ -59,19 +61,8 @@ async function run(options: Options, { output, signal }: CommandContext): Promis
   const { warmup, steps } = recipe.training;
   if (warmup >= steps && warmup > 0) output.message(`warmup ${warmup} takes all ${steps} steps: the learning rate only rises`);
   await checkRecipe(recipe, signal);
-  output.message(`loading ${recipe.model}`);
-  const model = await loadModel(recipe.model, {
-    signal,
-    ...(recipe.dtype === undefined ? {} : { dtype: recipe.dtype }),
-    ...(recipe.compute === undefined ? {} : { compute: recipe.compute }),
-    ...(recipe.device === undefined ? {} : { device: recipe.device }),
-  });
+  const { tuned, dispose } = await openRecipe(recipe, context);
   try {
-    const { adapter } = recipe;
-    const tuned =
-      typeof adapter === 'string'
-        ? await loadAdapter(model, adapter, { signal })
-        : await attach(model, adapter as unknown as AdapterConfig, { signal, seed: recipe.training.seed });
     const training = train(tuned, {
       data: {
         train: sourcesOf(recipe.data.train),
@@ -99,7 +90,7 @@ async function run(options: Options, { output, signal }: CommandContext): Promis
       throw new CancelledError(`${error.message}\n  ${resumeLine(options)}`, { cause: error });
     throw error;
   } finally {
-    model.dispose();
+    dispose();
   }
 }
 
