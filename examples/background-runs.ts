@@ -1,5 +1,5 @@
-// Fine-tunes that go on in the background of a server: what server-fastify.ts and server-express.ts share. Every run trains on a model of its own (weights are
-// mapped, so copies of a file share memory); finished adapters are put onto one model that answers for all of them.
+// Fine-tunes that go on in the background of a server: what server-fastify.ts and server-express.ts share. Every run trains on a model of its own, with
+// its own copy of the weights; finished adapters are put onto one model that answers for all of them.
 import { EventEmitter, once } from 'node:events';
 import { join } from 'node:path';
 import { attach, CancelledError, loadAdapter, loadModel, type Model, type StepReport, type TrainingRun, train } from 'lorikeet';

@@ -185,13 +185,13 @@ export class TunedModel implements LanguageModel {
     this.adapters.unmerge();
   }
 
-  /** Takes one adapter off the model and releases it. */
   /** The model under the adapters: after `dispose` its answers would be those of the base, so there are none. */
   #live(what: string): Model {
     if (this.#disposed) throw new DisposedError(`${what}: this tuned model was disposed; use the model itself, or attach again`);
     return this.model;
   }
 
+  /** Takes one adapter off the model and releases it. */
   remove(name: string): void {
     this.adapters.remove(name);
   }
