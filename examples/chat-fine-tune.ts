@@ -1,6 +1,7 @@
 // Run: npx tsc -p tsconfig.test.json && node out/examples/chat-fine-tune.js
-// Teaches a chat model (SmolLM2-135M-Instruct) to say what a question asks for, by conversations made from the TREC questions; recipe: chat-fine-tune.yaml. Data and
-// weights are found by LORIKEET_DATA. Expected: of 120 held-out questions none answered in one right word before, about 80 % after; fails below a gain of 30 points.
+// Teaches a chat model (SmolLM2-135M-Instruct), on the 4-bit blocks of its file, to say what a question asks for, by conversations made from the TREC questions;
+// recipe: chat-fine-tune.yaml. Data and weights are found by LORIKEET_DATA. Expected: of 120 held-out questions none answered in one right word before, about 80 %
+// after, in about 80 s on 2 cores; fails below a gain of 30 points.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { attach, generateBatch, type LanguageModel, loadModel, train } from 'lorikeet';
@@ -50,7 +51,8 @@ const write = (name: string, rows: readonly Conversation[]) =>
 write('train', conversations('train', 2000));
 write('dev', held);
 
-const model = await loadModel(join(data, recipe.model.replace('../shared/data/', '')), { dtype: recipe.dtype });
+const { dtype, compute } = recipe;
+const model = await loadModel(join(data, recipe.model.replace('../shared/data/', '')), { dtype, compute });
 const before = await answers(model, held);
 console.log(`right before: ${(100 * before.accuracy).toFixed(1)} %`);
 const tuned = await attach(model, recipe.adapter, { seed: 1 });
