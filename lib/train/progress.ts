@@ -42,6 +42,8 @@ export interface Progress {
   readonly evaluatedStep: number;
   readonly policy: PolicyState;
   readonly earlyStopping: EarlyStoppingState;
+  /** See `modelIdentity`. */
+  readonly model: JsonObject;
   /** The sources of the rows. */
   readonly data: readonly SourceSummary[];
 }

@@ -15,6 +15,7 @@ import type { TrainingSettings } from './options.js';
 import { StepPolicy } from './policy.js';
 import { decisiveSettings, type Progress, progressFor } from './progress.js';
 import type { StepReport } from './run.js';
+import { modelIdentity, requireSameModel } from './same-model.js';
 import { type StepGradients, stepGradients } from './step.js';
 import { drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from './trainable.js';
 
@@ -197,6 +198,7 @@ export class TrainingSession {
   /** Throws `ConfigError` when the checkpoint was made with other settings, `FormatError` when it is broken or of another adapter. */
   async restore(folder: string): Promise<void> {
     const progress = progressFor(this.#settings, this.#sources, await readProgress(folder), folder);
+    requireSameModel(folder, progress.model, this.model);
     await restoreState(folder, { model: this.model, optimizer: this.#optimizer, random: this.#random });
     const { step, tokens, seconds, loss, evalLoss, best, evaluatedStep, policy, earlyStopping } = progress;
     this.#step = step;
@@ -223,6 +225,7 @@ export class TrainingSession {
       policy: this.#policy.state(),
       earlyStopping: this.#earlyStopping.state(),
       settings: decisiveSettings(this.#settings),
+      model: modelIdentity(this.model),
       data: this.#sources.map((source) => ({ ...source })),
       isaLevel: isaLevel(),
     };

@@ -9,10 +9,15 @@ export interface TrainableModel extends LanguageModel {
   readonly source: string;
   /** Names of the adapters that are trained. */
   readonly active: readonly string[];
-  /** Where the random draws of each adapter stand. */
-  readonly adapters: Pick<AdapterSet, 'randomState' | 'restoreRandomState'>;
+  /** Options of each adapter, and where its random draws stand. */
+  readonly adapters: Pick<AdapterSet, 'get' | 'randomState' | 'restoreRandomState'>;
   namedParameters(): Iterable<[string, Tensor]>;
   save(folder: string): Promise<unknown>;
+}
+
+/** What random draws are kept of. */
+interface DrawingModel extends Pick<TrainableModel, 'active'> {
+  readonly adapters: Pick<AdapterSet, 'randomState' | 'restoreRandomState'>;
 }
 
 /** Places of all random sources that a training step draws from. */
@@ -21,7 +26,7 @@ export interface DrawState {
   readonly adapters: Readonly<Record<string, Readonly<Record<string, number>>>>;
 }
 
-export function drawState({ active, adapters }: Pick<TrainableModel, 'active' | 'adapters'>): DrawState {
+export function drawState({ active, adapters }: DrawingModel): DrawState {
   const { seed, draws } = randomState();
   return {
     environment: { seed: String(seed), draws },
@@ -29,7 +34,7 @@ export function drawState({ active, adapters }: Pick<TrainableModel, 'active' | 
   };
 }
 
-export function setDrawState({ active, adapters }: Pick<TrainableModel, 'active' | 'adapters'>, state: DrawState): void {
+export function setDrawState({ active, adapters }: DrawingModel, state: DrawState): void {
   const { seed, draws } = state.environment;
   setRandomState({ seed: BigInt(seed), draws });
   for (const name of active) adapters.restoreRandomState(name, state.adapters[name] ?? {});

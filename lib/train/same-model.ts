@@ -1,0 +1,42 @@
+import { ConfigError } from '../errors.js';
+import type { JsonObject } from '../io/json.js';
+import type { TrainableModel } from './trainable.js';
+
+/** What of a model and its trained adapters decides the bits of a run, beside the values of the parameters. Blocks of a file give the bits of its floats. */
+export function modelIdentity(model: TrainableModel): JsonObject {
+  const stored = model.loadedAs?.dtype;
+  const quantized = stored === 'nf4' || stored === 'int8' || typeof stored === 'object' ? stored : null;
+  const adapters = model.active.map((name) => {
+    const { method, config } = model.adapters.get(name);
+    return [name, { type: method.name, ...config }];
+  });
+  return JSON.parse(JSON.stringify({ dtype: model.dtype, quantized, adapters: Object.fromEntries(adapters) })) as JsonObject;
+}
+
+/** Throws `ConfigError` where the model is loaded in another way, or its adapters have other options, than in the checkpoint in `folder`. */
+export function requireSameModel(folder: string, was: JsonObject, model: TrainableModel): void {
+  const difference = firstDifference(was, modelIdentity(model), '');
+  if (difference === undefined) return;
+  const { path, before, now } = difference;
+  const shown = (value: unknown): string => (value === undefined ? 'none' : JSON.stringify(value));
+  throw new ConfigError(
+    `resume: "${path}" of the model differs from that of the run in "${folder}"; got ${shown(now)}, expected ${shown(before)}`,
+  );
+}
+
+interface Difference {
+  readonly path: string;
+  readonly before: unknown;
+  readonly now: unknown;
+}
+
+function firstDifference(before: unknown, now: unknown, path: string): Difference | undefined {
+  if (!isMap(before) || !isMap(now)) return JSON.stringify(before) === JSON.stringify(now) ? undefined : { path, before, now };
+  for (const key of new Set([...Object.keys(before), ...Object.keys(now)])) {
+    const found = firstDifference(before[key], now[key], path === '' ? key : `${path}.${key}`);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+const isMap = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,0 +1,43 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { attach, loadModel, type ModelDType, train } from 'lorikeet';
+import { temporaryFolder } from '../helpers/command-line.js';
+import { shippedModel } from '../helpers/shipped.js';
+
+const folder = temporaryFolder();
+const rows = ['Once upon a time there was a cat.', 'Lily saw a dog in the park.'];
+const lora = { type: 'lora', rank: 2, alpha: 4 } as const;
+
+/** A run in `out` of a model loaded as `dtype` with these options of LoRA. */
+async function run(out: string, steps: number, resume: boolean, more: object = {}, dtype: ModelDType = 'f32'): Promise<number> {
+  const model = await loadModel(shippedModel, { dtype });
+  try {
+    const tuned = await attach(model, { ...lora, ...more }, { seed: 1 });
+    const training = { steps, batch: 2, sequence: 16, schedule: 'constant' } as const;
+    return (await train(tuned, { data: { train: { rows } }, training, out: join(folder, out), resume })).steps;
+  } finally {
+    model.dispose();
+  }
+}
+
+test.serial('a run does not go on with other options of the adapter', async (t) => {
+  await run('options', 2, false);
+  for (const [more, message] of [
+    [{ alpha: 400 }, /resume: "adapters\.default\.alpha" of the model differs from that of the run in ".*"; got 400, expected 4$/],
+    [{ dropout: 0.5 }, /"adapters\.default\.dropout" .*; got 0\.5, expected 0$/],
+    [{ rsLora: true }, /"adapters\.default\.rsLora" .*; got true, expected false$/],
+  ] as const) {
+    await t.throwsAsync(run('options', 3, true, more), { code: 'config', message });
+  }
+  t.is(await run('options', 3, true), 3);
+});
+
+test.serial('nor with a model kept or computed in another dtype', async (t) => {
+  await run('dtype', 2, false);
+  await t.throwsAsync(run('dtype', 3, true, {}, 'bf16'), {
+    code: 'config',
+    message: /"dtype" of the model differs .*; got "bf16", expected "f32"/,
+  });
+  await t.throwsAsync(run('dtype', 3, true, {}, 'int8'), { code: 'config', message: /"quantized" .*; got "int8", expected null/ });
+  t.is(await run('dtype', 3, true), 3);
+});
