@@ -45,11 +45,13 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly
   let draws: readonly number[] = [];
   const [output] = customGrad(
     [...inputs, anchor],
-    (...own) => {
-      const first = loggingDraws(() => fn(...own.slice(0, -1)));
-      draws = first.draws;
-      return first.result;
-    },
+    // In a scope of its own: nothing inside waits for the end of the caller's.
+    (...own) =>
+      scope(() => {
+        const first = loggingDraws(() => fn(...own.slice(0, -1)));
+        draws = first.draws;
+        return first.result;
+      }),
     ([gradient]) =>
       scope(() => {
         restore?.();

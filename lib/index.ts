@@ -34,6 +34,7 @@ export {
   type EvaluateOptions,
   type Evaluation,
   evaluate,
+  type ReportOptions,
   restoreState,
   type StateParts,
   type StepReport,

@@ -35,14 +35,14 @@ test.serial('the bound from shapes is above what a step takes, and a measurement
 
 test.serial('the state of the optimizer counts as large as it will be', (t) =>
   withTuned(async (tuned) => {
-    const optimizerBytes = async (optimizer: string): Promise<number> => {
+    const parts = async (optimizer: string): Promise<(string | undefined)[]> => {
       const error = await t.throwsAsync(checkMemory(tuned, settings({ optimizer }), 128, 1e5), { code: 'out-of-memory' });
-      return Number(/optimizer ([\d.]+) KiB/.exec(error?.message ?? '')?.[1]);
+      return /gradients ([\d.]+ KiB), optimizer ([\d.]+ KiB)/.exec(error?.message ?? '')?.slice(1) ?? [];
     };
-    const adamw = await optimizerBytes('adamw');
-    t.true(adamw > 0);
-    t.is(await optimizerBytes('lion'), adamw / 2);
-    t.is(await optimizerBytes('sgd'), adamw / 2);
+    const [gradients, adamw] = await parts('adamw');
+    t.true(gradients !== undefined && adamw !== undefined && adamw !== gradients);
+    t.deepEqual(await parts('lion'), [gradients, gradients]);
+    t.deepEqual(await parts('sgd'), [gradients, gradients]);
   }),
 );
 
