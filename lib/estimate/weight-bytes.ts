@@ -4,6 +4,7 @@ import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import { type StoredAs, storedBytes } from '../models/stored-bytes.js';
 import { isQuantized, readDtype } from '../models/weight-storage.js';
 import { Linear } from '../nn/linear.js';
+import type { Module } from '../nn/module.js';
 import type { Recipe } from '../recipe.js';
 import type { SourceModel } from './source-model.js';
 
@@ -19,15 +20,17 @@ export function weightBytes(network: CausalLanguageModel, source: SourceModel, r
     return storage?.type === 'int8' ? 'int8' : storage;
   };
   let bytes = 0;
+  const inBlocks = new Set<Module>();
   for (const [path, module] of network.namedModules()) {
     for (const [parameter, shape] of Object.entries(module.parameterShapes())) {
       const name = `${path}.${parameter}`;
       const blocks = storage !== undefined && isQuantized(storage, module, parameter) ? blocksOf(name) : undefined;
       bytes += blocks === undefined ? floats(name, shape) : storedBytes(shape as [number, number], blocks);
+      if (blocks !== undefined) inBlocks.add(module);
     }
   }
   for (const { path, layer, shape = [] } of layersOf(network)) {
-    if (!(layer instanceof Linear) || layer.tiedTo === undefined || storage?.type === 'stored') continue;
+    if (!(layer instanceof Linear) || layer.tiedTo === undefined || inBlocks.has(layer.tiedTo)) continue;
     bytes += floats(`${path}.weight`, shape);
   }
   return bytes;

@@ -29,13 +29,15 @@ export async function labelAccuracy(
   let rows = 0;
   const score = async (examples: readonly Completion[]): Promise<void> => {
     throwIfAborted(options.signal, 'evaluate');
-    const rivals = await Promise.all(examples.map((example) => choiceSequences(model, example, maxLength)));
+    const found = await Promise.all(examples.map((example) => rivalsOf(model, example, maxLength, options)));
+    const kept = examples.filter((_, index) => found[index] !== undefined);
+    const rivals = found.filter((sequences) => sequences !== undefined);
     const losses = rivals.every(differInLast) ? await lastTokenLosses(model, rivals) : await wholeLosses(model, rivals, options);
-    for (const [index, { choices = [], completion }] of examples.entries()) {
+    for (const [index, { choices = [], completion }] of kept.entries()) {
       const own = losses[index] ?? [];
       if (choices[own.indexOf(Math.min(...own))] === completion) right++;
     }
-    rows += examples.length;
+    rows += kept.length;
   };
   let waiting: Completion[] = [];
   for (const source of sources) {
@@ -48,6 +50,16 @@ export async function labelAccuracy(
   }
   if (waiting.length > 0) await score(waiting);
   return right / rows;
+}
+
+/** The prompt with each choice; undefined where they do not fit and bad rows are left out. */
+async function rivalsOf(model: LanguageModel, example: Completion, maxLength: number, { badRows }: EvaluateOptions) {
+  try {
+    return await choiceSequences(model, example, maxLength);
+  } catch (error) {
+    if (badRows === 'skip' && error instanceof FormatError) return undefined;
+    throw error;
+  }
 }
 
 /** Whether sequences have all but their last token in common, and only that one is to be predicted. */

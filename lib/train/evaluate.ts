@@ -2,7 +2,7 @@ import { type Batch, collate, targetCount } from '../data/batch.js';
 import type { RowSet } from '../data/dataset.js';
 import type { Sequence } from '../data/encode.js';
 import { openDataset } from '../data/open-dataset.js';
-import { type DataSources, sourceList } from '../data/source.js';
+import { type DataSource, type DataSources, sourceList } from '../data/source.js';
 import { InvalidArgumentError, throwIfAborted } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { noGrad, scope } from '../scope.js';
@@ -45,7 +45,7 @@ export async function evaluate(
   rows: DataSources | Iterable<string>,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const sources = sourceList(isSources(rows) ? rows : { rows: rows as Iterable<string> });
+  const sources = await Promise.all(sourceList(isSources(rows) ? rows : { rows: rows as Iterable<string> }).map(repeatable));
   const maxLength = options.maxLength ?? model.network.shape.contextLength;
   if (!Number.isInteger(maxLength) || maxLength < 2)
     throw new InvalidArgumentError(`evaluate: maxLength must be a whole number of at least 2; got ${maxLength}`);
@@ -58,6 +58,14 @@ export async function evaluate(
   } finally {
     await dataset.close();
   }
+}
+
+/** A source whose rows can be read once more for the accuracy of their labels. */
+async function repeatable(source: DataSource): Promise<DataSource> {
+  if (source.rows === undefined || source.labels === undefined || Array.isArray(source.rows)) return source;
+  const rows: (string | Readonly<Record<string, unknown>>)[] = [];
+  for await (const row of source.rows) rows.push(row);
+  return { ...source, rows };
 }
 
 function isSources(rows: DataSources | Iterable<string>): rows is DataSources {

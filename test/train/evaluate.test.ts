@@ -72,6 +72,17 @@ test('labels of one token, scored together, win where their likelihood is highes
   });
 });
 
+test('rows that can be read only once have an accuracy; those that do not fit are left out where bad rows are', async (t) => {
+  await withTuned(async (tuned) => {
+    const long = { text: 'Once upon a time there was a little girl. '.repeat(8), label: 0 };
+    const rows = [{ text: 'Once upon a time there was a little', label: 0 }, long];
+    const source = { prompt: '{text}', completion: ' {label}', labels: ['girl', 'xylophone'] };
+    t.is((await evaluate(tuned, { ...source, rows: rows.slice(0, 1).values() })).accuracy, 1);
+    await t.throwsAsync(evaluate(tuned, { ...source, rows }, { maxLength: 40 }), { message: /row 2: prompt and label do not fit/ });
+    t.is((await evaluate(tuned, { ...source, rows }, { maxLength: 40, badRows: 'skip' })).accuracy, 1);
+  });
+});
+
 test('rows are cut, empty ones predict nothing', async (t) => {
   await withTuned(async (tuned) => {
     const result = await evaluate(tuned, ['Once upon a time', ''], { maxLength: 3 });
