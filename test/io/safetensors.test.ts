@@ -6,6 +6,7 @@ import { disposeTensors, FormatError, InvalidArgumentError, memory, type Tensor 
 import { loadSafetensors, readSafetensorsFiles, readSafetensorsHeader, saveSafetensors, writeSafetensors } from 'lorikeet/io';
 import { add, cast, copyInto, permute, tensor } from 'lorikeet/ops';
 import { dataFolder } from '../helpers/folders.js';
+import { settledBytes } from '../helpers/settled-bytes.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lorikeet-safetensors-'));
 test.after.always(() => rmSync(folder, { recursive: true }));
@@ -45,7 +46,7 @@ test.serial('every dtype comes back as it was saved, views as what they show', a
 test.serial('tensors lie in the mapped file and cannot be changed in place', async (t) => {
   const path = join(folder, 'mapped.safetensors');
   await writeSafetensors(path, { w: { dtype: 'F32', shape: [1024], data: new Uint8Array(4096) } });
-  const before = memory().bytes;
+  const before = await settledBytes();
   const loaded = await loadSafetensors(path);
   const w = loaded.get('w') as Tensor;
   await w.data();

@@ -21,6 +21,7 @@ import {
 import { PackedWeight } from '#dist/ops/linalg.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { dataFolder, goldenFolder } from '../helpers/folders.js';
+import { settledBytes } from '../helpers/settled-bytes.js';
 import { shippedModel } from '../helpers/shipped.js';
 
 const blocks = ['tiny-llama', 'tiny-qwen2'].map((name) => join(goldenFolder, 'gguf', `${name}.gguf`));
@@ -182,8 +183,7 @@ test.serial('SmolLM2 as stored: the bits of f32, and memory near the size of the
   if (folder === undefined) return;
   const file = join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf');
   const expected = await stepOf(file, {}, everything);
-  await synchronize();
-  const before = memory().bytes;
+  const before = await settledBytes();
   resetPeakMemory();
   using model = await loadModel(file, { dtype: 'stored' });
   await synchronize();

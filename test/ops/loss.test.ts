@@ -2,6 +2,7 @@ import test from 'ava';
 import { InvalidArgumentError, memory, resetPeakMemory, ShapeError, scope, synchronize, type Tensor } from 'lorikeet';
 import { crossEntropy, full, linear, logitsCrossEntropy, normal, ones, packWeight, sum, tensor, zeros } from 'lorikeet/ops';
 import { battery } from '../helpers/battery.js';
+import { settledBytes } from '../helpers/settled-bytes.js';
 import { worstError } from '../helpers/values.js';
 import { cases } from './loss.cases.js';
 
@@ -38,9 +39,8 @@ test('logits are never whole in memory, and a frozen head keeps no gradient of i
   using head = packWeight(normal([vocabulary, width], { seed: 3 }));
   const hidden = normal([rows, width], { seed: 4 }).setRequiresGrad(true);
   const target = everyNth(rows, 9, vocabulary);
-  await synchronize();
+  const before = await settledBytes();
   resetPeakMemory();
-  const before = memory().bytes;
   scope(() => crossEntropy(hidden, head, target).backward());
   await synchronize();
   // All logits would take 64 MiB, their gradients as much again; a chunk of 512 rows takes 16, and 16 more while it is packed for a product.

@@ -3,6 +3,7 @@ import { type DType, InvalidArgumentError, memory, ShapeError, synchronize, type
 import { add, type LowRankFactors, linear, lowRankLinear, narrow, packWeight, type RowSegment, tensor, zeros } from 'lorikeet/ops';
 import { copyFactors, copyOf, factors, lowRankReference, rowsOf } from '../helpers/low-rank.js';
 import { atEveryLevel, checkGradients, near, numbers, random, sameBits, withoutLeaks, withThreads } from '../helpers/products.js';
+import { settledBytes } from '../helpers/settled-bytes.js';
 
 const make = (values: Float64Array, shape: readonly number[]): Tensor => tensor(values, { shape, dtype: 'f64' });
 
@@ -249,8 +250,7 @@ test.serial('x is kept only for the gradient of an A', async (t) => {
     const x = random([m, k]).setRequiresGrad(true);
     const hidden = add(x, 1);
     const y = lowRankLinear(hidden, packed, { adapters: [adapter] });
-    await synchronize();
-    const before = memory().bytes;
+    const before = await settledBytes();
     hidden.dispose();
     await synchronize();
     const bytes = before - memory().bytes;

@@ -5,6 +5,7 @@ import { loadSafetensors } from 'lorikeet/io';
 import { full, normal, ones, tensor } from 'lorikeet/ops';
 import { AdamW, AdamW8bit, dynamicMap } from 'lorikeet/optim';
 import { atLevel, machineLevels, withThreads } from '../helpers/engine.js';
+import { settledBytes } from '../helpers/settled-bytes.js';
 import { sameBits, worstError } from '../helpers/values.js';
 
 /** What bitsandbytes computed, see scripts/golden/optimizers_8bit.py. */
@@ -74,12 +75,12 @@ test.serial('its states take 2 bytes a parameter and two scales for each 256', a
     const x = ones([size]).setRequiresGrad(true);
     x.setGrad(ones([size]));
     const optimizer = new Kind([x]);
-    await synchronize();
-    const before = memory().bytes;
+    const before = await settledBytes();
     optimizer.step();
     await synchronize();
     const bytes = memory().bytes - before;
     optimizer.dispose();
+    x.dispose();
     return bytes;
   };
   t.is(await bytesOf(AdamW), 8 * size);
