@@ -5,13 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
-// Under AddressSanitizer the pages of a segment are untouchable while nobody owns them: what is unmapped must be touchable again.
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#define LORIKEET_ALLOW(memory, bytes) __asan_unpoison_memory_region(memory, static_cast<size_t>(bytes))
-#else
-#define LORIKEET_ALLOW(memory, bytes) static_cast<void>(0)
-#endif
+#include "core/poison.h"
 
 namespace lorikeet {
 namespace {

@@ -7,16 +7,7 @@
 
 #include "core/error.h"
 #include "core/heap.h"
-
-// Under AddressSanitizer exactly the bytes asked for can be touched, and none of a block that was given back.
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#define LORIKEET_ALLOW(memory, bytes) __asan_unpoison_memory_region(memory, static_cast<size_t>(bytes))
-#define LORIKEET_FORBID(memory, bytes) __asan_poison_memory_region(memory, static_cast<size_t>(bytes))
-#else
-#define LORIKEET_ALLOW(memory, bytes) static_cast<void>(0)
-#define LORIKEET_FORBID(memory, bytes) static_cast<void>(0)
-#endif
+#include "core/poison.h"
 
 namespace lorikeet {
 namespace {
