@@ -1,7 +1,6 @@
 #include "core/parallel.h"
 
 #include <atomic>
-#include <chrono>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -9,32 +8,15 @@
 
 #include "core/cpu-count.h"
 #include "core/memory.h"
+#include "core/spin.h"
 
 namespace lorikeet {
 namespace {
 
-constexpr auto kSpinTime = std::chrono::microseconds(30);
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-/// Spins for a bounded time until `done()`; true if it came true.
-template <class Done>
-bool spin_until(const Done& done) {
-  auto deadline = std::chrono::steady_clock::now() + kSpinTime;
-  do {
-    for (int i = 0; i < 64; ++i) {
-      if (done()) return true;
-      relax();
-    }
-  } while (std::chrono::steady_clock::now() < deadline);
-  return false;
-}
-
 /// Workers that wait for jobs: they spin briefly, then sleep. Never destroyed; its threads end with the process.
+///
+/// A job is a count of tasks that nobody took yet. Whoever lowers it from above zero owns one task, so the caller waits only for tasks that
+/// somebody runs: a worker that comes late, or that the system does not run at all, holds nobody up.
 class Pool {
  public:
   Pool() : threads_(allowed_cpus()) { ensure_workers(); }
@@ -55,44 +37,47 @@ class Pool {
     std::lock_guard job(job_mutex_, std::adopt_lock);
     body_ = &body;
     tasks_ = tasks;
-    next_.store(0, std::memory_order_relaxed);
     failure_ = nullptr;
-    open_.store(true);
-    generation_.fetch_add(1);
-    generation_.notify_all();
+    unfinished_.store(tasks, std::memory_order_relaxed);
+    untaken_.store(tasks, std::memory_order_release);
+    jobs_.fetch_add(1);
+    jobs_.notify_all();
     work();
-    open_.store(false);
-    auto all_out = [this] { return inside_.load() == 0; };
-    if (!spin_until(all_out)) {
-      for (int inside = inside_.load(); inside != 0; inside = inside_.load()) inside_.wait(inside);
+    auto all_done = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };
+    if (!spin_until(all_done)) {
+      for (int64_t left = unfinished_.load(); left != 0; left = unfinished_.load()) unfinished_.wait(left);
     }
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
   void ensure_workers() {
-    while (static_cast<int>(started_) < threads_ - 1) {
+    while (started_ < threads_ - 1) {
       std::thread([this, index = started_] { loop(index); }).detach();
       ++started_;
     }
   }
 
   void loop(int index) {
-    uint64_t seen = 0;
     while (true) {
-      auto changed = [&] { return generation_.load() != seen; };
-      if (!spin_until(changed)) generation_.wait(seen);
-      seen = generation_.load();
-      if (index >= threads_.load(std::memory_order_relaxed) - 1) continue;
-      inside_.fetch_add(1);
-      if (open_.load()) work();
-      if (inside_.fetch_sub(1) == 1) inside_.notify_all();
+      const uint32_t seen = jobs_.load(std::memory_order_acquire);
+      if (index < threads() - 1) work();
+      if (!spin_until([&] { return jobs_.load(std::memory_order_relaxed) != seen; })) jobs_.wait(seen);
     }
+  }
+
+  /// The next task of the job, or -1 when all are taken. What describes the job is read only by owners of a task: it stays until they are
+  /// done.
+  int64_t take() {
+    if (untaken_.load(std::memory_order_relaxed) <= 0) return -1;
+    const int64_t left = untaken_.fetch_sub(1, std::memory_order_acquire);
+    return left <= 0 ? -1 : tasks_ - left;
   }
 
   void work() {
     inside_task_ = true;
-    for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
+    int64_t done = 0;
+    for (int64_t task; (task = take()) >= 0; ++done) {
       try {
         (*body_)(task);
       } catch (...) {
@@ -101,6 +86,7 @@ class Pool {
       }
     }
     inside_task_ = false;
+    if (done > 0 && unfinished_.fetch_sub(done) == done) unfinished_.notify_all();
   }
 
   static thread_local bool inside_task_;
@@ -109,10 +95,9 @@ class Pool {
   int started_ = 0;
   const TaskRef* body_ = nullptr;
   int64_t tasks_ = 0;
-  std::atomic<int64_t> next_{0};
-  std::atomic<bool> open_{false};
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<int> inside_{0};
+  std::atomic<int64_t> untaken_{0};
+  std::atomic<int64_t> unfinished_{0};
+  std::atomic<uint32_t> jobs_{0};
   std::exception_ptr failure_;
 };
 
