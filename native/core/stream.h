@@ -1,7 +1,7 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -55,14 +55,24 @@ class Stream {
 
  private:
   void loop();
+  /// Moves everything queued to `batch`, after waiting for something; false when the stream stops.
+  bool take(std::vector<Work>& batch);
   void execute(Work& work);
+  /// Notes that one more work has run, and wakes who waits for it.
+  void finished_one();
+  /// Waits until `count` works have run.
+  void wait_for(uint64_t count);
   static std::string describe(const Work& work, const char* message);
 
   std::mutex mutex_;
-  std::condition_variable not_empty_, not_full_, idle_;
-  std::deque<Work> queue_;
-  bool stopping_ = false;
-  bool busy_ = false;
+  std::condition_variable not_empty_, reached_;
+  std::vector<Work> queue_;
+  /// The engine thread waits on not_empty_.
+  bool asleep_ = false;
+  std::atomic<bool> stopping_{false};
+  /// Works pushed, and run, since the start. A waiting thread leaves the count it waits for in awaited_.
+  std::atomic<uint64_t> pushed_{0}, finished_{0}, awaited_{kNobody};
+  static constexpr uint64_t kNobody = ~uint64_t{0};
   /// Set and taken only while the stream is idle; null when no profile runs.
   std::unique_ptr<Profile> profile_;
   std::thread thread_;
