@@ -88,7 +88,7 @@ Napi::Value synchronize(const Napi::CallbackInfo& info) {
 Napi::Value memory(const Napi::CallbackInfo& info) {
   MemoryStats stats = memory_stats();
   Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("tensors", Napi::Number::New(info.Env(), static_cast<double>(*Environment::of(info.Env()).tensor_count)));
+  result.Set("tensors", Napi::Number::New(info.Env(), static_cast<double>(Environment::of(info.Env()).handles->in_use)));
   result.Set("bytes", Napi::Number::New(info.Env(), static_cast<double>(stats.live)));
   result.Set("peakBytes", Napi::Number::New(info.Env(), static_cast<double>(stats.peak)));
   result.Set("cachedBytes", Napi::Number::New(info.Env(), static_cast<double>(stats.cached)));
