@@ -5,9 +5,9 @@
 // Right operands are packed into panels: two vectors (or one) of outputs side by side, all of the contraction below each other.
 //   f32, f64  [outputs / width][contraction][width]
 //   bf16      [outputs / width][contraction / 2][width][2]    (pairs along the contraction, the last one filled with zero)
-// Left operands are packed per call in blocks of kGemmRows rows, k-major. Every output element is one chain of multiply-adds over k in
-// rising order, in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K and
-// the level alone, never on M, the place in a block or the number of threads.
+// Left operands are read where they lie, or copied in blocks of kGemmRows rows. Every output element is one chain of multiply-adds over k
+// in rising order, in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K
+// and the level alone, never on M, the place in a block or the number of threads.
 
 #include <cstdint>
 
