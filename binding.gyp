@@ -41,6 +41,7 @@
       'conditions': [
         ['OS=="linux"', {
           'ldflags': ['-static-libstdc++', '-Wl,-z,nodelete', '-Wl,--gc-sections', '-Wl,--whole-archive',
+                      '-Wl,--wrap=blas_memory_alloc', '-Wl,--wrap=blas_memory_free',
                       '-Wl,--version-script=<(module_root_dir)/native/link/exports.map'],
           'libraries': ['-Wl,--no-whole-archive', '<!(node scripts/gyp-openblas.cjs)', '-lgcc', '-lpthread', '-ldl', '-lm'],
         }],
