@@ -74,6 +74,7 @@ struct Problem {
     dropped_output.term.bias = dropped_output.bias.data();
     terms = {dropped_input.term, biased.term, dropped_output.term};
     rows = {{0, m, 0, 1}, {m / 3, m, 0, 0}, {0, m / 2, 0, 2}};
+    if (transposed) rows = {{0, m, 0, 2}, {m / 4, m, 0, 0}, {m / 2, m, 0, 1}};
   }
 
   GemmArgs args(void* y) {
@@ -95,6 +96,15 @@ struct Problem {
     result.rows = rows.data();
     result.row_count = static_cast<int64_t>(rows.size());
     return result;
+  }
+
+  /// The terms of row i, as rows of a product that has no other.
+  std::vector<LowRankRows> rows_of(int64_t i) const {
+    std::vector<LowRankRows> own;
+    for (const LowRankRows& part : rows) {
+      if (i >= part.row_begin && i < part.row_end) own.push_back({0, 1, part.z_row + i - part.row_begin, part.term});
+    }
+    return own;
   }
 
   double x_at(int64_t i, int64_t c) const { return x.get(transposed ? c * m + i : i * k + c); }
@@ -127,6 +137,8 @@ struct Problem {
 void test_values(Problem& p, const Buffer& y) {
   const double unit = p.dtype == DType::f64 ? 0x1p-50 : p.arithmetic == Arithmetic::bf16_pairs ? 0x1p-7 : 0x1p-20;
   const double store = p.dtype == DType::f32 || p.dtype == DType::f64 ? unit : 0x1p-8;
+  const double base_weight = p.arithmetic == Arithmetic::bf16_pairs ? 0x1p-10 : 1;  // no operand of the base product is rounded to bf16
+  const Term* factors[] = {&p.dropped_input, &p.biased, &p.dropped_output};
   double worst = 0;
   for (int64_t i = 0; i < p.m; ++i) {
     std::vector<double> expected(static_cast<size_t>(p.n)), magnitude(static_cast<size_t>(p.n));
@@ -134,12 +146,10 @@ void test_values(Problem& p, const Buffer& y) {
       for (int64_t c = 0; c < p.k; ++c) {
         const double product = p.x_at(i, c) * p.w.get(j * p.k + c);
         expected[static_cast<size_t>(j)] += product;
-        magnitude[static_cast<size_t>(j)] += std::abs(product) * 0x1p-10;  // no operand of this product is rounded
+        magnitude[static_cast<size_t>(j)] += std::abs(product) * base_weight;
       }
     }
-    p.add_term(p.biased, i, i, expected, magnitude);
-    if (i >= p.m / 3) p.add_term(p.dropped_input, i, i - p.m / 3, expected, magnitude);
-    if (i < p.m / 2) p.add_term(p.dropped_output, i, i, expected, magnitude);
+    for (const LowRankRows& rows : p.rows_of(i)) p.add_term(*factors[rows.term], i, rows.z_row, expected, magnitude);
     for (int64_t j = 0; j < p.n; ++j) {
       const double value = expected[static_cast<size_t>(j)];
       const double bound = unit * magnitude[static_cast<size_t>(j)] + store * std::abs(value) + unit;
@@ -170,9 +180,7 @@ void test_problem(Problem& p) {
     GemmArgs one = p.args(alone.data());
     one.x = p.x.bytes.data() + i * one.x_row_stride * size_of(p.dtype);
     one.m = 1;
-    std::vector<LowRankRows> rows = {{0, 1, i, 1}};
-    if (i >= p.m / 3) rows.push_back({0, 1, i - p.m / 3, 0});
-    if (i < p.m / 2) rows.push_back({0, 1, i, 2});
+    const std::vector<LowRankRows> rows = p.rows_of(i);
     one.rows = rows.data();
     one.row_count = static_cast<int64_t>(rows.size());
     gemm_kernel.at_level(p.level)(one);
