@@ -232,28 +232,12 @@ void micro(const Strip* strips, int64_t count, const Sums& sums, Ahead ahead) {
 }
 
 /// The register block for `rows` rows (1 to kRows).
-template <class Kind, int NV>
+template <class Kind, int NV, int R = kRows>
 Micro micro_for(int64_t rows) {
-  static_assert(kRows <= 12);
-  switch (rows) {
-    case 1: return micro<Kind, 1, NV>;
-    case 2: return micro<Kind, 2, NV>;
-    case 3: return micro<Kind, 3, NV>;
-    case 4: return micro<Kind, 4, NV>;
-#if defined(__AVX2__)
-    case 5: return micro<Kind, 5, NV>;
-    case 6: return micro<Kind, 6, NV>;
-#endif
-#if defined(__AVX512F__)
-    case 7: return micro<Kind, 7, NV>;
-    case 8: return micro<Kind, 8, NV>;
-    case 9: return micro<Kind, 9, NV>;
-    case 10: return micro<Kind, 10, NV>;
-    case 11: return micro<Kind, 11, NV>;
-    case 12: return micro<Kind, 12, NV>;
-#endif
-    default: return nullptr;
+  if constexpr (R > 1) {
+    if (rows < R) return micro_for<Kind, NV, R - 1>(rows);
   }
+  return micro<Kind, R, NV>;
 }
 
 /// Steps of a Kind over a contraction of length k.

@@ -18,8 +18,13 @@
 namespace lorikeet {
 
 /// Rows of a left block, and floats in a vector, by level.
-inline constexpr int kGemmRows[kLevels] = {4, 6, 12, 12};
-inline constexpr int kGemmVector[kLevels] = {4, 8, 16, 16};
+#if defined(__aarch64__)
+inline constexpr int kGemmRows[kLevels] = {4, 12};
+inline constexpr int kGemmVector[kLevels] = {4, 4};
+#else
+inline constexpr int kGemmRows[kLevels] = {4, 6, 12, 12, 12};
+inline constexpr int kGemmVector[kLevels] = {4, 8, 16, 16, 16};
+#endif
 
 /// What the panels of a right operand hold.
 enum class Panel : uint8_t { f64, f32, bf16 };
@@ -33,7 +38,7 @@ constexpr Panel panel_for(DType dtype) { return dtype == DType::f64 ? Panel::f64
 /// bf16 pairs only where both operands are bf16 and the level has the instruction: nothing is rounded that was not stored so.
 constexpr Arithmetic arithmetic_for(Level level, DType x, Panel panel) {
   if (panel == Panel::f64) return Arithmetic::f64;
-  return level == Level::avx512_bf16 && x == DType::bf16 && panel == Panel::bf16 ? Arithmetic::bf16_pairs : Arithmetic::f32;
+  return has_pair_products(level) && x == DType::bf16 && panel == Panel::bf16 ? Arithmetic::bf16_pairs : Arithmetic::f32;
 }
 
 /// The panel of operands made on the fly (low-rank factors) for an arithmetic.

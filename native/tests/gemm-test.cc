@@ -3,63 +3,20 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
 #include "core/error.h"
 #include "core/level.h"
 #include "ops/gemm.h"
+#include "tests/buffers.h"
 #include "tests/harness.h"
 
 namespace lorikeet {
 namespace {
 
-std::mt19937 generator(7);
-
-/// A buffer of one storage type, read and written as double.
-struct Buffer {
-  DType dtype;
-  std::vector<char> bytes;
-  Buffer(DType type, int64_t count) : dtype(type), bytes(static_cast<size_t>(std::max<int64_t>(count, 1) * size_of(type))) {}
-  void* data() { return bytes.data(); }
-  double get(int64_t i) const {
-    double value = 0;
-    LORIKEET_FLOAT_SWITCH(dtype, T, value = static_cast<double>(load(reinterpret_cast<const T*>(bytes.data()) + i)));
-    return value;
-  }
-  void set(int64_t i, double value) {
-    LORIKEET_FLOAT_SWITCH(dtype, T, store(reinterpret_cast<T*>(bytes.data()) + i, static_cast<compute_t<T>>(value)));
-  }
-};
-
-Buffer random_buffer(DType dtype, int64_t count) {
-  Buffer buffer(dtype, count);
-  std::normal_distribution<double> normal;
-  for (int64_t i = 0; i < count; ++i) buffer.set(i, normal(generator));
-  return buffer;
-}
-
-struct Panels {
-  char* data;
-  explicit Panels(int64_t bytes) : data(static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes / 64 * 64 + 64)))) {}
-  ~Panels() { std::free(data); }
-  Panels(const Panels&) = delete;
-};
-
-double dot(const Buffer& a, int64_t a_first, const Buffer& b, int64_t b_first, int64_t count) {
-  double sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += a.get(a_first + i) * b.get(b_first + i);
-  return sum;
-}
-
-/// Half a unit in the last place of a storage type, relative.
-double roundoff(DType dtype) {
-  return dtype == DType::f64 ? 0x1p-53 : dtype == DType::f32 ? 0x1p-24 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-11;
-}
+using namespace tests;  // NOLINT: buffers.h
 
 void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t n, int64_t k, int64_t rank, bool biased) {
   const std::string label = concat(name_of(level), " x ", name_of(x_dtype), " w ", name_of(w_dtype), " m=", m, " n=", n, " k=", k,
@@ -190,7 +147,8 @@ const DType kPairs[][2] = {{DType::f64, DType::f64},   {DType::f32, DType::f32},
 
 // m, n, k, rank
 const int64_t kSizes[][4] = {{1, 1, 1, 1},      {0, 5, 3, 2},      {2, 33, 31, 3},    {15, 47, 17, 8}, {16, 64, 32, 16},  {17, 65, 129, 33},
-                             {31, 100, 50, 64}, {33, 31, 200, 16}, {130, 96, 300, 1}, {5, 3, 0, 2},    {13, 40, 1300, 5}, {3, 70, 2049, 2}};
+                             {31, 100, 50, 64}, {33, 31, 200, 16}, {130, 96, 300, 1}, {5, 3, 0, 2},    {13, 40, 1300, 5}, {3, 70, 2049, 2},
+                             {70, 40, 700, 40}, {3, 9, 1300, 5}};
 
 NATIVE_TEST(gemm_at_every_level) {
   for (int level = 0; level <= static_cast<int>(gemm_level()); ++level) {
