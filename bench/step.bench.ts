@@ -1,6 +1,6 @@
 // One training step: forward, loss, backward, clip at 1.0, AdamW. Random weights of a published shape, or --model PATH.
 // npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--checkpoint] [--model PATH]
-//   [--profile] [--threads N] [--warmup 2] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
+//   [--profile] [--threads N] [--warmup 2] [--foreign-load [--rounds 2]] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
 import { parseArgs } from 'node:util';
 import { type DType, loadModel, type Model, scope, setThreads, threads } from 'lorikeet';
 import { AdamW, clipScale, gradientNorm } from 'lorikeet/optim';
@@ -10,6 +10,7 @@ import { gigaflops, measure, type Report, rounded, type Suite } from './harness.
 import { calibrate, peakFlops, percentOf, rooflineOf } from './roofline/roofline.js';
 import { fastestProfile } from './step/fastest-profile.js';
 import { stepFlops, stepSizes } from './step/flops.js';
+import { underForeignLoad } from './step/foreign-load.js';
 import { compare, type StepNumbers } from './step/peer.js';
 import { InputGradient, randomModel } from './step/random-model.js';
 import { type ShapeName, shapes } from './step/shapes.js';
@@ -28,6 +29,8 @@ interface Options {
   readonly profile: boolean;
   readonly model: string | undefined;
   readonly threads: number | undefined;
+  readonly foreignLoad: boolean;
+  readonly rounds: number;
 }
 
 const flags = {
@@ -44,6 +47,7 @@ const flags = {
   profile: { type: 'boolean', default: false },
   model: { type: 'string' },
   threads: { type: 'string' },
+  'foreign-load': { type: 'boolean', default: false },
   peer: { type: 'string' },
   'peer-script': { type: 'string', default: '../shared/baselines/peft_step.py' },
   rounds: { type: 'string', default: '2' },
@@ -97,6 +101,7 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
   if (!timing) throw new Error('step: nothing was measured');
   const flops = stepFlops(stepSizes(model.config, options.batch, options.seq, options.lora ? options.rank : 0, options.checkpoint));
   const speed = gigaflops(flops.total, timing.p50);
+  const load = options.foreignLoad ? await underForeignLoad(once, options.rounds, options.steps) : undefined;
   const rows = options.profile ? profileRows(await fastestProfile(once, options.steps), rooflineOf(figures)) : undefined;
   const numbers = {
     peer: 'lorikeet',
@@ -131,10 +136,14 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
       first_loss,
     })),
   );
+  if (load)
+    report.line(
+      `beside a busy process a core: ${load.ms_loaded} ms, quiet ${load.ms_quiet} ms; ${load.percent_left} % of the throughput left`,
+    );
   if (rows) report.line(profileText(rows));
   optimizer?.dispose();
   model.dispose();
-  return rows ? { ...numbers, profile: rows } : numbers;
+  return { ...numbers, ...(load && { foreign_load: load }), ...(rows && { profile: rows }) };
 }
 
 /** The options of this suite in the words of the peer script. */
@@ -179,6 +188,8 @@ export const suite: Suite = {
       profile: values.profile,
       model: values.model,
       threads: optionalNumber(values.threads),
+      foreignLoad: values['foreign-load'],
+      rounds: Number(values.rounds),
     };
     if (values.peer === undefined) return step(options, report);
     const own = args.filter(

@@ -6,7 +6,7 @@ namespace lorikeet {
 
 /// How long a thread of the engine stays awake when it has nothing to do: longer than the pauses between ops that follow each other, short
 /// beside what waking a sleeping thread costs everybody else.
-inline constexpr auto kSpinTime = std::chrono::microseconds(50);
+inline constexpr auto kSpinTime = std::chrono::microseconds(100);
 
 /// Spins for a bounded time until `done()`; true if it came true.
 template <class Done>
