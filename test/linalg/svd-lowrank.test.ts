@@ -1,7 +1,7 @@
 import test from 'ava';
 import { InvalidArgumentError, manualSeed, NonFiniteError, ShapeError, scope, type Tensor } from 'lorikeet';
 import { svd, svdLowrank } from 'lorikeet/linalg';
-import { cast, narrow, normal, permute, select, tensor, transpose, zeros } from 'lorikeet/ops';
+import { abs, cast, narrow, normal, permute, select, sub, tensor, transpose, zeros } from 'lorikeet/ops';
 import { atLevel, machineLevels, withThreads } from '../helpers/engine.js';
 import { apart, goldenMatrices, largest, rebuilt, unorthogonal, withSpectrum } from '../helpers/matrices.js';
 import { numbers } from '../helpers/numbers.js';
@@ -122,6 +122,24 @@ test('every instruction level agrees', (t) => {
   const [scalar, ...others] = machineLevels.map(product);
   t.true(others.length > 0 || machineLevels.length === 1);
   for (const other of others) t.true(Math.max(...other.map((value, i) => Math.abs(value - (scalar?.[i] ?? 0)))) < 1e-5);
+});
+
+test('sizes across the borders of chunks, tasks and panels, at every instruction level', (t) => {
+  for (const level of machineLevels) {
+    for (const [m, n] of [
+      [421, 335],
+      [203, 517],
+    ] as const) {
+      const difference = atLevel(level, () =>
+        scope(() => {
+          const x = withSpectrum(m, n, falling(180, 0.97));
+          const { u, s, v } = svdLowrank(x, { q: 300, niter: 1, seed: 1 });
+          return Math.max(...(abs(sub(rebuilt(u, s, v), x)).dataSync() as Float32Array));
+        }),
+      );
+      t.true(difference < 1e-5, `${level} [${m}, ${n}]: ${difference}`);
+    }
+  }
 });
 
 test('each matrix of a batch has the bits it has alone, few or many, and views are read in their own order', async (t) => {
