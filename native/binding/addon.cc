@@ -25,6 +25,7 @@ std::vector<BindFunction>& parts() {
 /// Uint16Array.
 Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
+    note_host_value();
     check_argument(info[0].IsTypedArray(), "tensor: argument 1 must be a typed array");
     Napi::TypedArray array = info[0].As<Napi::TypedArray>();
     DType dtype = Convert<DType>::from(info[1], {"tensor", 2});

@@ -180,6 +180,7 @@ Napi::Value TensorHandle::detach(const Napi::CallbackInfo& info) {
 Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
     Environment& environment = Environment::of(info.Env());
+    note_host_value();
     Tensor x = readable(get("data"));
     uint64_t id;
     Napi::Promise promise = environment.await(id, [dtype = x.dtype()](Napi::Env env, const std::vector<char>& bytes) {
@@ -203,6 +204,7 @@ Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
 
 Napi::Value TensorHandle::read_sync(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
+    note_host_value();
     Tensor x = readable(get("dataSync"));
     std::exception_ptr failure;
     Stream::current().push({"dataSync", {x}, {}, nullptr, [&failure](std::exception_ptr error) { failure = error; }, {}});

@@ -7,8 +7,10 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "core/capture.h"
 #include "core/profile.h"
 #include "core/tensor.h"
 
@@ -97,5 +99,19 @@ void enqueue(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> o
 
 /// The same for ops that choose their kernel by device (Kernel::on).
 void enqueue_on_device(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, std::function<void()> run);
+
+/// What ops call, with a lambda: the above, and a note for the capture under way. `run` must do the same each time it is called.
+template <class Run>
+void enqueue(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, Run run) {
+  std::function<void()> body = std::move(run);
+  note_for_capture(outputs, body);
+  enqueue(name, std::move(inputs), std::move(outputs), std::move(body));
+}
+template <class Run>
+void enqueue_on_device(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, Run run) {
+  std::function<void()> body = std::move(run);
+  note_for_capture(outputs, body);
+  enqueue_on_device(name, std::move(inputs), std::move(outputs), std::move(body));
+}
 
 }  // namespace lorikeet

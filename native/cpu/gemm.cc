@@ -8,6 +8,7 @@
 
 #include "cpu/gemm-low-rank.h"
 #include "cpu/gemm.h"
+#include "cpu/gemv.h"
 #include "cpu/quantized-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
@@ -205,6 +206,7 @@ void run_product(const GemmArgs& args) {
         args.bias_dtype, T,
         for (int64_t j = 0; j < args.n; ++j) { bias[j] = static_cast<Accumulator>(load(static_cast<const T*>(args.bias) + j)); });
   }
+  if (has_few_rows(args)) return few_rows<Main, Extra>(args, bias);
   Scratch starts((blocks + 1) * static_cast<int64_t>(sizeof(int64_t)));
   Scratch terms(count_block_terms(args) * static_cast<int64_t>(sizeof(BlockTerm)));
   LowRankPlan plan{starts.as<int64_t>(), terms.as<BlockTerm>(), 0};
