@@ -1,8 +1,9 @@
 // One training step: forward, loss, backward, clip at 1.0, AdamW. Random weights of a published shape, or --model PATH.
-// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--checkpoint] [--model PATH]
+// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--checkpoint] [--layout retile|dual] [--model PATH]
 //   [--profile] [--threads N] [--warmup 2] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
 import { parseArgs } from 'node:util';
 import { type DType, loadModel, type Model, scope, setThreads, threads } from 'lorikeet';
+import type { WeightLayout } from 'lorikeet/ops';
 import { AdamW, clipScale, gradientNorm } from 'lorikeet/optim';
 import { attach } from '#dist/adapters/index.js';
 import { profileRows, profileText } from '#dist/cli/profile-report.js';
@@ -25,6 +26,7 @@ interface Options {
   readonly layers: number | undefined;
   readonly lora: boolean;
   readonly checkpoint: boolean;
+  readonly layout: WeightLayout;
   readonly profile: boolean;
   readonly model: string | undefined;
   readonly threads: number | undefined;
@@ -41,6 +43,7 @@ const flags = {
   layers: { type: 'string' },
   'no-lora': { type: 'boolean', default: false },
   checkpoint: { type: 'boolean', default: false },
+  layout: { type: 'string', default: 'retile' },
   profile: { type: 'boolean', default: false },
   model: { type: 'string' },
   threads: { type: 'string' },
@@ -52,11 +55,15 @@ const flags = {
 const optionalNumber = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
 
 function modelOf(options: Options): Promise<Model> | Model {
-  if (options.model !== undefined) return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16' });
+  if (options.model !== undefined) return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16', layout: options.layout });
   if (!Object.hasOwn(shapes, options.shape))
     throw new Error(`step: unknown shape "${options.shape}"; expected ${Object.keys(shapes).join(', ')}`);
   const config = shapes[options.shape as ShapeName];
-  return randomModel({ ...config, ...(options.layers !== undefined && { num_hidden_layers: options.layers }) }, options.dtype as DType);
+  return randomModel(
+    { ...config, ...(options.layers !== undefined && { num_hidden_layers: options.layers }) },
+    options.dtype as DType,
+    options.layout,
+  );
 }
 
 /** Fixed pseudo-random token ids. */
@@ -107,6 +114,7 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
     seq: options.seq,
     rank: options.rank,
     checkpoint: options.checkpoint,
+    layout: options.layout,
     threads: threads(),
     ms: rounded(timing.p50),
     ms_min: rounded(timing.min),
@@ -176,6 +184,7 @@ export const suite: Suite = {
       layers: optionalNumber(values.layers),
       lora: !values['no-lora'],
       checkpoint: values.checkpoint,
+      layout: values.layout as WeightLayout,
       profile: values.profile,
       model: values.model,
       threads: optionalNumber(values.threads),

@@ -1,4 +1,4 @@
-import { linear, PackedWeight, packWeight } from '../ops/linalg.js';
+import { linear, PackedWeight, packWeight, type WeightLayout } from '../ops/linalg.js';
 import { unscoped } from '../scope.js';
 import { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
@@ -21,6 +21,8 @@ export class Linear extends Layer {
   readonly outFeatures: number;
   weight!: PackedWeight | Tensor;
   bias?: Tensor;
+  /** How a frozen float weight is packed, from its next packing on. */
+  layout: WeightLayout = 'retile';
   readonly #hasBias: boolean;
   #owner: Embedding | undefined;
 
@@ -53,7 +55,7 @@ export class Linear extends Layer {
     const { weight } = this.#owner;
     if (this.weight instanceof PackedWeight) this.weight.dispose();
     if (weight instanceof PackedWeight) this.weight = weight.share();
-    else this.weight = weight.requiresGrad ? weight : packed(weight);
+    else this.weight = weight.requiresGrad ? weight : this.#packed(weight);
   }
 
   override forward(x: Tensor, _context?: ForwardContext): Tensor {
@@ -100,9 +102,11 @@ export class Linear extends Layer {
     const dense = this.weight;
     if (!(dense instanceof Tensor)) return;
     dense.setRequiresGrad(false);
-    this.weight = packed(dense);
+    this.weight = this.#packed(dense);
     dense.dispose();
   }
-}
 
-const packed = (weight: Tensor): PackedWeight => unscoped(() => packWeight(weight));
+  #packed(weight: Tensor): PackedWeight {
+    return unscoped(() => packWeight(weight, { layout: this.layout }));
+  }
+}

@@ -1,13 +1,14 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels.
 // For each run of left blocks that fits kLeftBytes: (1) every block is packed and the z of its low-rank terms computed; (2) tasks of some
 // blocks times some panels fill tiles (the whole contraction in registers, then the terms as further steps of the same accumulators) and
-// write them out. Panels of a quantised W are made by the task that reads them, which then takes as many blocks as it can.
+// write them out. Panels made on the fly (of a quantised W, of the transpose of a packed one) are made by the task that reads them,
+// which then takes as many blocks as it can.
 
 #include "cpu/level.h"
 
 #include "cpu/gemm-low-rank.h"
 #include "cpu/gemm.h"
-#include "cpu/quantized-panels.h"
+#include "cpu/retiled-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -86,7 +87,7 @@ struct Product {
     const int64_t blocks = (args.m + kRows - 1) / kRows;
     const int64_t panels = (args.n + kWidth - 1) / kWidth;
     const bool small = args.m * args.k * (args.n + 16) < (1 << 17);
-    const bool makes = args.right.is_quantized();
+    const bool makes = args.right.is_made();
     const int64_t stride = panel_stride(kThisLevel, args.right.panel, args.k, 2);
     const int64_t block_bytes = block_elements * static_cast<int64_t>(sizeof(Left));
     const int64_t chunk = within(kLeftBytes / (block_bytes + 1), 8, blocks);
@@ -114,8 +115,7 @@ struct Product {
         Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
         const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
         for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
-          quantized_panel(args.right.quantized, args.right.turned, args.right.panel, panel,
-                          made.as<char>() + (panel - panel_begin) * stride);
+          make_panel(args.right, args.k, args.n, panel, made.as<char>() + (panel - panel_begin) * stride);
         }
         for (int64_t begin = part_begin; begin < part_end; begin += group) {
           const int64_t block_end = smaller(begin + group, part_end);

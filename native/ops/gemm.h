@@ -108,13 +108,15 @@ struct LowRankRows {
 };
 
 /// W of a product: panels, or a quantised matrix whose panels are made on the fly (of its transpose when `turned`), or neither. `panel` is
-/// what panels hold in all three cases.
+/// what panels hold in all three cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly.
 struct RightOperand {
   Panel panel;
   const void* panels = nullptr;
   QuantizedMatrix quantized{};
   bool turned = false;
+  bool retile = false;
   bool is_quantized() const { return quantized.codes != nullptr; }
+  bool is_made() const { return is_quantized() || retile; }
   bool empty() const { return panels == nullptr && !is_quantized(); }
 };
 

@@ -15,6 +15,7 @@ RightOperand PackedOperand::pointers(Panel panel) const {
   if (panels.defined()) right.panels = panels.raw();
   if (quantized) right.quantized = quantized->matrix();
   right.turned = turned;
+  right.retile = retile;
   return right;
 }
 
@@ -29,7 +30,8 @@ Tensor pack_matrix(const Tensor& weight, bool turned, Level level, Panel panel) 
   return panels;
 }
 
-PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level_(gemm_level()), panel_(panel_for(weight.dtype())) {
+PackedWeight::PackedWeight(const Tensor& weight, WeightLayout layout)
+    : dtype_(weight.dtype()), level_(gemm_level()), panel_(panel_for(weight.dtype())), layout_(layout) {
   check_shape(weight.rank() == 2, "packWeight: a weight has two dimensions [outputs, inputs]; got ", to_string(weight.shape()));
   check_argument(is_float(dtype_), "packWeight: this dtype has no packed layout; got ", name_of(dtype_),
                  ", expected f64, f32, bf16 or f16");
@@ -39,7 +41,12 @@ PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level
 }
 
 PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype)
-    : shape_(weight->shape), dtype_(dtype), level_(gemm_level()), panel_(panel_for(dtype)), quantized_(std::move(weight)) {
+    : shape_(weight->shape),
+      dtype_(dtype),
+      level_(gemm_level()),
+      panel_(panel_for(dtype)),
+      layout_(WeightLayout::blocks),
+      quantized_(std::move(weight)) {
   check_argument(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16,
                  "packWeight: values of blocks are computed in f32, bf16 or f16; got ", name_of(dtype));
 }
@@ -52,6 +59,7 @@ int64_t PackedWeight::bytes() const {
 PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false}; }
 
 PackedOperand PackedWeight::backward() const {
+  if (layout_ == WeightLayout::retile) return {forward_, nullptr, false, true};
   if (!quantized_ && !backward_.defined()) backward_ = pack_matrix(unpack(), true, level_, panel_);
   return {backward_, quantized_, true};
 }
@@ -65,7 +73,9 @@ Tensor PackedWeight::unpack() const {
   return weight;
 }
 
-PackedWeightPtr pack_weight(const Tensor& weight) { return std::make_shared<PackedWeight>(weight); }
+PackedWeightPtr pack_weight(const Tensor& weight, bool retile) {
+  return std::make_shared<PackedWeight>(weight, retile ? WeightLayout::retile : WeightLayout::dual);
+}
 
 Tensor unpack_weight(const PackedWeightPtr& weight) { return weight->unpack(); }
 

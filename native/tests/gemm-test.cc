@@ -173,8 +173,9 @@ const DType kPairs[][2] = {{DType::f64, DType::f64},   {DType::f32, DType::f32},
                            {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}, {DType::f16, DType::f16},  {DType::f16, DType::bf16}};
 
 // m, n, k, rank
-const int64_t kSizes[][4] = {{1, 1, 1, 1},      {0, 5, 3, 2},      {2, 33, 31, 3},    {15, 47, 17, 8},   {16, 64, 32, 16},
-                             {17, 65, 129, 33}, {31, 100, 50, 64}, {33, 31, 200, 16}, {130, 96, 300, 1}, {5, 3, 0, 2}};
+const int64_t kSizes[][4] = {{1, 1, 1, 1},      {0, 5, 3, 2},       {2, 33, 31, 3},    {15, 47, 17, 8},
+                             {16, 64, 32, 16},  {17, 65, 129, 33},  {31, 100, 50, 64}, {33, 31, 200, 16},
+                             {130, 96, 300, 1}, {37, 70, 260, 256}, {5, 3, 0, 2}};
 
 NATIVE_TEST(gemm_at_every_level) {
   for (int level = 0; level <= static_cast<int>(gemm_level()); ++level) {
