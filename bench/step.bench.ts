@@ -1,6 +1,6 @@
 // One training step: forward, loss, backward, clip at 1.0, AdamW. Random weights of a published shape, or --model PATH.
 // npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--checkpoint] [--layout retile|dual] [--model PATH]
-//   [--profile] [--threads N] [--warmup 2] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
+//   [--profile] [--threads N | --threads 1,2] [--warmup 2] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
 import { parseArgs } from 'node:util';
 import { type DType, loadModel, type Model, scope, setThreads, threads } from 'lorikeet';
 import type { WeightLayout } from 'lorikeet/ops';
@@ -13,6 +13,7 @@ import { fastestProfile } from './step/fastest-profile.js';
 import { stepFlops, stepSizes } from './step/flops.js';
 import { compare, type StepNumbers } from './step/peer.js';
 import { InputGradient, randomModel } from './step/random-model.js';
+import { measureScaling } from './step/scaling.js';
 import { type ShapeName, shapes } from './step/shapes.js';
 
 interface Options {
@@ -169,10 +170,24 @@ function peerArguments(options: Options): string[] {
   return list;
 }
 
+/** The arguments without some options that have a value. */
+const without = (args: readonly string[], names: readonly string[]): string[] =>
+  args.filter((arg, i) => !names.some((name) => arg === name || arg.startsWith(`${name}=`)) && !names.some((name) => args[i - 1] === name));
+
+function scaling(args: readonly string[], threads: string, report: Report): Record<string, unknown> {
+  const counts = threads.split(',').map(Number);
+  const result = measureScaling(without(args, ['--threads']), counts, (count, { ms, ms_min, percent_of_roofline }) =>
+    report.line(`${count} threads: ${ms} ms, best ${ms_min} ms, ${percent_of_roofline}% of roofline`),
+  );
+  report.line(`time with ${Math.min(...counts)} / ${Math.max(...counts)} threads: ${result.ratio}`);
+  return { ...result };
+}
+
 export const suite: Suite = {
   description: 'one LoRA training step of a published shape',
   async run(args, report) {
     const { values } = parseArgs({ args: [...args], options: flags });
+    if (values.threads?.includes(',')) return scaling(args, values.threads, report);
     const options: Options = {
       shape: values.shape,
       dtype: values.dtype,
@@ -190,13 +205,13 @@ export const suite: Suite = {
       threads: optionalNumber(values.threads),
     };
     if (values.peer === undefined) return step(options, report);
-    const own = args.filter(
-      (arg, i) => !/^--(peer|peer-script|rounds)(=|$)/.test(arg) && !/^--(peer|peer-script|rounds)$/.test(args[i - 1] ?? ''),
-    );
+    const own = without(args, ['--peer', '--peer-script', '--rounds']);
     const comparison = compare(
       { python: values.peer, script: values['peer-script'], own, theirs: peerArguments(options), rounds: Number(values.rounds) },
-      (who, { ms, ms_min, tokens_per_s, peak_mb, trainable }) =>
-        report.line(`${who.padEnd(9)} ${ms} ms, best ${ms_min} ms, ${tokens_per_s} tokens/s, peak ${peak_mb} MB, ${trainable} trainable`),
+      (who, { ms, ms_min, tokens_per_s, peak_mb, trainable, percent_of_roofline }) =>
+        report.line(
+          `${who.padEnd(9)} ${ms} ms, best ${ms_min} ms, ${tokens_per_s} tokens/s, peak ${peak_mb} MB, ${trainable} trainable${percent_of_roofline === undefined ? '' : `, ${percent_of_roofline}% of roofline`}`,
+        ),
     );
     report.line(
       `time of the peer / ours: ${comparison.ratio} (medians), ${comparison.ratio_min} (best); memory ${comparison.ratio_memory}`,
