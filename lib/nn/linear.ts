@@ -37,7 +37,7 @@ export class Linear extends Layer {
     if (this.#hasBias) this.bias = uniformParameter([outFeatures], bound, options, 1);
   }
 
-  /** A head whose weight is the matrix of `embedding`: packed from it while frozen, the same tensor while trainable, the same blocks when quantised; filled by `retie()`. */
+  /** A head whose weight is the matrix of `embedding`: while frozen both share one packed copy, or the blocks; while trainable one tensor. Filled by `retie()`. */
   static tied(embedding: Embedding, options: Omit<LinearOptions, 'init' | 'bias'> = {}): Linear {
     const layer = new Linear(embedding.width, embedding.size, { ...options, bias: false, init: 'none' });
     layer.#owner = embedding;
@@ -55,7 +55,12 @@ export class Linear extends Layer {
     const { weight } = this.#owner;
     if (this.weight instanceof PackedWeight) this.weight.dispose();
     if (weight instanceof PackedWeight) this.weight = weight.share();
-    else this.weight = weight.requiresGrad ? weight : this.#packed(weight);
+    else if (weight.requiresGrad) this.weight = weight;
+    else {
+      const shared = this.#packed(weight);
+      this.weight = shared;
+      this.#owner.assign('weight', shared.share());
+    }
   }
 
   override forward(x: Tensor, _context?: ForwardContext): Tensor {

@@ -80,6 +80,17 @@ struct GemmUnpackArgs {
 };
 inline constinit Kernel<GemmUnpackArgs> gemm_unpack_kernel{"gemm_unpack"};
 
+/// Row i of the target [count, contraction] becomes row `rows[i]` of what panels (two vectors wide) hold.
+struct GemmUnpackRowsArgs {
+  const void* panels;
+  Panel panel;
+  const int64_t* rows;
+  int64_t count, contraction;
+  void* target;
+  DType dtype;
+};
+inline constinit Kernel<GemmUnpackRowsArgs> gemm_unpack_rows_kernel{"gemm_unpack_rows"};
+
 /// Inverted dropout by counters: element i is kept when uniform(seed, stream, i) >= p. p = 0: none.
 struct DropoutMask {
   double p = 0;

@@ -1,6 +1,8 @@
 #include "ops/packed-weight.h"
 
 #include "core/stream.h"
+#include "ops/copy.h"
+#include "ops/index-select.h"
 
 namespace lorikeet {
 
@@ -73,6 +75,20 @@ Tensor PackedWeight::unpack() const {
   return weight;
 }
 
+Tensor PackedWeight::rows_at(const Tensor& ids) const {
+  if (quantized_) return dequantize_rows_at(quantized_, ids, dtype_);
+  check_index_dtype("embedding", ids);
+  Shape shape = ids.shape();
+  shape.push_back(inputs());
+  Tensor index = cast(contiguous(ids.detach()), DType::i64), y = empty(shape, dtype_);
+  enqueue("embedding", {forward_, index}, {y}, [=, level = level_, panel = panel_, panels = forward_, rows = outputs(), k = inputs()] {
+    const int64_t* places = index.data<int64_t>();
+    check_ids("embedding", places, index.numel(), rows);
+    gemm_unpack_rows_kernel.at_level(level)({panels.raw(), panel, places, index.numel(), k, y.raw(), y.dtype()});
+  });
+  return y;
+}
+
 PackedWeightPtr pack_weight(const Tensor& weight, bool retile) {
   return std::make_shared<PackedWeight>(weight, retile ? WeightLayout::retile : WeightLayout::dual);
 }
@@ -84,9 +100,6 @@ Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count) 
   return dequantize_rows(weight->quantized(), first, count, weight->dtype());
 }
 
-Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids) {
-  check_argument(weight->quantized() != nullptr, "embedding: needs a tensor or a quantised weight; got packed ", name_of(weight->dtype()));
-  return dequantize_rows_at(weight->quantized(), ids, weight->dtype());
-}
+Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids) { return weight->rows_at(ids); }
 
 }  // namespace lorikeet

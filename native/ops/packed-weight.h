@@ -62,6 +62,8 @@ class PackedWeight {
   PackedOperand backward() const;
   /// The weight as it was given, row-major; of a quantised one its values in `dtype`.
   Tensor unpack() const;
+  /// Rows named by `ids` (i64 or i32, any shape), [.., K]; work that fails for an id outside the weight.
+  Tensor rows_at(const Tensor& ids) const;
 
  private:
   Shape shape_;
@@ -79,7 +81,7 @@ using PackedWeightPtr = std::shared_ptr<PackedWeight>;
 /// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W, in the layout `retile` or `dual`.
 PackedWeightPtr pack_weight(const Tensor& weight, bool retile);
 Tensor unpack_weight(const PackedWeightPtr& weight);
-/// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` (see dequantize_rows_at).
+/// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` of any.
 Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count);
 Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids);
 

@@ -1,7 +1,7 @@
 import test from 'ava';
-import { estimate, loadModel, type Model, scope } from 'lorikeet';
-import { Linear } from 'lorikeet/nn';
-import { linear, normal, PackedWeight, packWeight, type WeightLayout } from 'lorikeet/ops';
+import { estimate, loadModel, type Model, scope, Tensor } from 'lorikeet';
+import { type Embedding, Linear } from 'lorikeet/nn';
+import { embedding, linear, normal, PackedWeight, packWeight, tensor, type WeightLayout } from 'lorikeet/ops';
 import { attach } from '#dist/adapters/index.js';
 import { parseRecipe } from '#dist/recipe.js';
 
@@ -63,6 +63,42 @@ for (const dtype of ['f64', 'f32', 'bf16', 'f16'] as const) {
     }
   });
 }
+
+for (const dtype of ['f64', 'f32', 'bf16', 'f16'] as const) {
+  test(`${dtype}: an embedding reads its rows from a packed weight`, async (t) => {
+    for (const [n, k] of [
+      [3, 1],
+      [70, 129],
+    ] as const) {
+      const weight = normal([n, k], { dtype, seed: 1 });
+      using packed = packWeight(weight);
+      const ids = tensor([n - 1, 0, 2, n - 1], { shape: [2, 2], dtype: 'i32' });
+      const rows = embedding(packed, ids);
+      t.deepEqual(rows.shape, [2, 2, k]);
+      t.is(rows.dtype, dtype);
+      t.deepEqual(await rows.data(), await embedding(weight, ids).data());
+      await t.throwsAsync(embedding(packed, tensor([n], { dtype: 'i64' })).data(), { message: /id \d+ .* outside the vocabulary/ });
+      t.throws(() => embedding(packed, tensor([1])), { message: /embedding: indices must be i64 or i32; got f32/ });
+    }
+  });
+}
+
+test('a frozen tied head and its embedding share one packed weight; trained, one tensor', async (t) => {
+  using model = await loadModel(folder);
+  const head = model.network.lm_head as Linear;
+  const table = model.network.model.embed_tokens as Embedding;
+  t.true(table.weight instanceof PackedWeight);
+  const values = await scope(() => (table.weight as PackedWeight).unpack().data());
+  const ids = [[1, 5, 9, 200]];
+  const before = await scope(() => model.loss({ ids }).item());
+  model.network.unfreeze();
+  t.true(table.weight instanceof Tensor && table.weight === head.weight && table.weight.requiresGrad);
+  t.deepEqual(await (table.weight as unknown as Tensor).data(), values);
+  t.is(await scope(() => model.loss({ ids }).item()), before);
+  model.network.freeze();
+  t.true(table.weight instanceof PackedWeight && head.weight instanceof PackedWeight);
+  t.is(await scope(() => model.loss({ ids }).item()), before);
+});
 
 test.serial('estimate counts the second copy of dual', async (t) => {
   const training = { batch: 1, sequence: 64 } as const;
