@@ -59,7 +59,9 @@ function modelOf(options: Options): Promise<Model> | Model {
   if (options.model !== undefined) return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16', layout: options.layout });
   if (!Object.hasOwn(shapes, options.shape))
     throw new Error(`step: unknown shape "${options.shape}"; expected ${Object.keys(shapes).join(', ')}`);
-  const config = shapes[options.shape as ShapeName];
+  const published = shapes[options.shape as ShapeName];
+  // Memory and time of a step do not depend on what the model was trained for.
+  const config = { ...published, max_position_embeddings: Math.max(published.max_position_embeddings, options.seq) };
   return randomModel(
     { ...config, ...(options.layers !== undefined && { num_hidden_layers: options.layers }) },
     options.dtype as DType,
