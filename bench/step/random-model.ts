@@ -1,13 +1,14 @@
 import { type DType, Model, scope, type Tensor } from 'lorikeet';
-import { Layer } from 'lorikeet/nn';
-import { normal, ones, zeros } from 'lorikeet/ops';
+import { Layer, Linear } from 'lorikeet/nn';
+import { normal, ones, type WeightLayout, zeros } from 'lorikeet/ops';
 import { createNetwork } from '#dist/models/registry.js';
 
 /** A frozen model of a published shape with random weights: norms 1, biases 0, the rest normal with deviation 0.02. */
-export function randomModel(config: Readonly<Record<string, string | number | boolean>>, dtype: DType): Model {
+export function randomModel(config: Readonly<Record<string, string | number | boolean>>, dtype: DType, layout: WeightLayout): Model {
   const network = createNetwork(config);
   let seed = 0;
   for (const [path, module] of network.namedModules()) {
+    if (module instanceof Linear) module.layout = layout;
     for (const [name, shape] of Object.entries(module.parameterShapes())) {
       scope(() => {
         const isNorm = /norm/.test(path);

@@ -1,5 +1,6 @@
 #include "core/parallel.h"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
@@ -108,7 +109,7 @@ Pool& pool() {
   return *instance;
 }
 
-/// Chunks of one thread; normally a single one as large as the thread ever needed.
+/// Chunks of one thread; once it knows what the thread needs, a single one.
 struct Arena {
   struct Chunk {
     char* data;
@@ -116,9 +117,23 @@ struct Arena {
     int64_t used;
   };
   std::vector<Chunk> chunks;
+  int64_t used = 0, most_used = 0;  // of all chunks together
 
   ~Arena() {
     for (const Chunk& chunk : chunks) release_memory(chunk.data, chunk.size);
+  }
+
+  bool fits(int64_t bytes) const { return !chunks.empty() && chunks.back().size - chunks.back().used >= bytes; }
+
+  /// A busy arena gets a further chunk for `bytes` alone; an idle one is replaced by one large enough for all that was ever used at once.
+  void grow(int64_t bytes) {
+    int64_t size = bytes;
+    if (used == 0) {
+      size = std::max(bytes, most_used);
+      if (!chunks.empty()) release_memory(chunks.back().data, chunks.back().size);
+      chunks.clear();
+    }
+    chunks.push_back({static_cast<char*>(allocate_memory(size)), size, 0});
   }
 };
 
@@ -132,32 +147,22 @@ void set_thread_count(int threads) { pool().set_threads(threads); }
 
 Scratch::Scratch(int64_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
-  auto& chunks = arena.chunks;
-  if (chunks.empty() || chunks.back().size - chunks.back().used < bytes) {
-    int64_t total = bytes;
-    for (const auto& chunk : chunks) total += chunk.size;
-    // An idle arena is replaced by one large enough for everything; a busy one gets a further chunk.
-    if (!chunks.empty() && chunks.size() == 1 && chunks.back().used == 0) {
-      release_memory(chunks.back().data, chunks.back().size);
-      chunks.pop_back();
-    }
-    chunks.push_back({static_cast<char*>(allocate_memory(total)), total, 0});
-  }
-  auto& chunk = chunks.back();
+  if (!arena.fits(arena.used == 0 ? std::max(bytes, arena.most_used) : bytes)) arena.grow(bytes);
+  auto& chunk = arena.chunks.back();
   previous_ = chunk.used;
   data_ = chunk.data + chunk.used;
   chunk.used += bytes;
+  arena.used += bytes;
+  arena.most_used = std::max(arena.most_used, arena.used);
 }
 
 Scratch::~Scratch() {
   auto& chunks = arena.chunks;
+  arena.used -= chunks.back().used - previous_;
   chunks.back().used = previous_;
   if (previous_ == 0 && chunks.size() > 1) {
-    // Keep the larger chunk at the bottom once the ones above are empty.
-    auto last = chunks.back();
+    release_memory(chunks.back().data, chunks.back().size);
     chunks.pop_back();
-    if (chunks.size() == 1 && chunks.back().used == 0 && last.size > chunks.back().size) std::swap(last, chunks.back());
-    release_memory(last.data, last.size);
   }
 }
 

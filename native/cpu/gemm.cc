@@ -1,15 +1,15 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels.
 // (1) The z of low-rank terms is computed, and blocks of x that register blocks cannot read as they lie are copied; x that needs copies
 // goes through in runs that fit kCopyBytes. (2) Tasks of some blocks times some panels fill tiles (the contraction in passes, then the
-// terms as further steps of the same accumulators) and write them out. Panels of a quantised W are made by the task that reads them, which
-// then takes as many blocks as it can.
+// terms as further steps of the same accumulators) and write them out. Panels made on the fly (of a quantised W, of the transpose of a
+// packed one) are made by the task that reads them, which then takes as many blocks as it can.
 
 #include "cpu/level.h"
 
 #include "cpu/gemm-low-rank.h"
 #include "cpu/gemm.h"
 #include "cpu/gemv.h"
-#include "cpu/quantized-panels.h"
+#include "cpu/retiled-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -156,7 +156,7 @@ struct Product {
   void run() {
     const int64_t blocks = ceil_div(args.m, kRows), panels = ceil_div(args.n, kWidth);
     const bool small = args.m * args.k * (args.n + 16) < (1 << 17);
-    const bool makes = args.right.is_quantized();
+    const bool makes = args.right.is_made();
     const int64_t stride = panel_stride(kThisLevel, args.right.panel, args.k, 2);
     const int64_t chunk = copies ? within(kCopyBytes / (left_bytes<Main>(args.k) + 1), 8, blocks) : blocks;
     Scratch memory(copies ? chunk * left_bytes<Main>(args.k) : 0);
@@ -184,8 +184,7 @@ struct Product {
         Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
         const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
         for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
-          quantized_panel(args.right.quantized, args.right.turned, args.right.panel, panel,
-                          made.as<char>() + (panel - panel_begin) * stride);
+          make_panel(args.right, args.k, args.n, panel, made.as<char>() + (panel - panel_begin) * stride);
         }
         for (int64_t begin = part_begin; begin < part_end; begin += group) {
           fill(begin, smaller(begin + group, part_end), panel_begin, panel_end, right, stride);

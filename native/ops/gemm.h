@@ -85,6 +85,17 @@ struct GemmUnpackArgs {
 };
 inline constinit Kernel<GemmUnpackArgs> gemm_unpack_kernel{"gemm_unpack"};
 
+/// Row i of the target [count, contraction] becomes row `rows[i]` of what panels (two vectors wide) hold.
+struct GemmUnpackRowsArgs {
+  const void* panels;
+  Panel panel;
+  const int64_t* rows;
+  int64_t count, contraction;
+  void* target;
+  DType dtype;
+};
+inline constinit Kernel<GemmUnpackRowsArgs> gemm_unpack_rows_kernel{"gemm_unpack_rows"};
+
 /// Inverted dropout by counters: element i is kept when uniform(seed, stream, i) >= p. p = 0: none.
 struct DropoutMask {
   double p = 0;
@@ -113,13 +124,15 @@ struct LowRankRows {
 };
 
 /// W of a product: panels, or a quantised matrix whose panels are made on the fly (of its transpose when `turned`), or neither. `panel` is
-/// what panels hold in all three cases.
+/// what panels hold in all three cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly.
 struct RightOperand {
   Panel panel;
   const void* panels = nullptr;
   QuantizedMatrix quantized{};
   bool turned = false;
+  bool retile = false;
   bool is_quantized() const { return quantized.codes != nullptr; }
+  bool is_made() const { return is_quantized() || retile; }
   bool empty() const { return panels == nullptr && !is_quantized(); }
 };
 

@@ -1,6 +1,8 @@
 #include "ops/packed-weight.h"
 
 #include "core/stream.h"
+#include "ops/copy.h"
+#include "ops/index-select.h"
 
 namespace lorikeet {
 
@@ -15,6 +17,7 @@ RightOperand PackedOperand::pointers(Panel panel) const {
   if (panels.defined()) right.panels = panels.raw();
   if (quantized) right.quantized = quantized->matrix();
   right.turned = turned;
+  right.retile = retile;
   return right;
 }
 
@@ -29,7 +32,8 @@ Tensor pack_matrix(const Tensor& weight, bool turned, Level level, Panel panel) 
   return panels;
 }
 
-PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level_(gemm_level()), panel_(panel_for(weight.dtype())) {
+PackedWeight::PackedWeight(const Tensor& weight, WeightLayout layout)
+    : dtype_(weight.dtype()), level_(gemm_level()), panel_(panel_for(weight.dtype())), layout_(layout) {
   check_shape(weight.rank() == 2, "packWeight: a weight has two dimensions [outputs, inputs]; got ", to_string(weight.shape()));
   check_argument(is_float(dtype_), "packWeight: this dtype has no packed layout; got ", name_of(dtype_),
                  ", expected f64, f32, bf16 or f16");
@@ -39,7 +43,12 @@ PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level
 }
 
 PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype)
-    : shape_(weight->shape), dtype_(dtype), level_(gemm_level()), panel_(panel_for(dtype)), quantized_(std::move(weight)) {
+    : shape_(weight->shape),
+      dtype_(dtype),
+      level_(gemm_level()),
+      panel_(panel_for(dtype)),
+      layout_(WeightLayout::blocks),
+      quantized_(std::move(weight)) {
   check_argument(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16,
                  "packWeight: values of blocks are computed in f32, bf16 or f16; got ", name_of(dtype));
 }
@@ -52,6 +61,7 @@ int64_t PackedWeight::bytes() const {
 PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false}; }
 
 PackedOperand PackedWeight::backward() const {
+  if (layout_ == WeightLayout::retile) return {forward_, nullptr, false, true};
   if (!quantized_ && !backward_.defined()) backward_ = pack_matrix(unpack(), true, level_, panel_);
   return {backward_, quantized_, true};
 }
@@ -65,7 +75,23 @@ Tensor PackedWeight::unpack() const {
   return weight;
 }
 
-PackedWeightPtr pack_weight(const Tensor& weight) { return std::make_shared<PackedWeight>(weight); }
+Tensor PackedWeight::rows_at(const Tensor& ids) const {
+  if (quantized_) return dequantize_rows_at(quantized_, ids, dtype_);
+  check_index_dtype("embedding", ids);
+  Shape shape = ids.shape();
+  shape.push_back(inputs());
+  Tensor index = cast(contiguous(ids.detach()), DType::i64), y = empty(shape, dtype_);
+  enqueue("embedding", {forward_, index}, {y}, [=, level = level_, panel = panel_, panels = forward_, rows = outputs(), k = inputs()] {
+    const int64_t* places = index.data<int64_t>();
+    check_ids("embedding", places, index.numel(), rows);
+    gemm_unpack_rows_kernel.at_level(level)({panels.raw(), panel, places, index.numel(), k, y.raw(), y.dtype()});
+  });
+  return y;
+}
+
+PackedWeightPtr pack_weight(const Tensor& weight, bool retile) {
+  return std::make_shared<PackedWeight>(weight, retile ? WeightLayout::retile : WeightLayout::dual);
+}
 
 Tensor unpack_weight(const PackedWeightPtr& weight) { return weight->unpack(); }
 
@@ -74,9 +100,6 @@ Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count) 
   return dequantize_rows(weight->quantized(), first, count, weight->dtype());
 }
 
-Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids) {
-  check_argument(weight->quantized() != nullptr, "embedding: needs a tensor or a quantised weight; got packed ", name_of(weight->dtype()));
-  return dequantize_rows_at(weight->quantized(), ids, weight->dtype());
-}
+Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids) { return weight->rows_at(ids); }
 
 }  // namespace lorikeet

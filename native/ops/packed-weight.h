@@ -10,11 +10,15 @@
 
 namespace lorikeet {
 
-/// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them;
-/// `blocks` = a quantised matrix, whose panels for both are made by every product anew.
-enum class WeightLayout : uint8_t { dual, blocks };
+/// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them; `retile`
+/// = those for y alone, from which every dx makes its own; `blocks` = a quantised matrix, whose panels for both are made by every product
+/// anew.
+enum class WeightLayout : uint8_t { dual, retile, blocks };
 
-constexpr const char* name_of(WeightLayout layout) { return layout == WeightLayout::dual ? "dual" : "blocks"; }
+constexpr const char* name_of(WeightLayout layout) {
+  constexpr const char* names[] = {"dual", "retile", "blocks"};
+  return names[static_cast<int>(layout)];
+}
 
 /// The right operand of a product as the JavaScript thread knows it: panels, or a quantised weight (its transpose when `turned`), or
 /// nothing.
@@ -22,6 +26,8 @@ struct PackedOperand {
   Tensor panels;
   QuantizedWeightPtr quantized;
   bool turned = false;
+  /// The panels are those of the transpose.
+  bool retile = false;
 
   /// Adds the tensors that must be there before the product runs.
   void append_to(std::vector<Tensor>& inputs) const;
@@ -34,7 +40,7 @@ struct PackedOperand {
 class PackedWeight {
  public:
   /// Packs a matrix of any strides; f64, f32 and bf16 are kept as they are, f16 is widened to f32. Throws for other dtypes and ranks.
-  explicit PackedWeight(const Tensor& weight);
+  PackedWeight(const Tensor& weight, WeightLayout layout);
   /// Keeps a quantised weight, whose values products take in the panel of `dtype` (f32, bf16 or f16): those of bf16 are rounded to it.
   PackedWeight(QuantizedWeightPtr weight, DType dtype);
 
@@ -44,7 +50,7 @@ class PackedWeight {
   DType dtype() const { return dtype_; }
   Level level() const { return level_; }
   Panel panel() const { return panel_; }
-  WeightLayout layout() const { return quantized_ ? WeightLayout::blocks : WeightLayout::dual; }
+  WeightLayout layout() const { return layout_; }
   /// The blocks of a quantised weight, else null.
   const QuantizedWeightPtr& quantized() const { return quantized_; }
   /// Bytes of the panels made so far, or of the blocks.
@@ -56,12 +62,15 @@ class PackedWeight {
   PackedOperand backward() const;
   /// The weight as it was given, row-major; of a quantised one its values in `dtype`.
   Tensor unpack() const;
+  /// Rows named by `ids` (i64 or i32, any shape), [.., K]; work that fails for an id outside the weight.
+  Tensor rows_at(const Tensor& ids) const;
 
  private:
   Shape shape_;
   DType dtype_;
   Level level_;
   Panel panel_;
+  WeightLayout layout_;
   QuantizedWeightPtr quantized_;
   Tensor forward_;
   mutable Tensor backward_;
@@ -69,10 +78,10 @@ class PackedWeight {
 
 using PackedWeightPtr = std::shared_ptr<PackedWeight>;
 
-/// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W.
-PackedWeightPtr pack_weight(const Tensor& weight);
+/// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W, in the layout `retile` or `dual`.
+PackedWeightPtr pack_weight(const Tensor& weight, bool retile);
 Tensor unpack_weight(const PackedWeightPtr& weight);
-/// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` (see dequantize_rows_at).
+/// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` of any.
 Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count);
 Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids);
 
