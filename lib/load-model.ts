@@ -8,7 +8,7 @@ import { ggufWeights, safetensorsWeights, type Weights } from './io/weights.js';
 import { Model } from './model.js';
 import { type LoadProgress, loadWeights } from './models/load-weights.js';
 import { createNetwork } from './models/registry.js';
-import { type ModelDType, readDtype } from './models/weight-storage.js';
+import { type Compute, type ModelDType, readDtype } from './models/weight-storage.js';
 import type { Device } from './tensor.js';
 
 export type LoadModelProgress = ({ readonly stage: 'download' } & HubProgress) | ({ readonly stage: 'load' } & LoadProgress);
@@ -19,8 +19,11 @@ export interface LoadOptions {
    * `{ type: 'nf4', blockSize: 64, doubleQuantization: true }`.
    */
   readonly dtype?: ModelDType;
-  /** With weights in few bits: dtype of activations, embedding and norms. Default: what it would be without `dtype`. */
-  readonly compute?: 'f32' | 'bf16';
+  /**
+   * With weights in few bits: dtype of activations, embedding and norms, f32 or bf16. Default: what it would be without `dtype`. `int8` goes with every dtype but
+   * f16 and f64: frozen linear layers but the head multiply 8-bit integers, and everything else is in the floating dtype, or in bf16 beside weights in few bits.
+   */
+  readonly compute?: Compute;
   /** Default cpu. */
   readonly device?: Device;
   /** Called as files are downloaded and as weights are loaded. */
@@ -40,7 +43,7 @@ export interface LoadOptions {
  */
 export async function loadModel(pathOrId: string, options: LoadOptions = {}): Promise<Model> {
   const { signal, onProgress, device = 'cpu' } = options;
-  const { storage, compute } = readDtype(options.dtype, options.compute);
+  const { storage, compute, int8 } = readDtype(options.dtype, options.compute);
   if (device !== 'cpu')
     throw new DeviceError(`loadModel: models are computed on the cpu in this version; got device "${device}", expected "cpu"`);
   throwIfAborted(signal, 'loadModel');
@@ -57,6 +60,7 @@ export async function loadModel(pathOrId: string, options: LoadOptions = {}): Pr
     await loadWeights(network, weightsOf(files), {
       dtype: compute,
       storage,
+      int8,
       signal,
       onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })),
     });

@@ -18,7 +18,7 @@ Level detect() {
       !__builtin_cpu_supports("avx512vl")) {
     return Level::avx2;
   }
-  return __builtin_cpu_supports("avx512bf16") ? Level::avx512_bf16 : Level::avx512;
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") ? Level::avx512_bf16 : Level::avx512;
 #else
   return Level::scalar;
 #endif
