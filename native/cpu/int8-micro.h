@@ -10,53 +10,52 @@ namespace lorikeet::LORIKEET_LEVEL {
 using IntVector [[gnu::vector_size(kVectorBytes), gnu::may_alias]] = int32_t;
 
 #if defined(__AVX512VNNI__)
-/// Four left codes for every lane.
-struct Int8Word {
-  __m512i codes;
-  LORIKEET_INLINE explicit Int8Word(int32_t word) : codes(_mm512_set1_epi32(word)) {}
+/// Four right codes in every lane.
+struct Int8Right {
+  IntVector codes;
 };
+LORIKEET_INLINE Int8Right int8_right(IntVector codes) { return {codes}; }
 LORIKEET_INLINE IntVector int8_start(const IntVector* sums) { return *sums; }
-LORIKEET_INLINE IntVector int8_dot(IntVector sum, const Int8Word& left, IntVector right) {
-  return (IntVector)_mm512_dpbusd_epi32((__m512i)sum, left.codes, (__m512i)right);
+LORIKEET_INLINE IntVector int8_dot(IntVector sum, int32_t left, const Int8Right& right) {
+  return (IntVector)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(left), (__m512i)right.codes);
 }
 #else
 LORIKEET_INLINE IntVector int8_start(const IntVector*) { return IntVector{}; }
 #if defined(__AVX512BW__)
-// |a| times b with the sign of a: pairs of products stay within 2 * 127 * 127, which fits 16 bits.
-struct Int8Word {
+// |b| times a with the sign of b: pairs of products stay within 2 * 128 * 127, which fits 16 bits.
+struct Int8Right {
   __m512i magnitude;
   __mmask64 negative;
-  LORIKEET_INLINE explicit Int8Word(int32_t word)
-      : magnitude(_mm512_abs_epi8(_mm512_set1_epi32(word))), negative(_mm512_movepi8_mask(_mm512_set1_epi32(word))) {}
 };
-LORIKEET_INLINE IntVector int8_dot(IntVector sum, const Int8Word& left, IntVector right) {
-  const __m512i b = (__m512i)right, turned = _mm512_mask_sub_epi8(b, left.negative, __m512i{}, b);
-  return sum + (IntVector)_mm512_madd_epi16(_mm512_maddubs_epi16(left.magnitude, turned), _mm512_set1_epi16(1));
+LORIKEET_INLINE Int8Right int8_right(IntVector codes) { return {_mm512_abs_epi8((__m512i)codes), _mm512_movepi8_mask((__m512i)codes)}; }
+LORIKEET_INLINE IntVector int8_dot(IntVector sum, int32_t left, const Int8Right& right) {
+  const __m512i a = _mm512_set1_epi32(left), turned = _mm512_mask_sub_epi8(a, right.negative, __m512i{}, a);
+  return sum + (IntVector)_mm512_madd_epi16(_mm512_maddubs_epi16(right.magnitude, turned), _mm512_set1_epi16(1));
 }
 #elif defined(__AVX2__)
-struct Int8Word {
+struct Int8Right {
   __m256i codes, magnitude;
-  LORIKEET_INLINE explicit Int8Word(int32_t word) : codes(_mm256_set1_epi32(word)), magnitude(_mm256_abs_epi8(codes)) {}
 };
-LORIKEET_INLINE IntVector int8_dot(IntVector sum, const Int8Word& left, IntVector right) {
-  const __m256i pairs = _mm256_maddubs_epi16(left.magnitude, _mm256_sign_epi8((__m256i)right, left.codes));
-  return sum + (IntVector)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+LORIKEET_INLINE Int8Right int8_right(IntVector codes) { return {(__m256i)codes, _mm256_abs_epi8((__m256i)codes)}; }
+LORIKEET_INLINE IntVector int8_dot(IntVector sum, int32_t left, const Int8Right& right) {
+  const __m256i turned = _mm256_sign_epi8(_mm256_set1_epi32(left), right.codes);
+  return sum + (IntVector)_mm256_madd_epi16(_mm256_maddubs_epi16(right.magnitude, turned), _mm256_set1_epi16(1));
 }
 #else
-struct Int8Word {
-  int32_t codes[4];
-  LORIKEET_INLINE explicit Int8Word(int32_t word) {
-    int8_t bytes[4];
-    memcpy(bytes, &word, sizeof bytes);
-    for (int i = 0; i < 4; ++i) codes[i] = bytes[i];
-  }
+struct Int8Right {
+  int8_t codes[kVectorBytes];
 };
-LORIKEET_INLINE IntVector int8_dot(IntVector sum, const Int8Word& left, IntVector right) {
-  int8_t bytes[kVectorBytes];
-  memcpy(bytes, &right, sizeof bytes);
+LORIKEET_INLINE Int8Right int8_right(IntVector codes) {
+  Int8Right right;
+  memcpy(right.codes, &codes, sizeof right.codes);
+  return right;
+}
+LORIKEET_INLINE IntVector int8_dot(IntVector sum, int32_t left, const Int8Right& right) {
+  int8_t a[4];
+  memcpy(a, &left, sizeof a);
   for (int lane = 0; lane < kVector; ++lane) {
-    const int8_t* b = bytes + 4 * lane;
-    sum[lane] += left.codes[0] * b[0] + left.codes[1] * b[1] + left.codes[2] * b[2] + left.codes[3] * b[3];
+    const int8_t* b = right.codes + 4 * lane;
+    sum[lane] += a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3];
   }
   return sum;
 }
@@ -88,14 +87,13 @@ void int8_micro(int64_t k, const Int8Rows& left, const void* panel, const float*
     }
     right += 2;
     for (int64_t step = 0; step < steps; ++step, right += 2) {
-      const IntVector b0 = right[0], b1 = right[1];
+      const Int8Right b0 = int8_right(right[0]), b1 = int8_right(right[1]);
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) {
         int32_t word;
         __builtin_memcpy(&word, rows[i / 3] + i % 3 * left.row_stride, sizeof word);
-        const Int8Word a(word);
-        sum[i][0] = int8_dot(sum[i][0], a, b0);
-        sum[i][1] = int8_dot(sum[i][1], a, b1);
+        sum[i][0] = int8_dot(sum[i][0], word, b0);
+        sum[i][1] = int8_dot(sum[i][1], word, b1);
       }
 #pragma GCC unroll 6
       for (int i = 0; i < kPointers; ++i) rows[i] += 4;

@@ -1,6 +1,6 @@
 #pragma once
 
-// Right operands of products of 8-bit integers. A weight is code * absmax of its row / 127, codes from -127 to 127. Panels are two vectors
+// Right operands of products of 8-bit integers. A weight is code * absmax of its row / 127. Panels are two vectors
 // wide and cut along the contraction into groups of kInt8Group, each of which has its own scale in every row of the left operand:
 //   for every panel, for every group:  [width] int32, -128 times the sum of the codes of the group
 //                                      [group / 4][width][4] codes, the last four filled with zero
