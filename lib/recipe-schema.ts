@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isBlockSize, kComputes, kInt8Dtypes } from './models/weight-storage.js';
+import { isBlockSize, kComputes } from './models/weight-storage.js';
 import { checkTraining } from './recipe-rules.js';
 
 export const kDtypes = ['f32', 'bf16', 'f16', 'stored', 'nf4', 'int8'] as const;
@@ -157,8 +157,4 @@ export const recipeSchema = z
       path: ['compute'],
       message: 'expected dtype stored, nf4 or int8 beside it',
     },
-  )
-  .refine(({ dtype, compute }) => compute !== 'int8' || dtype !== 'f16', {
-    path: ['compute'],
-    message: `expected dtype ${kInt8Dtypes.join(', ')} beside int8`,
-  });
+  );

@@ -16,7 +16,7 @@ export const kStorages = ['stored', 'nf4', 'int8'] as const;
 /** Values of `compute`: `int8` multiplies frozen linear layers but the head in 8-bit integers. */
 export const kComputes = [...kQuantizedComputeDtypes, 'int8'] as const;
 /** Dtypes that go with `compute: int8`. */
-export const kInt8Dtypes = ['f32', 'bf16', ...kStorages] as const;
+export const kInt8Dtypes = ['f32', 'bf16', 'f16', ...kStorages] as const;
 
 /** NF4 with its options. */
 export interface Nf4Dtype extends Nf4Options {
@@ -68,7 +68,7 @@ export function readDtype(dtype: ModelDType | undefined, compute: string | undef
 function readInt8(dtype: ModelDType | undefined, storage: WeightStorage | undefined): Loading {
   if (storage !== undefined) return { storage, compute: 'bf16', int8: true };
   if (dtype === undefined) return { int8: true };
-  if (dtype === 'f32' || dtype === 'bf16') return { compute: dtype, int8: true };
+  if (dtype === 'f32' || dtype === 'bf16' || dtype === 'f16') return { compute: dtype, int8: true };
   throw new ConfigError(`loadModel: compute int8 goes with dtype ${kInt8Dtypes.join(', ')}; got dtype ${dtype}`);
 }
 

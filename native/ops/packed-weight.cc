@@ -135,7 +135,7 @@ PackedWeightPtr pack_int8(const Tensor& weight) { return pack_int8_values(weight
 Tensor unpack_weight(const PackedWeightPtr& weight) { return weight->unpack(); }
 
 Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count) {
-  check_argument(weight->quantized() != nullptr, "unpackRows: needs a quantised weight; got ", name_of(weight->dtype()));
+  check_argument(weight->quantized() != nullptr, "unpackRows: needs a weight in blocks; got layout ", name_of(weight->layout()));
   return dequantize_rows(weight->quantized(), first, count, weight->dtype());
 }
 
