@@ -8,7 +8,7 @@ import { ggufWeights, safetensorsWeights, type Weights } from './io/weights.js';
 import { Model } from './model.js';
 import { type LoadProgress, loadWeights } from './models/load-weights.js';
 import { createNetwork } from './models/registry.js';
-import { type ModelDType, readDtype, readLayout } from './models/weight-storage.js';
+import { type Compute, type ModelDType, readDtype, readLayout } from './models/weight-storage.js';
 import type { WeightLayout } from './ops/linalg.js';
 import type { Device } from './tensor.js';
 
@@ -20,8 +20,11 @@ export interface LoadOptions {
    * `{ type: 'nf4', blockSize: 64, doubleQuantization: true }`.
    */
   readonly dtype?: ModelDType;
-  /** With weights in few bits: dtype of activations, embedding and norms. Default: what it would be without `dtype`. */
-  readonly compute?: 'f32' | 'bf16';
+  /**
+   * With weights in few bits: dtype of activations, embedding and norms, f32 or bf16. Default: what it would be without `dtype`. `int8` goes with every dtype but
+   * f64: frozen linear layers but the head multiply 8-bit integers, and everything else is in the floating dtype, or in bf16 beside weights in few bits.
+   */
+  readonly compute?: Compute;
   /**
    * How frozen float weights are packed for the kernels. `retile` (default) keeps one copy, from which every backward makes what it needs; `dual` keeps a second
    * copy for backward, made by the first. Results have the same bits.
@@ -46,7 +49,7 @@ export interface LoadOptions {
  */
 export async function loadModel(pathOrId: string, options: LoadOptions = {}): Promise<Model> {
   const { signal, onProgress, device = 'cpu' } = options;
-  const { storage, compute } = readDtype(options.dtype, options.compute);
+  const { storage, compute, int8 } = readDtype(options.dtype, options.compute);
   const layout = readLayout(options.layout);
   if (device !== 'cpu')
     throw new DeviceError(`loadModel: models are computed on the cpu in this version; got device "${device}", expected "cpu"`);
@@ -65,6 +68,7 @@ export async function loadModel(pathOrId: string, options: LoadOptions = {}): Pr
       dtype: compute,
       storage,
       layout,
+      int8,
       signal,
       onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })),
     });

@@ -4,7 +4,7 @@ import type { Tokenizer } from './io/tokenizer.js';
 import { type Batch, type ForwardOptions, makeBatch, type TokenRows } from './models/batch.js';
 import type { CausalLanguageModel } from './models/causal-language-model.js';
 import { languageLoss, nextTokens, targetTensor } from './models/language-loss.js';
-import type { ModelDType } from './models/weight-storage.js';
+import type { Compute, ModelDType } from './models/weight-storage.js';
 import { KeyValueCache } from './nn/cache.js';
 import type { Module } from './nn/module.js';
 import { cast } from './ops/elementwise.js';
@@ -58,7 +58,7 @@ export interface ModelParts {
 /** The options of `loadModel` that say how weights are kept. */
 export interface LoadedAs {
   readonly dtype?: ModelDType | undefined;
-  readonly compute?: 'f32' | 'bf16' | undefined;
+  readonly compute?: Compute | undefined;
   readonly layout?: WeightLayout | undefined;
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isBlockSize } from './models/weight-storage.js';
+import { isBlockSize, kComputes } from './models/weight-storage.js';
 import { kWeightLayouts } from './ops/linalg.js';
 import { checkTraining } from './recipe-rules.js';
 
@@ -130,8 +130,8 @@ export const recipeSchema = z
     model: z.string().min(1),
     /** What weights are kept in; `stored`, `nf4` and `int8` are for frozen weights. */
     dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
-    /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. */
-    compute: z.enum(['f32', 'bf16']).optional(),
+    /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. `int8`: frozen linear layers but the head multiply 8-bit integers. */
+    compute: z.enum(kComputes).optional(),
     /** How frozen float weights are packed: one copy, or a second for backward. Results have the same bits. Default: retile. */
     layout: z.enum(kWeightLayouts).optional(),
     device: z.enum(['cpu', 'cuda']).optional(),
@@ -154,7 +154,8 @@ export const recipeSchema = z
     context.addIssue({ code: 'custom', path: ['training', 'earlyStopping'], message: 'expected "data.eval" beside it' });
   })
   .refine(
-    ({ dtype, compute }) => compute === undefined || dtype === 'stored' || dtype === 'nf4' || dtype === 'int8' || typeof dtype === 'object',
+    ({ dtype, compute }) =>
+      compute === undefined || compute === 'int8' || dtype === 'stored' || dtype === 'nf4' || dtype === 'int8' || typeof dtype === 'object',
     {
       path: ['compute'],
       message: 'expected dtype stored, nf4 or int8 beside it',

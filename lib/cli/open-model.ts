@@ -1,5 +1,5 @@
 import { type LanguageModel, loadAdapter, loadModel, type Model } from '../index.js';
-import type { ModelDType } from '../models/weight-storage.js';
+import type { Compute, ModelDType } from '../models/weight-storage.js';
 import type { WeightLayout } from '../ops/linalg.js';
 import type { Device } from '../tensor.js';
 import type { CommandContext } from './command.js';
@@ -8,7 +8,7 @@ export interface ModelOptions {
   readonly model: string;
   readonly adapter?: string;
   readonly dtype?: ModelDType | undefined;
-  readonly compute?: 'f32' | 'bf16' | undefined;
+  readonly compute?: Compute | undefined;
   readonly layout?: WeightLayout | undefined;
   readonly device?: Device | undefined;
 }

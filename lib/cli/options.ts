@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { kComputes } from '../models/weight-storage.js';
 
 /** Dtypes that commands take for `--dtype`. */
 export const kDtypes = ['f32', 'bf16', 'f16', 'f64', 'stored', 'nf4', 'int8'] as const;
@@ -19,7 +20,10 @@ export function dtypeOption(): Option {
 }
 
 export function computeOption(): Option {
-  return new Option('--compute <dtype>', 'with --dtype stored, nf4 or int8: dtype of everything else').choices(['f32', 'bf16']);
+  return new Option(
+    '--compute <dtype>',
+    'with --dtype stored, nf4 or int8: dtype of everything else; int8: products of frozen layers in 8-bit integers',
+  ).choices(kComputes);
 }
 
 /** `--set`, for the commands that read a recipe. */

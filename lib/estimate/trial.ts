@@ -57,7 +57,7 @@ const kEvaluationRows = 8;
 /** Builds the network and the adapter, runs real training steps, and takes everything down again. */
 export async function runTrial(plan: TrialPlan): Promise<Trial> {
   const { source, loading, vocabulary, settings, adapter, signal } = plan;
-  const { storage, compute } = readDtype(loading.dtype, loading.compute);
+  const { storage, compute, int8 } = readDtype(loading.dtype, loading.compute);
   await synchronize();
   const start = memory().bytes;
   const config = vocabulary === undefined ? source.config : { ...source.config, vocab_size: vocabulary };
@@ -69,7 +69,7 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
     await loadWeights(
       network,
       randomWeights(network, (name) => compute ?? source.storedDtype(name), source),
-      { dtype: compute, storage, layout: loading.layout, signal },
+      { dtype: compute, storage, layout: loading.layout, int8, signal },
     );
     await synchronize();
     const loaded = memory().bytes;

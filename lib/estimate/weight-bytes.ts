@@ -1,7 +1,7 @@
 import { kDtypeBytes } from '../dtype.js';
 import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import { type StoredAs, storedBytes } from '../models/stored-bytes.js';
-import { isQuantized, readDtype } from '../models/weight-storage.js';
+import { isInt8, isQuantized, readDtype } from '../models/weight-storage.js';
 import type { Recipe } from '../recipe.js';
 import type { SourceModel } from './source-model.js';
 
@@ -9,7 +9,7 @@ import type { SourceModel } from './source-model.js';
  * Bytes of the frozen weights of a network once it is loaded as a recipe says, one layout each. A tied head is one with its embedding.
  */
 export function weightBytes(network: CausalLanguageModel, source: SourceModel, recipe: Pick<Recipe, 'dtype' | 'compute'>): number {
-  const { storage, compute } = readDtype(recipe.dtype, recipe.compute);
+  const { storage, compute, int8 = false } = readDtype(recipe.dtype, recipe.compute);
   const floats = (name: string, shape: readonly number[]): number => sizeOf(shape) * kDtypeBytes[compute ?? source.storedDtype(name)];
   const blocksOf = (name: string): StoredAs | undefined => {
     if (storage?.type === 'stored') return source.blockType(name);
@@ -19,7 +19,8 @@ export function weightBytes(network: CausalLanguageModel, source: SourceModel, r
   for (const [path, module] of network.namedModules()) {
     for (const [parameter, shape] of Object.entries(module.parameterShapes())) {
       const name = `${path}.${parameter}`;
-      const blocks = storage !== undefined && isQuantized(storage, module, parameter) ? blocksOf(name) : undefined;
+      const quantized = storage !== undefined && isQuantized(storage, module, parameter);
+      const blocks = int8 && isInt8(module, parameter) ? 'int8' : quantized ? blocksOf(name) : undefined;
       bytes += blocks === undefined ? floats(name, shape) : storedBytes(shape as [number, number], blocks);
     }
   }

@@ -9,7 +9,7 @@ import type { PackedWeight, WeightLayout } from '../ops/linalg.js';
 import { scope } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import type { CausalLanguageModel } from './causal-language-model.js';
-import { checkStorage, isQuantized, quantized, type WeightStorage } from './weight-storage.js';
+import { checkStorage, isInt8, isQuantized, packedInt8, quantized, type WeightStorage } from './weight-storage.js';
 
 /** How far loading has come, counted in parameters. */
 export interface LoadProgress {
@@ -26,6 +26,8 @@ export interface LoadWeightsOptions {
   readonly storage?: WeightStorage | undefined;
   /** How frozen float weights are packed; default: as `packWeight` does. */
   readonly layout?: WeightLayout | undefined;
+  /** Frozen linear layers but the head multiply 8-bit integers. */
+  readonly int8?: boolean | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -65,7 +67,6 @@ export async function loadWeights(network: CausalLanguageModel, weights: Weights
   for (const [name, slot] of slots) {
     throwIfAborted(options.signal, 'loadModel');
     await scope(async () => {
-      // The engine packs this weight while the loop goes on to the next.
       for (const broken of assign(slot, name, weights, options))
         if ((await broken.item()) > 0) throw new NonFiniteError(`${weights.source}: weight "${name}" has NaN or infinite values`);
     });
@@ -79,25 +80,28 @@ function setLayout(network: CausalLanguageModel, layout: WeightLayout): void {
   for (const [, module] of network.namedModules()) if (module instanceof Linear) module.layout = layout;
 }
 
-/** Reads one weight into its place, in the storage asked for; returns the counts of values that are not finite. */
-function assign({ module, parameter }: Slot, name: string, weights: Weights, { storage, dtype }: LoadWeightsOptions): Iterable<Tensor> {
+/** Reads one weight into its place, in the storage asked for; yields the counts of values that are not finite. */
+function* assign({ module, parameter }: Slot, name: string, weights: Weights, options: LoadWeightsOptions): Iterable<Tensor> {
+  const { storage, dtype, int8 = false } = options;
+  const put = (value: Tensor | PackedWeight): void =>
+    module.assign(parameter, int8 && isInt8(module, parameter) ? packedInt8(value) : value);
   const quantizes = storage !== undefined && isQuantized(storage, module, parameter);
   const blocks = quantizes && storage.type === 'stored' ? weights.loadBlocks?.(name, dtype ?? 'f32') : undefined;
   if (blocks !== undefined) {
-    module.assign(parameter, blocks);
-    return brokenParts(blocks);
+    yield* brokenParts(blocks);
+    put(blocks);
+    return;
   }
   const stored = weights.load(name);
   if (!isFloat(stored.dtype)) throw new FormatError(`${weights.source}: weight "${name}" must be of a floating dtype; got ${stored.dtype}`);
-  const broken = new Tensor(nonFiniteCount([stored.handle]));
+  yield new Tensor(nonFiniteCount([stored.handle]));
   if (quantizes && storage.type !== 'stored') {
-    module.assign(parameter, quantized(stored, storage, dtype ?? stored.dtype));
-    return [broken];
+    put(quantized(stored, storage, dtype ?? stored.dtype));
+    return;
   }
   const value = dtype === undefined || stored.dtype === dtype ? stored : cast(stored, dtype);
   // A linear layer makes its own copy when it packs; what stays dense must not lie in a file that others may change.
-  module.assign(parameter, module instanceof Linear && parameter === 'weight' ? value : clone(value));
-  return [broken];
+  put(module instanceof Linear && parameter === 'weight' ? value : clone(value));
 }
 
 /** The counts for the values of a weight in blocks, part by part. */

@@ -3,9 +3,9 @@ import type { Weights } from '../io/weights.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import type { Module } from '../nn/module.js';
-import { kWeightLayouts, type PackedWeight, type WeightLayout } from '../ops/linalg.js';
+import { kWeightLayouts, type PackedWeight, packInt8, type WeightLayout } from '../ops/linalg.js';
 import { type Nf4Options, packQuantized, quantizeInt8, quantizeNf4 } from '../ops/quantize.js';
-import { noGrad, scope } from '../scope.js';
+import { noGrad, scope, unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
 
 /** Dtypes that models are computed in. */
@@ -13,6 +13,10 @@ export const kComputeDtypes = ['f32', 'bf16', 'f16', 'f64'] as const satisfies r
 /** Dtypes of activations, embedding and norms that quantised weights go with. */
 export const kQuantizedComputeDtypes = ['f32', 'bf16'] as const satisfies readonly DType[];
 export const kStorages = ['stored', 'nf4', 'int8'] as const;
+/** Values of `compute`: `int8` multiplies frozen linear layers but the head in 8-bit integers. */
+export const kComputes = [...kQuantizedComputeDtypes, 'int8'] as const;
+/** Dtypes that go with `compute: int8`. */
+export const kInt8Dtypes = ['f32', 'bf16', 'f16', ...kStorages] as const;
 
 /** NF4 with its options. */
 export interface Nf4Dtype extends Nf4Options {
@@ -28,13 +32,26 @@ export type ModelDType = (typeof kComputeDtypes)[number] | (typeof kStorages)[nu
 /** How the weights of linear layers are kept when not as plain floats. */
 export type WeightStorage = { readonly type: 'stored' } | { readonly type: 'int8' } | ({ readonly type: 'nf4' } & Required<Nf4Options>);
 
+export type Compute = (typeof kComputes)[number];
+
+/** How a model is loaded. */
+export interface Loading {
+  /** Few bits that weights are kept in; default: floats. */
+  readonly storage?: WeightStorage;
+  /** Dtype of activations and of all weights that stay floats; default: as stored. */
+  readonly compute?: DType;
+  /** Whether frozen linear layers but the head multiply 8-bit integers. */
+  readonly int8?: boolean;
+}
+
 /** `dtype` and `compute` of `loadModel` taken apart; both undefined: as stored. Throws `ConfigError`. */
-export function readDtype(dtype: ModelDType | undefined, compute: string | undefined): { storage?: WeightStorage; compute?: DType } {
+export function readDtype(dtype: ModelDType | undefined, compute: string | undefined): Loading {
   const storage = storageOf(dtype);
+  if (compute === 'int8') return readInt8(dtype, storage);
   if (storage === undefined) {
     if (compute !== undefined)
       throw new ConfigError(
-        `loadModel: compute goes with dtype ${kStorages.join(', ')}; got compute "${compute}" and dtype ${dtype ?? '(none)'}`,
+        `loadModel: compute f32 and bf16 go with dtype ${kStorages.join(', ')}; got compute "${compute}" and dtype ${dtype ?? '(none)'}`,
       );
     return dtype === undefined ? {} : { compute: dtype as DType };
   }
@@ -42,7 +59,7 @@ export function readDtype(dtype: ModelDType | undefined, compute: string | undef
   const found = kQuantizedComputeDtypes.find((name) => name === compute);
   if (found === undefined)
     throw new ConfigError(
-      `loadModel: unknown compute "${compute}"; expected one of ${kQuantizedComputeDtypes.join(', ')}${didYouMean(compute, kQuantizedComputeDtypes)}`,
+      `loadModel: unknown compute "${compute}"; expected one of ${kComputes.join(', ')}${didYouMean(compute, kComputes)}`,
     );
   return { storage, compute: found };
 }
@@ -56,6 +73,14 @@ export function readLayout(layout: string | undefined): WeightLayout | undefined
       `loadModel: unknown layout "${layout}"; expected one of ${kWeightLayouts.join(', ')}${didYouMean(layout, kWeightLayouts)}`,
     );
   return found;
+}
+
+/** Activations are in the floating dtype, and in bf16 beside weights in few bits. */
+function readInt8(dtype: ModelDType | undefined, storage: WeightStorage | undefined): Loading {
+  if (storage !== undefined) return { storage, compute: 'bf16', int8: true };
+  if (dtype === undefined) return { int8: true };
+  if (dtype === 'f32' || dtype === 'bf16' || dtype === 'f16') return { compute: dtype, int8: true };
+  throw new ConfigError(`loadModel: compute int8 goes with dtype ${kInt8Dtypes.join(', ')}; got dtype ${dtype}`);
 }
 
 function storageOf(dtype: ModelDType | undefined): WeightStorage | undefined {
@@ -86,6 +111,17 @@ export function isQuantized(storage: WeightStorage, module: Module, parameter: s
   if (parameter !== 'weight') return false;
   if (storage.type === 'stored') return module instanceof Linear || module instanceof Embedding;
   return module instanceof Linear && module.role !== 'head';
+}
+
+/** Whether `compute: int8` multiplies this parameter of this module in 8-bit integers. */
+export const isInt8 = (module: Module, parameter: string): boolean =>
+  parameter === 'weight' && module instanceof Linear && module.role !== 'head';
+
+/** A weight for products of 8-bit integers; releases what it is made from. */
+export function packedInt8(weight: Tensor | PackedWeight): PackedWeight {
+  const packed = unscoped(() => packInt8(weight));
+  weight.dispose();
+  return packed;
 }
 
 /** A floating weight in few bits; `compute` as in {@link packQuantized}. */

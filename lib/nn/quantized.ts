@@ -15,10 +15,10 @@ export function dense(weight: Tensor | PackedWeight): Tensor {
   return weight instanceof Tensor ? weight : weight.unpack();
 }
 
-/** Calls `body` with the rows of a weight [N, K] in parts of at most `count`; of a quantised one, only these are made dense. */
+/** Calls `body` with the rows of a weight [N, K] in parts of at most `count`; of one in blocks, only these are made dense. */
 export function* rowParts(weight: Tensor | PackedWeight, count: number): Iterable<() => Tensor> {
   const rows = weight.shape[0] ?? 0;
-  const blocks = weight instanceof Tensor || weight.quantization === undefined ? undefined : weight;
+  const blocks = weight instanceof Tensor || weight.layout !== 'blocks' ? undefined : weight;
   const whole = blocks === undefined ? dense(weight) : undefined;
   for (let start = 0; start < rows; start += count) {
     const size = Math.min(count, rows - start);

@@ -4,6 +4,7 @@ import { type DType, Tensor } from '../tensor.js';
 
 const matmulOp = op('matmul');
 const packWeightOp = op('packWeight');
+const packInt8Op = op('packInt8');
 const unpackWeightOp = op('unpackWeight');
 const unpackRowsOp = op('unpackRows');
 const sharePackedOp = op('sharePacked');
@@ -33,7 +34,7 @@ export class PackedWeight {
   readonly shape: readonly number[];
   /** The dtype it was packed from, or that its blocks stand for. */
   readonly dtype: DType;
-  /** The format of a weight that stays in blocks of few bits; undefined for one in panels. */
+  /** The format of a weight that is kept in few bits; undefined for one of floats. */
   readonly quantization: Quantization | undefined;
 
   /** @internal */
@@ -54,7 +55,7 @@ export class PackedWeight {
     return this.handle.level;
   }
 
-  /** A {@link WeightLayout}; or `blocks`: quantised, panels are made by every product. */
+  /** A {@link WeightLayout}; or `blocks`: quantised, panels are made by every product; or `int8`: panels of codes, products multiply 8-bit integers. */
   get layout(): string {
     return this.handle.layout;
   }
@@ -63,12 +64,12 @@ export class PackedWeight {
     return this.handle.disposed;
   }
 
-  /** The weight as it was given, row-major [N, K], in a new tensor. */
+  /** The weight as it was given (of a quantised one, its values), row-major [N, K], in a new tensor. */
   unpack(): Tensor {
     return new Tensor(unpackWeightOp(this.handle));
   }
 
-  /** Rows [start, start + count) of a quantised weight, [count, K] in a new tensor. */
+  /** Rows [start, start + count) of a weight with layout `blocks`, [count, K] in a new tensor. */
   rows(start: number, count: number): Tensor {
     return new Tensor(unpackRowsOp(this.handle, start, count));
   }
@@ -102,6 +103,15 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
  */
 export function packWeight(weight: Tensor, { layout = 'retile' }: PackOptions = {}): PackedWeight {
   return new PackedWeight(packWeightOp(weight.handle, layout === 'retile'));
+}
+
+/**
+ * A frozen weight [N, K] whose products multiply 8-bit integers: the weight in the codes of `quantizeInt8` (those of an int8 weight as they are; other values are
+ * quantised), the rows of x, and of dy in backward, quantised on the fly in groups of 128 columns with a scale each. Integer sums are exact and are scaled in f32;
+ * the result has the dtype of x. Half the bytes of bf16. `dtype` stays that of the given weight: f32, bf16 or f16.
+ */
+export function packInt8(weight: Tensor | PackedWeight): PackedWeight {
+  return new PackedWeight(packInt8Op(weight.handle));
 }
 
 /**

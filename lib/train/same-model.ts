@@ -2,15 +2,24 @@ import { ConfigError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
 import type { TrainableModel } from './trainable.js';
 
-/** What of a model and its trained adapters decides the bits of a run, beside the values of the parameters. Blocks of a file give the bits of its floats. */
+/** What of a model and its trained adapters decides the bits of a run, beside the values of the parameters. Blocks of a file give the bits of its floats,
+ * but not where they are packed for 8-bit integers. */
 export function modelIdentity(model: TrainableModel): JsonObject {
   const stored = model.loadedAs?.dtype;
-  const quantized = stored === 'nf4' || stored === 'int8' || typeof stored === 'object' ? stored : null;
+  const int8 = model.loadedAs?.compute === 'int8';
+  const few = stored === 'nf4' || stored === 'int8' || typeof stored === 'object' || (int8 && stored === 'stored');
   const adapters = model.active.map((name) => {
     const { method, config } = model.adapters.get(name);
     return [name, { type: method.name, ...config }];
   });
-  return JSON.parse(JSON.stringify({ dtype: model.dtype, quantized, adapters: Object.fromEntries(adapters) })) as JsonObject;
+  return JSON.parse(
+    JSON.stringify({
+      dtype: model.dtype,
+      quantized: few ? stored : null,
+      ...(int8 ? { compute: 'int8' } : {}),
+      adapters: Object.fromEntries(adapters),
+    }),
+  ) as JsonObject;
 }
 
 /** Throws `ConfigError` where the model is loaded in another way, or its adapters have other options, than in the checkpoint in `folder`. */

@@ -69,6 +69,8 @@ struct Convert<std::vector<RowSegment>> {
   }
 };
 
+static PackedWeightPtr pack_int8_op(const BaseWeight& weight) { return weight.packed ? pack_int8(weight.packed) : pack_int8(weight.dense); }
+
 static Tensor linear_op(const Tensor& x, const BaseWeight& weight, const std::optional<Tensor>& bias) {
   return weight.packed ? linear(x, weight.packed, bias.value_or(Tensor())) : linear_dense(x, weight.dense, bias.value_or(Tensor()));
 }
@@ -82,6 +84,7 @@ static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   PackedWeightHandle::define(env);
   OP(matmul, "matmul")
   OP(pack_weight, "packWeight")
+  OP(pack_int8_op, "packInt8")
   OP(unpack_weight, "unpackWeight")
   OP(linear_op, "linear")
   OP(low_rank_linear_op, "lowRankLinear")

@@ -82,7 +82,9 @@ Napi::Value PackedWeightHandle::layout(const Napi::CallbackInfo& info) {
 
 Napi::Value PackedWeightHandle::quantization(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
-    const QuantizedWeightPtr& quantized = get("quantization")->quantized();
+    const PackedWeight& weight = *get("quantization");
+    const QuantizedWeightPtr& quantized = weight.quantized();
+    if (weight.layout() == WeightLayout::int8) return Napi::String::New(info.Env(), name_of(Quantization::int8));
     return quantized ? Napi::String::New(info.Env(), name_of(quantized->format)) : info.Env().Undefined();
   });
 }

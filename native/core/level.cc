@@ -19,7 +19,7 @@ Level detect() {
       !__builtin_cpu_supports("avx512vl")) {
     return Level::avx2;
   }
-  if (!__builtin_cpu_supports("avx512bf16")) return Level::avx512;
+  if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni")) return Level::avx512;
   return tiles_emulated() || machine_has_tiles() ? Level::amx_bf16 : Level::avx512_bf16;
 #elif defined(__aarch64__)
   return Level::neon;

@@ -1,14 +1,15 @@
 // y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles; every other arithmetic is that of the level below, and so are all
 // layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of low-rank terms computed from them. (2) Tasks of some blocks
 // times some panels go over the contraction in passes that keep a panel in a level-1 cache, their accumulators in a level-2 cache; the last
-// pass adds the terms as further steps and writes out. Panels of a quantised W are made by the task that reads them.
+// pass adds the terms as further steps and writes out. Panels made on the fly are made by the
+// task that reads them.
 
 #include "cpu/level.h"
 
 #if defined(__AMX_BF16__)
 
 #include "core/tiles.h"
-#include "cpu/quantized-panels.h"
+#include "cpu/retiled-panels.h"
 #include "cpu/tile-amx.h"
 #include "cpu/tile-emulated.h"
 #include "cpu/tile-operands.h"
@@ -30,8 +31,8 @@ LORIKEET_INLINE int64_t within(int64_t value, int64_t low, int64_t high) {
 }
 
 /// Out of line: it is large, and both policies use it.
-[[gnu::noinline]] static void make_panel(const RightOperand& right, int64_t panel, void* out) {
-  quantized_panel(right.quantized, right.turned, Panel::bf16, panel, out);
+[[gnu::noinline]] static void made_panel(const GemmArgs& args, int64_t panel, void* out) {
+  make_panel(args.right, args.k, args.n, panel, out);
 }
 
 template <class Tiles>
@@ -132,7 +133,7 @@ struct TileProduct {
 
   /// All panels of the blocks from first_block to `end`. How they are cut into tasks does not change a bit of the result.
   void fill_chunk(int64_t end, int64_t panels, bool small) const {
-    const bool makes = args.right.is_quantized();
+    const bool makes = args.right.is_made();
     const int64_t stride = panel_stride(kThisLevel, Panel::bf16, args.k, 2);
     const int64_t groups = ceil_div(end - first_block, kGroupBlocks), group = ceil_div(end - first_block, groups);
     int64_t share = within(panels * groups / (4 * thread_count()), 1, kTaskPanels), groups_of_task = 1;
@@ -147,7 +148,7 @@ struct TileProduct {
       Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
       const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
       for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
-        make_panel(args.right, panel, made.as<char>() + (panel - panel_begin) * stride);
+        made_panel(args, panel, made.as<char>() + (panel - panel_begin) * stride);
       }
       for (int64_t block = begin; block < part_end; block += group) {
         fill(block, smaller(block + group, part_end), panel_begin, panel_end, right, stride);
@@ -172,7 +173,8 @@ void run_tiles(const GemmArgs& args) {
 
 void gemm_tiles(const GemmArgs& args) {
   if (args.m == 0 || (args.y != nullptr && args.n == 0)) return;
-  if (args.arithmetic != Arithmetic::bf16_pairs) return gemm_kernel.at_level(Level::avx512_bf16)(args);
+  const bool in_codes = args.right.panel == Panel::int8 && !args.right.empty();
+  if (args.arithmetic != Arithmetic::bf16_pairs || in_codes) return gemm_kernel.at_level(Level::avx512_bf16)(args);
   if (tiles_emulated()) return run_tiles<EmulatedTiles>(args);
   run_tiles<AmxTiles>(args);
 }

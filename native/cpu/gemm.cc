@@ -6,6 +6,7 @@
 
 #include "cpu/level.h"
 
+#include "cpu/gemm-int8.h"
 #include "cpu/gemm-low-rank.h"
 #include "cpu/gemm.h"
 #include "cpu/gemv.h"
@@ -219,6 +220,7 @@ void run_product(const GemmArgs& args) {
 
 void gemm(const GemmArgs& args) {
   if (args.m == 0 || (args.y != nullptr && args.n == 0)) return;
+  if (args.right.panel == Panel::int8 && !args.right.empty()) return gemm_int8(args);
   switch (args.arithmetic) {
     case Arithmetic::f64: return run_product<KindF64, KindF64>(args);
     case Arithmetic::f32:

@@ -5,6 +5,7 @@
 // Right operands are packed into panels: two vectors (or one) of outputs side by side, all of the contraction below each other.
 //   f32, f64  [outputs / width][contraction][width]
 //   bf16      [outputs / width][contraction / 2][width][2]    (pairs along the contraction, the last one filled with zero)
+//   int8      ops/int8-panels.h
 // Left operands are read where they lie, or copied in blocks of kGemmRows rows. Every output element is one chain of multiply-adds over k
 // in rising order, in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K
 // and the level alone, never on M, the place in a block or the number of threads.
@@ -27,18 +28,20 @@ inline constexpr int kGemmVector[kLevels] = {4, 8, 16, 16, 16};
 #endif
 
 /// What the panels of a right operand hold.
-enum class Panel : uint8_t { f64, f32, bf16 };
+enum class Panel : uint8_t { f64, f32, bf16, int8 };
 
-/// What products are computed in: f64, f32, or pairs of bf16 summed in f32.
+/// What products are computed in: f64, f32, or pairs of bf16 summed in f32. With int8 panels: what low-rank terms are computed in.
 enum class Arithmetic : uint8_t { f64, f32, bf16_pairs };
 
 /// The panel that holds a storage type exactly.
 constexpr Panel panel_for(DType dtype) { return dtype == DType::f64 ? Panel::f64 : dtype == DType::bf16 ? Panel::bf16 : Panel::f32; }
 
-/// bf16 pairs only where both operands are bf16 and the level has the instruction: nothing is rounded that was not stored so.
+/// bf16 pairs only where both operands are bf16 (or the right one int8) and the level has the instruction: nothing is rounded that was not
+/// stored so.
 constexpr Arithmetic arithmetic_for(Level level, DType x, Panel panel) {
   if (panel == Panel::f64) return Arithmetic::f64;
-  return has_pair_products(level) && x == DType::bf16 && panel == Panel::bf16 ? Arithmetic::bf16_pairs : Arithmetic::f32;
+  const bool pairs = panel == Panel::bf16 || panel == Panel::int8;
+  return has_pair_products(level) && x == DType::bf16 && pairs ? Arithmetic::bf16_pairs : Arithmetic::f32;
 }
 
 /// The panel of operands made on the fly (low-rank factors) for an arithmetic.
@@ -124,13 +127,15 @@ struct LowRankRows {
 };
 
 /// W of a product: panels, or a quantised matrix whose panels are made on the fly (of its transpose when `turned`), or neither. `panel` is
-/// what panels hold in all three cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly.
+/// what panels hold in all three cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly. int8 panels
+/// come with the scales of the weight's rows: of outputs, or of the contraction when `turned`.
 struct RightOperand {
   Panel panel;
   const void* panels = nullptr;
   QuantizedMatrix quantized{};
   bool turned = false;
   bool retile = false;
+  const float* scales = nullptr;
   bool is_quantized() const { return quantized.codes != nullptr; }
   bool is_made() const { return is_quantized() || retile; }
   bool empty() const { return panels == nullptr && !is_quantized(); }

@@ -3,11 +3,14 @@
 #include "core/stream.h"
 #include "ops/copy.h"
 #include "ops/index-select.h"
+#include "ops/int8-panels.h"
+#include "ops/quantize.h"
 
 namespace lorikeet {
 
 void PackedOperand::append_to(std::vector<Tensor>& inputs) const {
   if (panels.defined()) inputs.push_back(panels);
+  if (scales.defined()) inputs.push_back(scales);
   if (!quantized) return;
   for (const Tensor& x : quantized->tensors()) inputs.push_back(x);
 }
@@ -18,8 +21,33 @@ RightOperand PackedOperand::pointers(Panel panel) const {
   if (quantized) right.quantized = quantized->matrix();
   right.turned = turned;
   right.retile = retile;
+  if (scales.defined()) right.scales = scales.data<float>();
   return right;
 }
+
+namespace {
+
+/// int8 panels of codes [N, K] or, `turned`, of their transpose.
+Tensor pack_codes(const Tensor& codes, bool turned, Level level) {
+  const int outputs = turned ? 1 : 0, inputs = 1 - outputs;
+  Tensor panels = empty({int8_panel_bytes(level, codes.size(outputs), codes.size(inputs))}, DType::u8);
+  enqueue("packWeight", {codes}, {panels}, [=] {
+    int8_pack_kernel.at_level(level)({reinterpret_cast<const int8_t*>(codes.data<uint8_t>()), codes.size(outputs), codes.size(inputs),
+                                      codes.strides()[outputs], codes.strides()[inputs], panels.raw()});
+  });
+  return panels;
+}
+
+/// The codes [N, K] of panels for y = x Wᵀ.
+Tensor unpack_codes(const Tensor& panels, const Shape& shape, Level level) {
+  Tensor codes = empty(shape, DType::u8);
+  enqueue("unpackWeight", {panels}, {codes}, [=] {
+    int8_unpack_kernel.at_level(level)({panels.raw(), codes.size(0), codes.size(1), reinterpret_cast<int8_t*>(codes.data<uint8_t>())});
+  });
+  return codes;
+}
+
+}  // namespace
 
 Tensor pack_matrix(const Tensor& weight, bool turned, Level level, Panel panel) {
   const int outputs = turned ? 1 : 0, inputs = 1 - outputs;
@@ -42,32 +70,45 @@ PackedWeight::PackedWeight(const Tensor& weight, WeightLayout layout)
   forward_ = pack_matrix(weight, false, level_, panel_);
 }
 
-PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype)
+PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype, WeightLayout layout)
     : shape_(weight->shape),
       dtype_(dtype),
       level_(gemm_level()),
-      panel_(panel_for(dtype)),
-      layout_(WeightLayout::blocks),
-      quantized_(std::move(weight)) {
+      panel_(layout == WeightLayout::int8 ? Panel::int8 : panel_for(dtype)),
+      layout_(layout) {
   check_argument(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16,
-                 "packWeight: values of blocks are computed in f32, bf16 or f16; got ", name_of(dtype));
+                 "packQuantized: values of blocks are computed in f32, bf16 or f16; got ", name_of(dtype));
+  if (layout != WeightLayout::int8) {
+    quantized_ = std::move(weight);
+    return;
+  }
+  forward_ = pack_codes(weight->codes, false, level_);
+  scales_ = weight->scales;
 }
 
 int64_t PackedWeight::bytes() const {
   if (quantized_) return quantized_->bytes();
-  return forward_.numel() + (backward_.defined() ? backward_.numel() : 0);
+  return forward_.numel() + (backward_.defined() ? backward_.numel() : 0) + (scales_.defined() ? 4 * outputs() : 0);
 }
 
-PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false}; }
+PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false, false, scales_}; }
 
 PackedOperand PackedWeight::backward() const {
   if (layout_ == WeightLayout::retile) return {forward_, nullptr, false, true};
-  if (!quantized_ && !backward_.defined()) backward_ = pack_matrix(unpack(), true, level_, panel_);
-  return {backward_, quantized_, true};
+  if (!quantized_ && !backward_.defined()) {
+    backward_ = panel_ == Panel::int8 ? pack_codes(unpack_codes(forward_, shape_, level_), true, level_)
+                                      : pack_matrix(unpack(), true, level_, panel_);
+  }
+  return {backward_, quantized_, true, false, scales_};
 }
 
 Tensor PackedWeight::unpack() const {
   if (quantized_) return dequantize_rows(quantized_, 0, outputs(), dtype_);
+  if (panel_ == Panel::int8) {
+    const Tensor codes = unpack_codes(forward_, shape_, level_);
+    return dequantize_rows(quantized_weight(Quantization::int8, shape_, 0, codes, scales_, std::nullopt, std::nullopt), 0, outputs(),
+                           dtype_);
+  }
   Tensor weight = empty(shape_, dtype_);
   enqueue("unpackWeight", {forward_}, {weight}, [=, level = level_, panel = panel_, panels = forward_] {
     gemm_unpack_kernel.at_level(level)({panels.raw(), panel, weight.size(0), weight.size(1), weight.raw(), weight.dtype()});
@@ -92,11 +133,34 @@ Tensor PackedWeight::rows_at(const Tensor& ids) const {
 PackedWeightPtr pack_weight(const Tensor& weight, bool retile) {
   return std::make_shared<PackedWeight>(weight, retile ? WeightLayout::retile : WeightLayout::dual);
 }
+namespace {
+
+PackedWeightPtr pack_int8_values(const Tensor& weight, DType dtype) {
+  check_shape(weight.rank() == 2, "packInt8: a weight has two dimensions [outputs, inputs]; got ", to_string(weight.shape()));
+  check_argument(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16,
+                 "packInt8: weights of this dtype are not multiplied in 8 bits; got ", name_of(dtype), ", expected f32, bf16 or f16");
+  const std::vector<Tensor> parts = quantize_int8(weight);
+  return std::make_shared<PackedWeight>(
+      quantized_weight(Quantization::int8, weight.shape(), 0, parts[0], parts[1], std::nullopt, std::nullopt), dtype, WeightLayout::int8);
+}
+
+}  // namespace
+
+
+PackedWeightPtr pack_int8(const PackedWeightPtr& weight) {
+  const QuantizedWeightPtr& blocks = weight->quantized();
+  if (blocks && blocks->format == Quantization::int8) return std::make_shared<PackedWeight>(blocks, weight->dtype(), WeightLayout::int8);
+  if (weight->layout() == WeightLayout::int8) return weight;
+  const Tensor values = blocks ? dequantize_rows(blocks, 0, weight->outputs(), DType::f32) : weight->unpack();
+  return pack_int8_values(values, weight->dtype());
+}
+
+PackedWeightPtr pack_int8(const Tensor& weight) { return pack_int8_values(weight, weight.dtype()); }
 
 Tensor unpack_weight(const PackedWeightPtr& weight) { return weight->unpack(); }
 
 Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count) {
-  check_argument(weight->quantized() != nullptr, "unpackRows: needs a quantised weight; got ", name_of(weight->dtype()));
+  check_argument(weight->quantized() != nullptr, "unpackRows: needs a weight in blocks; got layout ", name_of(weight->layout()));
   return dequantize_rows(weight->quantized(), first, count, weight->dtype());
 }
 

@@ -12,22 +12,23 @@ namespace lorikeet {
 
 /// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them; `retile`
 /// = those for y alone, from which every dx makes its own; `blocks` = a quantised matrix, whose panels for both are made by every product
-/// anew.
-enum class WeightLayout : uint8_t { dual, retile, blocks };
+/// anew; `int8` = dual panels of the codes of int8, whose products multiply 8-bit integers.
+enum class WeightLayout : uint8_t { dual, retile, blocks, int8 };
 
 constexpr const char* name_of(WeightLayout layout) {
-  constexpr const char* names[] = {"dual", "retile", "blocks"};
+  constexpr const char* names[] = {"dual", "retile", "blocks", "int8"};
   return names[static_cast<int>(layout)];
 }
 
 /// The right operand of a product as the JavaScript thread knows it: panels, or a quantised weight (its transpose when `turned`), or
-/// nothing.
+/// nothing. `scales` of the rows of the weight go with int8 panels.
 struct PackedOperand {
   Tensor panels;
   QuantizedWeightPtr quantized;
   bool turned = false;
   /// The panels are those of the transpose.
   bool retile = false;
+  Tensor scales{};
 
   /// Adds the tensors that must be there before the product runs.
   void append_to(std::vector<Tensor>& inputs) const;
@@ -41,8 +42,9 @@ class PackedWeight {
  public:
   /// Packs a matrix of any strides; f64, f32 and bf16 are kept as they are, f16 is widened to f32. Throws for other dtypes and ranks.
   PackedWeight(const Tensor& weight, WeightLayout layout);
-  /// Keeps a quantised weight, whose values products take in the panel of `dtype` (f32, bf16 or f16): those of bf16 are rounded to it.
-  PackedWeight(QuantizedWeightPtr weight, DType dtype);
+  /// Keeps a quantised weight, whose values products take in the panel of `dtype` (f32, bf16 or f16): those of bf16 are rounded to it. In
+  /// `layout` int8 (of an int8 weight) its codes are packed instead.
+  PackedWeight(QuantizedWeightPtr weight, DType dtype, WeightLayout layout = WeightLayout::blocks);
 
   const Shape& shape() const { return shape_; }
   int64_t outputs() const { return shape_[0]; }
@@ -51,7 +53,7 @@ class PackedWeight {
   Level level() const { return level_; }
   Panel panel() const { return panel_; }
   WeightLayout layout() const { return layout_; }
-  /// The blocks of a quantised weight, else null.
+  /// The blocks of a quantised weight that stays in them, else null.
   const QuantizedWeightPtr& quantized() const { return quantized_; }
   /// Bytes of the panels made so far, or of the blocks.
   int64_t bytes() const;
@@ -72,6 +74,7 @@ class PackedWeight {
   Panel panel_;
   WeightLayout layout_;
   QuantizedWeightPtr quantized_;
+  Tensor scales_;  // int8: largest absolute value of every row
   Tensor forward_;
   mutable Tensor backward_;
 };
@@ -80,6 +83,9 @@ using PackedWeightPtr = std::shared_ptr<PackedWeight>;
 
 /// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W, in the layout `retile` or `dual`.
 PackedWeightPtr pack_weight(const Tensor& weight, bool retile);
+/// The same in layout int8: of int8 blocks the codes as they are, of other blocks and panels their values quantised, row by row.
+PackedWeightPtr pack_int8(const PackedWeightPtr& weight);
+PackedWeightPtr pack_int8(const Tensor& weight);
 Tensor unpack_weight(const PackedWeightPtr& weight);
 /// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` of any.
 Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count);

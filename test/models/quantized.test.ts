@@ -158,11 +158,11 @@ test.serial('what cannot be loaded is refused', async (t) => {
     { dtype: 'int4' },
     /unknown dtype "int4"; expected one of f32, bf16, f16, f64, stored, nf4, int8; did you mean "int8"\?/,
   );
-  await refused(shippedModel, { dtype: 'nf4', compute: 'f16' }, /unknown compute "f16"; expected one of f32, bf16/);
+  await refused(shippedModel, { dtype: 'nf4', compute: 'f16' }, /unknown compute "f16"; expected one of f32, bf16, int8/);
   await refused(
     shippedModel,
     { dtype: 'bf16', compute: 'bf16' },
-    /compute goes with dtype stored, nf4, int8; got compute "bf16" and dtype bf16/,
+    /compute f32 and bf16 go with dtype stored, nf4, int8; got compute "bf16" and dtype bf16/,
   );
   await refused(shippedModel, { dtype: { type: 'nf4', blockSize: 48 } }, /dtype blockSize must be a power of two from 32 to 4096; got 48/);
   await refused(shippedModel, { dtype: { type: 'nf4', blocksize: 64 } }, /unknown dtype option "blocksize"; did you mean "blockSize"\?/);

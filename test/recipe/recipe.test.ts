@@ -109,14 +109,9 @@ for (const [name, recipe, message] of [
   ],
   ['a policy at the top', { ...minimal, policy: { nonFinite: 'skip' } }, /"policy": .* is not supported yet; write `training\.policy`/],
   [
-    'quantised activations',
-    { ...minimal, dtype: 'int8', compute: 'int8' },
-    'recipe: "compute": "int8" is not supported yet; use f32 or bf16: weights are kept in 8 bits by `dtype: int8`, activations are floats',
-  ],
-  [
     'an unknown compute',
     { ...minimal, dtype: 'nf4', compute: 'bf17' },
-    'recipe: "compute" is wrong; got "bf17", expected one of f32, bf16; did you mean "bf16"?',
+    'recipe: "compute" is wrong; got "bf17", expected one of f32, bf16, int8; did you mean "bf16"?',
   ],
   [
     'compute without few bits',

@@ -36,6 +36,7 @@ const recipes: Readonly<Record<string, Omit<RecipeInput, 'model'>>> = {
       badRows: 'skip',
     },
   },
+  int8: { dtype: 'bf16', compute: 'int8', data: { train: source } },
   nf4: { dtype: { type: 'nf4', blockSize: 128, doubleQuantization: true }, compute: 'bf16', data: { train: source } },
   'policy and early stopping': {
     dtype: 'bf16',

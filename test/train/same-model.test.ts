@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { attach, loadModel, type ModelDType, train } from 'lorikeet';
+import { attach, type LoadOptions, loadModel, train } from 'lorikeet';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { shippedModel } from '../helpers/shipped.js';
 
@@ -9,8 +9,8 @@ const rows = ['Once upon a time there was a cat.', 'Lily saw a dog in the park.'
 const lora = { type: 'lora', rank: 2, alpha: 4 } as const;
 
 /** A run in `out` of a model loaded as `dtype` with these options of LoRA. */
-async function run(out: string, steps: number, resume: boolean, more: object = {}, dtype: ModelDType = 'f32'): Promise<number> {
-  const model = await loadModel(shippedModel, { dtype });
+async function run(out: string, steps: number, resume: boolean, more: object = {}, load: LoadOptions = { dtype: 'f32' }): Promise<number> {
+  const model = await loadModel(shippedModel, load);
   try {
     const tuned = await attach(model, { ...lora, ...more }, { seed: 1 });
     const training = { steps, batch: 2, sequence: 16, schedule: 'constant' } as const;
@@ -34,10 +34,17 @@ test.serial('a run does not go on with other options of the adapter', async (t) 
 
 test.serial('nor with a model kept or computed in another dtype', async (t) => {
   await run('dtype', 2, false);
-  await t.throwsAsync(run('dtype', 3, true, {}, 'bf16'), {
+  await t.throwsAsync(run('dtype', 3, true, {}, { dtype: 'bf16' }), {
     code: 'config',
     message: /"dtype" of the model differs .*; got "bf16", expected "f32"/,
   });
-  await t.throwsAsync(run('dtype', 3, true, {}, 'int8'), { code: 'config', message: /"quantized" .*; got "int8", expected null/ });
+  await t.throwsAsync(run('dtype', 3, true, {}, { dtype: 'int8' }), {
+    code: 'config',
+    message: /"quantized" .*; got "int8", expected null/,
+  });
+  await t.throwsAsync(run('dtype', 3, true, {}, { dtype: 'f32', compute: 'int8' }), {
+    code: 'config',
+    message: /"compute" of the model differs .*; got "int8", expected none/,
+  });
   t.is(await run('dtype', 3, true), 3);
 });

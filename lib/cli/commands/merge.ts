@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { z } from 'zod';
 import type { Model, ModelDType } from '../../index.js';
 import { type CombinationType, combinationTypes, loadAdapter, loadModel, saveModel, type TunedModel } from '../../index.js';
+import type { Compute } from '../../models/weight-storage.js';
 import { type CommandContext, command, realNumber, runCommand, WrongUse, wholeNumber } from '../command.js';
 import { computeOption, dtypeOption } from '../options.js';
 import type { OutputOptions } from '../output.js';
@@ -18,7 +19,7 @@ interface Options extends OutputOptions {
   readonly seed?: number;
   readonly out: string;
   readonly dtype?: ModelDType;
-  readonly compute?: 'f32' | 'bf16';
+  readonly compute?: Compute;
 }
 
 /** What `--json` prints. */
