@@ -18,22 +18,50 @@ inline constexpr int kPanelsTogether = R == 1 && kVectorRegisters == 32 ? 4
                                        : kVectorRegisters / 4 / R > 1   ? 2
                                                                         : 1;
 
-/// One step of R rows and one panel of NV vectors. Row r of the left operand begins at left + r * stride.
-template <class Kind, int R, int NV>
-LORIKEET_INLINE void few_step(typename Kind::Vector (&sum)[R][NV], const typename Kind::Left* left, int64_t stride,
-                              const typename Kind::Vector* right) {
-  typename Kind::Left column[Kind::kLeftRows * kRows];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
+/// How a kind of product takes its step: `Left` elements, kLeft of them a step, of one row of x, and NV vectors of a panel.
+template <class Kind>
+struct FewStep {
+  using Left = typename Kind::Accumulator;
+  static constexpr int64_t kLeft = 1;
+  template <int NV>
+  LORIKEET_INLINE static void add(typename Kind::Vector (&sum)[NV], const Left* left, const typename Kind::Vector* right) {
 #pragma GCC unroll 2
-    for (int i = 0; i < Kind::kLeftRows; ++i) column[i * kRows + r] = left[r * stride + i];
+    for (int j = 0; j < NV; ++j) sum[j] = multiply_add(splat(*left), right[j], sum[j]);
   }
-  Kind::template step<R, NV>(sum, column, right);
-}
+};
+
+template <>
+struct FewStep<KindWiden> {
+  using Left = float;
+  static constexpr int64_t kLeft = 2;
+  template <int NV>
+  LORIKEET_INLINE static void add(FloatVector (&sum)[NV], const Left* left, const FloatVector* right) {
+    const auto* pairs = reinterpret_cast<const WordVector*>(right);
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      sum[j] = multiply_add(splat(left[0]), (FloatVector)(pairs[j] << 16), sum[j]);
+      sum[j] = multiply_add(splat(left[1]), (FloatVector)(pairs[j] & 0xffff0000u), sum[j]);
+    }
+  }
+};
+
+#if defined(__AVX512BF16__)
+template <>
+struct FewStep<KindPairs> {
+  using Left = uint32_t;
+  static constexpr int64_t kLeft = 1;
+  template <int NV>
+  LORIKEET_INLINE static void add(FloatVector (&sum)[NV], const Left* left, const FloatVector* right) {
+    const auto a = (__m512bh)_mm512_set1_epi32(static_cast<int>(*left));
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) sum[j] = (FloatVector)_mm512_dpbf16_ps((__m512)sum[j], a, (__m512bh)right[j]);
+  }
+};
+#endif
 
 /// tile[panel][row][NV vectors] (+)= R rows times P panels that lie `panel_bytes` apart.
 template <class Kind, int R, int NV, int P>
-void few_rows_block(int64_t steps, const typename Kind::Left* left, int64_t left_stride, const char* panels, int64_t panel_bytes,
+void few_rows_block(int64_t steps, const typename FewStep<Kind>::Left* left, int64_t left_stride, const char* panels, int64_t panel_bytes,
                     typename Kind::Vector* tile, bool accumulate) {
   using Vector = typename Kind::Vector;
   Vector sum[P][R][NV];
@@ -48,9 +76,11 @@ void few_rows_block(int64_t steps, const typename Kind::Left* left, int64_t left
   for (int64_t step = 0; step < steps; ++step) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      few_step<Kind, R, NV>(sum[p], left, left_stride, reinterpret_cast<const Vector*>(panels + p * panel_bytes) + step * NV);
+      const auto* right = reinterpret_cast<const Vector*>(panels + p * panel_bytes) + step * NV;
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) FewStep<Kind>::template add<NV>(sum[p][r], left + r * left_stride, right);
     }
-    left += Kind::kLeftRows;
+    left += FewStep<Kind>::kLeft;
   }
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
@@ -64,20 +94,20 @@ void few_rows_block(int64_t steps, const typename Kind::Left* left, int64_t left
 
 /// A row of x as the left operand of Kind, `steps` whole steps long.
 template <class Kind, class T>
-void pack_few_row(const T* x, int64_t column_stride, int64_t k, int64_t steps, typename Kind::Left* left) {
-  if constexpr (Kind::kDepth == 2 && Kind::kLeftRows == 1) {
+void pack_few_row(const T* x, int64_t column_stride, int64_t k, int64_t steps, typename FewStep<Kind>::Left* left) {
+  if constexpr (Kind::kDepth == 2 && FewStep<Kind>::kLeft == 1) {
     for (int64_t i = 0; i < k / 2; ++i) left[i] = pair_of(as_bf16(x + 2 * i * column_stride), as_bf16(x + (2 * i + 1) * column_stride));
     if (k % 2) left[k / 2] = pair_of(as_bf16(x + (k - 1) * column_stride), BFloat16{0});
   } else {
-    for (int64_t i = 0; i < k; ++i) left[i] = static_cast<typename Kind::Left>(load(x + i * column_stride));
-    for (int64_t i = k; i < steps * Kind::kLeftRows; ++i) left[i] = 0;
+    for (int64_t i = 0; i < k; ++i) left[i] = static_cast<typename FewStep<Kind>::Left>(load(x + i * column_stride));
+    for (int64_t i = k; i < steps * FewStep<Kind>::kLeft; ++i) left[i] = 0;
   }
 }
 
 /// R rows. Main is the kind of the base product, Extra that of the low-rank terms.
 template <class Main, class Extra, int R>
 struct FewRows {
-  using Left = typename Main::Left;
+  using Left = typename FewStep<Main>::Left;
   using Accumulator = typename Main::Accumulator;
   using Vector = typename Main::Vector;
   static constexpr int64_t kLane = kVectorBytes / sizeof(Accumulator), kWidth = 2 * kLane;
@@ -89,7 +119,7 @@ struct FewRows {
   int64_t left_stride;
   Left* packed_z;  // of each entry of args.rows, [rows][z_stride of its term]
 
-  static int64_t z_stride(const LowRankTerm& term) { return steps_of<Extra>(term.rank) * Extra::kLeftRows; }
+  static int64_t z_stride(const LowRankTerm& term) { return steps_of<Extra>(term.rank) * FewStep<Extra>::kLeft; }
 
   /// z of the rows of one entry, stored and packed.
   void shrink(const LowRankRows& part, Left* packed) const {
@@ -155,8 +185,8 @@ struct FewRows {
       const int64_t column = group * kQuantizedGroup, count = smaller(kQuantizedGroup, args.k - column);
       for (int64_t i = ahead * group / groups; i < ahead * (group + 1) / groups; i += 64) __builtin_prefetch(next + i);
       for (int p = 0; p < N; ++p) quantized_slice(w, args.right.panel, rows[p], column, count, slices + p * kSliceBytes);
-      few_rows_block<Main, R, 2, N>(steps_of<Main>(count), left + column / Main::kDepth * Main::kLeftRows, left_stride, slices, kSliceBytes,
-                                    tile, group > 0);
+      few_rows_block<Main, R, 2, N>(steps_of<Main>(count), left + column / Main::kDepth * FewStep<Main>::kLeft, left_stride, slices,
+                                    kSliceBytes, tile, group > 0);
     }
     if (groups == 0) few_rows_block<Main, R, 2, N>(0, left, left_stride, slices, kSliceBytes, tile, false);
   }
@@ -199,8 +229,8 @@ struct FewRows {
 
 template <class Main, class Extra, int R>
 void run_few_rows(const GemmArgs& args, const typename Main::Accumulator* bias) {
-  using Left = typename Main::Left;
-  const int64_t steps = steps_of<Main>(args.k), stride = steps * Main::kLeftRows;
+  using Left = typename FewStep<Main>::Left;
+  const int64_t steps = steps_of<Main>(args.k), stride = steps * FewStep<Main>::kLeft;
   int64_t z_elements = 0;
   for (int64_t i = 0; i < args.row_count; ++i) {
     z_elements += (args.rows[i].row_end - args.rows[i].row_begin) * FewRows<Main, Extra, R>::z_stride(args.terms[args.rows[i].term]);
