@@ -247,7 +247,7 @@ void run_few_rows(const GemmArgs& args, const typename Main::Accumulator* bias) 
 
 /// Whether the product is one for this file: few rows, all of y wanted, nothing dropped, W as it lies.
 LORIKEET_INLINE bool has_few_rows(const GemmArgs& args) {
-  if (args.m > kFewRows || args.y == nullptr || args.right.empty() || args.right.turned) return false;
+  if (args.m > kFewRows || args.y == nullptr || args.right.empty() || args.right.turned || args.right.retile) return false;
   for (int64_t i = 0; i < args.term_count; ++i) {
     if (args.terms[i].mask_input || args.terms[i].mask_output) return false;
   }
