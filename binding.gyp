@@ -5,6 +5,7 @@
     'openssl_fips': '',
     'avx2_flags': ['-mavx2', '-mfma', '-mf16c', '-mbmi', '-mbmi2'],
     'avx512_flags': ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mprefer-vector-width=512'],
+    'amx_flags': ['-mamx-tile', '-mamx-bf16', '-mamx-int8'],
   },
   'target_defaults': {
     'default_configuration': 'Release',
@@ -41,6 +42,7 @@
       'conditions': [
         ['OS=="linux"', {
           'ldflags': ['-static-libstdc++', '-Wl,-z,nodelete', '-Wl,--gc-sections', '-Wl,--whole-archive',
+                      '-Wl,--wrap=blas_memory_alloc', '-Wl,--wrap=blas_memory_free',
                       '-Wl,--version-script=<(module_root_dir)/native/link/exports.map'],
           'libraries': ['-Wl,--no-whole-archive', '<!(node scripts/gyp-openblas.cjs)', '-lgcc', '-lpthread', '-ldl', '-lm'],
         }],
@@ -51,7 +53,10 @@
           'xcode_settings': {'OTHER_LDFLAGS': ['-Wl,-all_load', '-framework', 'Accelerate']},
         }],
         ['target_arch=="x64"', {
-          'dependencies': ['lorikeet_cpu_avx2', 'lorikeet_cpu_avx512', 'lorikeet_cpu_avx512_bf16'],
+          'dependencies': ['lorikeet_cpu_avx2', 'lorikeet_cpu_avx512', 'lorikeet_cpu_avx512_bf16', 'lorikeet_cpu_amx_bf16'],
+        }],
+        ['target_arch=="arm64"', {
+          'dependencies': ['lorikeet_cpu_neon'],
         }],
       ],
     },
@@ -82,6 +87,24 @@
           'sources': ['<!@(node scripts/gyp-sources.cjs cpu)'],
           'cflags_cc': ['<@(avx2_flags)', '<@(avx512_flags)', '-mavx512bf16'],
           'xcode_settings': {'OTHER_CPLUSPLUSFLAGS': ['<@(avx2_flags)', '<@(avx512_flags)', '-mavx512bf16']},
+        },
+        {
+          'target_name': 'lorikeet_cpu_amx_bf16',
+          'type': 'static_library',
+          'defines': ['LORIKEET_LEVEL=amx_bf16'],
+          'sources': ['native/cpu/gemm-tiles.cc'],
+          'cflags_cc': ['<@(avx2_flags)', '<@(avx512_flags)', '-mavx512bf16', '<@(amx_flags)'],
+          'xcode_settings': {'OTHER_CPLUSPLUSFLAGS': ['<@(avx2_flags)', '<@(avx512_flags)', '-mavx512bf16', '<@(amx_flags)']},
+        },
+      ],
+    }],
+    ['target_arch=="arm64"', {
+      'targets': [
+        {
+          'target_name': 'lorikeet_cpu_neon',
+          'type': 'static_library',
+          'defines': ['LORIKEET_LEVEL=neon'],
+          'sources': ['native/cpu/gemm.cc', 'native/cpu/gemm-pack.cc', 'native/cpu/gemm-rows.cc', 'native/cpu/matmul.cc'],
         },
       ],
     }],

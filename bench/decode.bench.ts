@@ -1,17 +1,23 @@
 // Generation with batch 1: tokens a second of the prompt and of the tokens after it. The weights of the layers and the head are read once a token, so the roofline
 // of decoding is memory bandwidth over their bytes.
-// npm run bench -- decode --model PATH [--dtype f32,bf16] [--prompt 512] [--tokens 64] [--rounds 3] [--threads N] [--peer PYTHON] [--json]
+// npm run bench -- decode --model PATH [--dtype f32,bf16,stored] [--prompt 512] [--tokens 64] [--rounds 3] [--threads N] [--peer PYTHON] [--json]
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { generate, loadModel, type Model, setThreads, threads } from 'lorikeet';
+import { Linear } from 'lorikeet/nn';
+import { PackedWeight } from 'lorikeet/ops';
 import { type Report, rounded, type Suite } from './harness.js';
 import { calibrate, percentOf, rooflineOf } from './roofline/roofline.js';
-import { stepSizes } from './step/flops.js';
 
 interface Speeds {
   readonly prefill: number;
   readonly decode: number;
+}
+
+interface PeerSpeeds extends Speeds {
+  /** Instruction sets and kernels it was built with. */
+  readonly built: string;
 }
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
@@ -39,20 +45,23 @@ async function measureModel(model: Model, prompt: number, tokens: number, rounds
   return { prefill: prompt / (prefill / 1000), decode: tokens / ((median(all) - prefill) / 1000) };
 }
 
-/** Bytes that one token reads: all matrices of the layers and the head. */
-function weightBytes(model: Model, element: number): number {
-  const { layers, hidden, queryWidth, keyWidth, inner, vocabulary } = stepSizes(model.config, 1, 1, 0, false);
-  return element * (layers * (2 * hidden * queryWidth + 2 * hidden * keyWidth + 3 * hidden * inner) + vocabulary * hidden);
+/** Bytes that one token reads: all matrices of the layers and the head, as they are kept. */
+function weightBytes(model: Model): number {
+  let bytes = 0;
+  for (const [, module] of model.network.namedModules()) {
+    if (module instanceof Linear && module.weight instanceof PackedWeight) bytes += module.weight.bytes;
+  }
+  return bytes;
 }
 
-function peerSpeeds(python: string, options: Readonly<Record<string, string>>, report: Report): Speeds | undefined {
+function peerSpeeds(python: string, options: Readonly<Record<string, string>>, report: Report): PeerSpeeds | undefined {
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
   try {
     const text = execFileSync(python, [join('bench', 'peers', 'decode.py'), ...args], {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    return JSON.parse(text.trim().split('\n').at(-1) ?? '{}') as Speeds;
+    return JSON.parse(text.trim().split('\n').at(-1) ?? '{}') as PeerSpeeds;
   } catch (error) {
     const { stderr } = error as { stderr?: string };
     report.line(`llama-cpp-python was not measured: ${stderr?.trim().split('\n').at(-1) ?? String(error)}`);
@@ -80,10 +89,10 @@ async function run(args: readonly string[], report: Report): Promise<object> {
   const peer =
     values.peer === undefined ? undefined : peerSpeeds(values.peer, { model: path, prompt, tokens, threads: String(threads()) }, report);
   const rows: Record<string, string | number>[] = [];
-  for (const dtype of values.dtype.split(',') as ('f32' | 'bf16')[]) {
+  for (const dtype of values.dtype.split(',') as ('f32' | 'bf16' | 'stored')[]) {
     const model = await loadModel(path, { dtype });
     const speeds = await measureModel(model, Number(prompt), Number(tokens), Number(values.rounds));
-    const read = (weightBytes(model, dtype === 'bf16' ? 2 : 4) * speeds.decode) / 1e9;
+    const read = (weightBytes(model) * speeds.decode) / 1e9;
     rows.push({
       dtype,
       'prefill tokens/s': rounded(speeds.prefill, 1),
@@ -97,8 +106,10 @@ async function run(args: readonly string[], report: Report): Promise<object> {
     });
     model.dispose();
   }
-  if (peer)
+  if (peer) {
     report.line(`llama-cpp-python: ${peer.prefill.toFixed(1)} tokens/s prefill, ${peer.decode.toFixed(1)} decode, weights as in the file`);
+    report.line(peer.built);
+  }
   report.table(rows);
   return { roofline: figures, rows, ...(peer && { peer }) };
 }

@@ -1,8 +1,9 @@
 // One training step: forward, loss, backward, clip at 1.0, AdamW. Random weights of a published shape, or --model PATH.
-// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--compute int8] [--no-lora] [--checkpoint] [--model PATH]
-//   [--profile] [--threads N] [--warmup 2] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
+// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--compute int8] [--checkpoint] [--layout retile|dual] [--model PATH]
+//   [--profile] [--threads N | --threads 1,2] [--warmup 2] [--foreign-load [--rounds 2]] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
 import { parseArgs } from 'node:util';
 import { type DType, loadModel, type Model, scope, setThreads, threads } from 'lorikeet';
+import type { WeightLayout } from 'lorikeet/ops';
 import { AdamW, clipScale, gradientNorm } from 'lorikeet/optim';
 import { attach } from '#dist/adapters/index.js';
 import { profileRows, profileText } from '#dist/cli/profile-report.js';
@@ -10,8 +11,10 @@ import { gigaflops, measure, type Report, rounded, type Suite } from './harness.
 import { calibrate, peakFlops, percentOf, rooflineOf } from './roofline/roofline.js';
 import { fastestProfile } from './step/fastest-profile.js';
 import { stepFlops, stepSizes } from './step/flops.js';
+import { underForeignLoad } from './step/foreign-load.js';
 import { compare, type StepNumbers } from './step/peer.js';
 import { InputGradient, randomModel } from './step/random-model.js';
+import { measureScaling } from './step/scaling.js';
 import { type ShapeName, shapes } from './step/shapes.js';
 
 interface Options {
@@ -26,9 +29,12 @@ interface Options {
   readonly layers: number | undefined;
   readonly lora: boolean;
   readonly checkpoint: boolean;
+  readonly layout: WeightLayout;
   readonly profile: boolean;
   readonly model: string | undefined;
   readonly threads: number | undefined;
+  readonly foreignLoad: boolean;
+  readonly rounds: number;
 }
 
 const flags = {
@@ -43,9 +49,11 @@ const flags = {
   layers: { type: 'string' },
   'no-lora': { type: 'boolean', default: false },
   checkpoint: { type: 'boolean', default: false },
+  layout: { type: 'string', default: 'retile' },
   profile: { type: 'boolean', default: false },
   model: { type: 'string' },
   threads: { type: 'string' },
+  'foreign-load': { type: 'boolean', default: false },
   peer: { type: 'string' },
   'peer-script': { type: 'string', default: '../shared/baselines/peft_step.py' },
   rounds: { type: 'string', default: '2' },
@@ -57,13 +65,16 @@ function modelOf(options: Options): Promise<Model> | Model {
   const int8 = options.compute === 'int8';
   if (options.compute !== undefined && !int8) throw new Error(`step: unknown compute "${options.compute}"; expected int8`);
   if (options.model !== undefined)
-    return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16', ...(int8 && { compute: 'int8' }) });
+    return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16', layout: options.layout, ...(int8 && { compute: 'int8' }) });
   if (!Object.hasOwn(shapes, options.shape))
     throw new Error(`step: unknown shape "${options.shape}"; expected ${Object.keys(shapes).join(', ')}`);
-  const config = shapes[options.shape as ShapeName];
+  const published = shapes[options.shape as ShapeName];
+  // Memory and time of a step do not depend on what the model was trained for.
+  const config = { ...published, max_position_embeddings: Math.max(published.max_position_embeddings, options.seq) };
   return randomModel(
     { ...config, ...(options.layers !== undefined && { num_hidden_layers: options.layers }) },
     options.dtype as DType,
+    options.layout,
     int8,
   );
 }
@@ -106,6 +117,7 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
   if (!timing) throw new Error('step: nothing was measured');
   const flops = stepFlops(stepSizes(model.config, options.batch, options.seq, options.lora ? options.rank : 0, options.checkpoint));
   const speed = gigaflops(flops.total, timing.p50);
+  const load = options.foreignLoad ? await underForeignLoad(once, options.rounds, options.steps) : undefined;
   const rows = options.profile ? profileRows(await fastestProfile(once, options.steps), rooflineOf(figures)) : undefined;
   const numbers = {
     peer: 'lorikeet',
@@ -117,6 +129,7 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
     seq: options.seq,
     rank: options.rank,
     checkpoint: options.checkpoint,
+    layout: options.layout,
     threads: threads(),
     ms: rounded(timing.p50),
     ms_min: rounded(timing.min),
@@ -141,10 +154,14 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
       first_loss,
     })),
   );
+  if (load)
+    report.line(
+      `beside a busy process a core: ${load.ms_loaded} ms, quiet ${load.ms_quiet} ms; ${load.percent_left} % of the throughput left`,
+    );
   if (rows) report.line(profileText(rows));
   optimizer?.dispose();
   model.dispose();
-  return rows ? { ...numbers, profile: rows } : numbers;
+  return { ...numbers, ...(load && { foreign_load: load }), ...(rows && { profile: rows }) };
 }
 
 /** The options of this suite in the words of the peer script. */
@@ -171,10 +188,24 @@ function peerArguments(options: Options): string[] {
   return list;
 }
 
+/** The arguments without some options that have a value. */
+const without = (args: readonly string[], names: readonly string[]): string[] =>
+  args.filter((arg, i) => !names.some((name) => arg === name || arg.startsWith(`${name}=`)) && !names.some((name) => args[i - 1] === name));
+
+function scaling(args: readonly string[], threads: string, report: Report): Record<string, unknown> {
+  const counts = threads.split(',').map(Number);
+  const result = measureScaling(without(args, ['--threads']), counts, (count, { ms, ms_min, percent_of_roofline }) =>
+    report.line(`${count} threads: ${ms} ms, best ${ms_min} ms, ${percent_of_roofline}% of roofline`),
+  );
+  report.line(`time with ${Math.min(...counts)} / ${Math.max(...counts)} threads: ${result.ratio}`);
+  return { ...result };
+}
+
 export const suite: Suite = {
   description: 'one LoRA training step of a published shape',
   async run(args, report) {
     const { values } = parseArgs({ args: [...args], options: flags });
+    if (values.threads?.includes(',')) return scaling(args, values.threads, report);
     const options: Options = {
       shape: values.shape,
       dtype: values.dtype,
@@ -187,18 +218,21 @@ export const suite: Suite = {
       layers: optionalNumber(values.layers),
       lora: !values['no-lora'],
       checkpoint: values.checkpoint,
+      layout: values.layout as WeightLayout,
       profile: values.profile,
       model: values.model,
       threads: optionalNumber(values.threads),
+      foreignLoad: values['foreign-load'],
+      rounds: Number(values.rounds),
     };
     if (values.peer === undefined) return step(options, report);
-    const own = args.filter(
-      (arg, i) => !/^--(peer|peer-script|rounds)(=|$)/.test(arg) && !/^--(peer|peer-script|rounds)$/.test(args[i - 1] ?? ''),
-    );
+    const own = without(args, ['--peer', '--peer-script', '--rounds']);
     const comparison = compare(
       { python: values.peer, script: values['peer-script'], own, theirs: peerArguments(options), rounds: Number(values.rounds) },
-      (who, { ms, ms_min, tokens_per_s, peak_mb, trainable }) =>
-        report.line(`${who.padEnd(9)} ${ms} ms, best ${ms_min} ms, ${tokens_per_s} tokens/s, peak ${peak_mb} MB, ${trainable} trainable`),
+      (who, { ms, ms_min, tokens_per_s, peak_mb, trainable, percent_of_roofline }) =>
+        report.line(
+          `${who.padEnd(9)} ${ms} ms, best ${ms_min} ms, ${tokens_per_s} tokens/s, peak ${peak_mb} MB, ${trainable} trainable${percent_of_roofline === undefined ? '' : `, ${percent_of_roofline}% of roofline`}`,
+        ),
     );
     report.line(
       `time of the peer / ours: ${comparison.ratio} (medians), ${comparison.ratio_min} (best); memory ${comparison.ratio_memory}`,

@@ -12,6 +12,8 @@ if(NOT LORIKEET_OPENBLAS)
                       "elsewhere give its place with -DLORIKEET_OPENBLAS=/path/to/libopenblas.a (in cmake-js: --CDLORIKEET_OPENBLAS=...)")
 endif()
 target_link_libraries(lorikeet_lapack INTERFACE ${LORIKEET_OPENBLAS})
+# Its table of work memory is guarded in native/algo/openblas-memory.cc.
+target_link_options(lorikeet_lapack INTERFACE -Wl,--wrap=blas_memory_alloc -Wl,--wrap=blas_memory_free)
 
 # A multi-architecture OpenBLAS holds 25 MB of kernels for 20 kinds of CPU. Those listed in the options file are served by a near relation instead.
 set(OPENBLAS_OPTIONS "${CMAKE_CURRENT_SOURCE_DIR}/native/link/openblas-x64.options")

@@ -25,7 +25,8 @@ export function devices(): DeviceStatus[] {
   ];
 }
 
-/** The instruction level of the CPU kernels in force: `scalar`, `avx2`, `avx512` or `avx512-bf16`. LORIKEET_MAX_ISA lowers it. */
+/** The instruction level of the CPU kernels in force: `scalar`, `avx2`, `avx512`, `avx512-bf16` or `amx-bf16`; on
+ * Arm `scalar` or `neon`. LORIKEET_MAX_ISA lowers it. */
 export function isaLevel(): string {
   return isaLevelOp();
 }

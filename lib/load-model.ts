@@ -8,7 +8,8 @@ import { ggufWeights, safetensorsWeights, type Weights } from './io/weights.js';
 import { Model } from './model.js';
 import { type LoadProgress, loadWeights } from './models/load-weights.js';
 import { createNetwork } from './models/registry.js';
-import { type Compute, type ModelDType, readDtype } from './models/weight-storage.js';
+import { type Compute, type ModelDType, readDtype, readLayout } from './models/weight-storage.js';
+import type { WeightLayout } from './ops/linalg.js';
 import type { Device } from './tensor.js';
 
 export type LoadModelProgress = ({ readonly stage: 'download' } & HubProgress) | ({ readonly stage: 'load' } & LoadProgress);
@@ -24,6 +25,11 @@ export interface LoadOptions {
    * f64: frozen linear layers but the head multiply 8-bit integers, and everything else is in the floating dtype, or in bf16 beside weights in few bits.
    */
   readonly compute?: Compute;
+  /**
+   * How frozen float weights are packed for the kernels. `retile` (default) keeps one copy, from which every backward makes what it needs; `dual` keeps a second
+   * copy for backward, made by the first. Results have the same bits.
+   */
+  readonly layout?: WeightLayout;
   /** Default cpu. */
   readonly device?: Device;
   /** Called as files are downloaded and as weights are loaded. */
@@ -39,11 +45,12 @@ export interface LoadOptions {
  * const model = await loadModel('./smollm2', { dtype: 'bf16' });
  *
  * Throws `ConfigError` for a config that is incomplete or of an unknown architecture, `FormatError` for broken files and for weights that do not fit the config,
- * `ConfigError` for an unknown dtype, `NonFiniteError` for NaN in a weight, `HubError` when the hub has no such model or cannot be reached, `CancelledError` when `signal` fires.
+ * `ConfigError` for an unknown dtype or layout, `NonFiniteError` for NaN in a weight, `HubError` when the hub has no such model or cannot be reached, `CancelledError` when `signal` fires.
  */
 export async function loadModel(pathOrId: string, options: LoadOptions = {}): Promise<Model> {
   const { signal, onProgress, device = 'cpu' } = options;
   const { storage, compute, int8 } = readDtype(options.dtype, options.compute);
+  const layout = readLayout(options.layout);
   if (device !== 'cpu')
     throw new DeviceError(`loadModel: models are computed on the cpu in this version; got device "${device}", expected "cpu"`);
   throwIfAborted(signal, 'loadModel');
@@ -60,6 +67,7 @@ export async function loadModel(pathOrId: string, options: LoadOptions = {}): Pr
     await loadWeights(network, weightsOf(files), {
       dtype: compute,
       storage,
+      layout,
       int8,
       signal,
       onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })),
@@ -73,7 +81,7 @@ export async function loadModel(pathOrId: string, options: LoadOptions = {}): Pr
       tokenizer,
       endTokens,
       source: pathOrId,
-      loadedAs: { dtype: options.dtype, compute: options.compute },
+      loadedAs: { dtype: options.dtype, compute: options.compute, layout },
     });
   } catch (error) {
     network.dispose();

@@ -8,6 +8,7 @@ import type { Compute, ModelDType } from './models/weight-storage.js';
 import { KeyValueCache } from './nn/cache.js';
 import type { Module } from './nn/module.js';
 import { cast } from './ops/elementwise.js';
+import type { WeightLayout } from './ops/linalg.js';
 import type { Reduction } from './ops/loss.js';
 import { noGrad, scope, trimMemory } from './scope.js';
 import type { Device, DType, Tensor } from './tensor.js';
@@ -32,7 +33,7 @@ export interface LanguageModel {
   readonly config: JsonObject;
   readonly device: Device;
   readonly dtype: DType;
-  /** `dtype` and `compute` that it was loaded with, where they were given. */
+  /** `dtype`, `compute` and `layout` that it was loaded with, where they were given. */
   readonly loadedAs?: LoadedAs | undefined;
   /** Ids whose appearance ends a generated text. */
   readonly endTokens: readonly number[];
@@ -58,6 +59,7 @@ export interface ModelParts {
 export interface LoadedAs {
   readonly dtype?: ModelDType | undefined;
   readonly compute?: Compute | undefined;
+  readonly layout?: WeightLayout | undefined;
 }
 
 /**

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { isBlockSize, kComputes } from './models/weight-storage.js';
+import { kWeightLayouts } from './ops/linalg.js';
 import { checkTraining } from './recipe-rules.js';
 
 export const kDtypes = ['f32', 'bf16', 'f16', 'stored', 'nf4', 'int8'] as const;
@@ -131,6 +132,8 @@ export const recipeSchema = z
     dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
     /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. `int8`: frozen linear layers but the head multiply 8-bit integers. */
     compute: z.enum(kComputes).optional(),
+    /** How frozen float weights are packed: one copy, or a second for backward. Results have the same bits. Default: retile. */
+    layout: z.enum(kWeightLayouts).optional(),
     device: z.enum(['cpu', 'cuda']).optional(),
     /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */
     adapter: z

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const build = join(root, 'build', 'CMakeFiles');
-const levels = ['avx2', 'avx512', 'avx512_bf16'];
+const levels = ['avx2', 'avx512', 'avx512_bf16', 'amx_bf16'];
 
 const leaks = [];
 let objects = 0;

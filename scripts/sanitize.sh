@@ -12,7 +12,7 @@ build() {
 
 case "${1:-all}" in
   all | address)
-    build address address,undefined 'scalar;avx2;avx512;avx512_bf16'
+    build address address,undefined 'scalar;avx2;avx512;avx512_bf16;amx_bf16'
     # The pool and its scratch memory live as long as the process by design; they stay reachable and are no leaks.
     ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 ./build-address/native_tests
     ;;

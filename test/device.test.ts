@@ -10,7 +10,7 @@ console.log(cuda?.available ? `cuda: ${cuda.detail}` : `cuda tests are skipped: 
 test('the cpu is always there and says what it is', (t) => {
   const cpu = devices()[0];
   t.true(cpu?.available);
-  t.regex(cpu?.detail ?? '', /\d+ threads, (scalar|avx2|avx512|avx512-bf16) kernels/);
+  t.regex(cpu?.detail ?? '', /\d+ threads, (scalar|avx2|avx512|avx512-bf16|amx-bf16|neon) kernels/);
 });
 
 withoutGpu('asking for cuda without it is an error that says why', (t) => {

@@ -99,7 +99,7 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))) double pairs_bf1
 
 Peaks peaks_of(Level level) {
 #if defined(__x86_64__)
-  if (level == Level::avx512_bf16) return {avx512_f32, pairs_bf16, avx512_read, avx512_triad};
+  if (level >= Level::avx512_bf16) return {avx512_f32, pairs_bf16, avx512_read, avx512_triad};
   if (level == Level::avx512) return {avx512_f32, avx512_f32, avx512_read, avx512_triad};
   if (level == Level::avx2) return {avx2_f32, avx2_f32, avx2_read, avx2_triad};
 #endif

@@ -76,8 +76,22 @@ def optimizer(case, _):
     return torch.optim.SGD(parameters, lr=1e-6, momentum=0.9, fused=True).step
 
 
+def svd_lowrank(case, dtype):
+    x = make((case["m"], case["n"]), dtype)
+    return lambda: torch.svd_lowrank(x.float(), q=case["q"], niter=case["niter"])
+
+
+def decomposition(case, dtype):
+    root = make((case["count"], case["n"], case["n"]), dtype)
+    x = root @ root.mT + case["n"] * torch.eye(case["n"])
+    if case["op"] == "svd":
+        return lambda: torch.linalg.svd(x, full_matrices=False)
+    return lambda: (torch.linalg.eigh if case["op"] == "symmetricEigen" else torch.linalg.cholesky)(x)
+
+
 OPS = {"rmsNorm": norm, "layerNorm": norm, "swiGlu": swiglu, "add": add, "attention": attention, "lowRank": low_rank,
-       "crossEntropy": cross_entropy, "optimizer": optimizer}
+       "crossEntropy": cross_entropy, "optimizer": optimizer, "svdLowrank": svd_lowrank, "svd": decomposition, "symmetricEigen": decomposition,
+       "cholesky": decomposition}
 
 
 def milliseconds(run):

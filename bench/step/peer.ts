@@ -1,4 +1,6 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The keys that both sides print. */
@@ -8,6 +10,15 @@ export interface StepNumbers {
   readonly tokens_per_s: number;
   readonly peak_mb: number;
   readonly trainable: number;
+  /** Of our own runs. */
+  readonly percent_of_roofline?: number;
+}
+
+/** What a script that tries several forms of the peer says of the fastest. */
+interface BestForm extends StepNumbers {
+  readonly compile: boolean;
+  readonly adapter: string;
+  readonly tcmalloc: boolean;
 }
 
 export interface PeerOptions {
@@ -32,10 +43,17 @@ export interface Comparison {
   readonly ratio_memory: number;
 }
 
-function runJson(command: string, args: readonly string[]): StepNumbers {
-  const text = execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 24 });
+/** The last line that a command prints, read as JSON. */
+export function runJson(command: string, args: readonly string[], environment: Readonly<Record<string, string>> = {}): StepNumbers {
+  const env = { ...process.env, ...environment };
+  const text = execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 24, env });
   return JSON.parse(text.trim().split('\n').at(-1) ?? '{}') as StepNumbers;
 }
+
+const main = fileURLToPath(new URL('../main.js', import.meta.url));
+
+/** A suite of ours in a process of its own. */
+export const benchJson = (args: readonly string[]): StepNumbers => runJson(process.execPath, [main, ...args, '--json']);
 
 const median = (values: readonly number[]): number => {
   const sorted = [...values].sort((a, b) => a - b);
@@ -45,20 +63,38 @@ const median = (values: readonly number[]): number => {
     : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
 };
 
+/** How to run the peer in a round. A script named `*_best.py` tries all forms once; the fastest of them is then run by the `*_step.py` beside it. */
+function peerRun({ python, script, theirs }: PeerOptions, onRun: (who: string, numbers: StepNumbers) => void): () => StepNumbers {
+  if (!basename(script).endsWith('_best.py')) return () => runJson(python, [script, ...theirs]);
+  const best = runJson(python, [script, ...theirs]) as BestForm;
+  onRun(`best peer${best.compile ? ', compiled' : ''}${best.tcmalloc ? ', tcmalloc' : ''}, ${best.adapter} adapters:`, best);
+  const step = join(dirname(script), basename(script).replace('_best.py', '_step.py'));
+  const form = ['--adapter-dtype', best.adapter, ...(best.compile ? ['--compile'] : [])];
+  return () => runJson(python, [step, ...theirs, ...form], best.tcmalloc ? { LD_PRELOAD: tcmalloc() } : {});
+}
+
+/** Where Debian puts the library. */
+function tcmalloc(): string {
+  const places = readdirSync('/usr/lib').map((folder) => join('/usr/lib', folder, 'libtcmalloc_minimal.so.4'));
+  const found = places.find((path) => existsSync(path));
+  if (found === undefined) throw new Error('step: the fastest form of the peer used tcmalloc, which is not installed here');
+  return found;
+}
+
 /** Runs both in alternation, each in a process of its own, so that drift of the machine meets both alike and peaks of memory are their own. */
 export function compare(options: PeerOptions, onRun: (who: string, numbers: StepNumbers) => void): Comparison {
   const own: StepNumbers[] = [];
   const peer: StepNumbers[] = [];
-  const main = fileURLToPath(new URL('../main.js', import.meta.url));
+  const runPeer = peerRun(options, onRun);
   for (let round = 0; round < options.rounds; round++) {
-    const ours = runJson(process.execPath, [main, 'step', ...options.own, '--json']);
+    const ours = benchJson(['step', ...options.own]);
     onRun('lorikeet', ours);
     own.push(ours);
-    const theirs = runJson(options.python, [options.script, ...options.theirs]);
+    const theirs = runPeer();
     onRun('peer', theirs);
     peer.push(theirs);
   }
-  const of = (rows: readonly StepNumbers[], key: keyof StepNumbers): number[] => rows.map((row) => row[key]);
+  const of = (rows: readonly StepNumbers[], key: keyof StepNumbers): number[] => rows.map((row) => row[key] ?? Number.NaN);
   const ratio = (key: keyof StepNumbers, take: (values: readonly number[]) => number): number =>
     Number((take(of(peer, key)) / take(of(own, key))).toFixed(3));
   return {

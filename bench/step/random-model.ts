@@ -1,14 +1,20 @@
 import { type DType, Model, scope, type Tensor } from 'lorikeet';
-import { Layer } from 'lorikeet/nn';
-import { normal, ones, zeros } from 'lorikeet/ops';
+import { Layer, Linear } from 'lorikeet/nn';
+import { normal, ones, type WeightLayout, zeros } from 'lorikeet/ops';
 import { createNetwork } from '#dist/models/registry.js';
 import { isInt8, packedInt8 } from '#dist/models/weight-storage.js';
 
 /** A frozen model of a published shape with random weights: norms 1, biases 0, the rest normal with deviation 0.02. `int8` as `compute: int8`. */
-export function randomModel(config: Readonly<Record<string, string | number | boolean>>, dtype: DType, int8 = false): Model {
+export function randomModel(
+  config: Readonly<Record<string, string | number | boolean>>,
+  dtype: DType,
+  layout: WeightLayout,
+  int8 = false,
+): Model {
   const network = createNetwork(config);
   let seed = 0;
   for (const [path, module] of network.namedModules()) {
+    if (module instanceof Linear) module.layout = layout;
     for (const [name, shape] of Object.entries(module.parameterShapes())) {
       scope(() => {
         const isNorm = /norm/.test(path);

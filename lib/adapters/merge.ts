@@ -105,7 +105,7 @@ function install(
     checks.push(new Tensor(nonFiniteCount([stored.handle])));
     before.set(name, old);
     // A trained copy goes on being trained: the layer gets values of its own.
-    if (layer instanceof Linear && old instanceof PackedWeight) holder[name] = packWeight(stored);
+    if (layer instanceof Linear && old instanceof PackedWeight) holder[name] = packWeight(stored, { layout: layer.layout });
     else holder[name] = stored === value ? clone(value) : stored;
   }
   if (before.size === 0) throw new AdapterError(`merge: nothing to fold into "${path}"`);

@@ -1,5 +1,6 @@
 import { type LanguageModel, loadAdapter, loadModel, type Model } from '../index.js';
 import type { Compute, ModelDType } from '../models/weight-storage.js';
+import type { WeightLayout } from '../ops/linalg.js';
 import type { Device } from '../tensor.js';
 import type { CommandContext } from './command.js';
 
@@ -8,6 +9,7 @@ export interface ModelOptions {
   readonly adapter?: string;
   readonly dtype?: ModelDType | undefined;
   readonly compute?: Compute | undefined;
+  readonly layout?: WeightLayout | undefined;
   readonly device?: Device | undefined;
 }
 
@@ -33,7 +35,7 @@ export async function openModel(options: ModelOptions, context: CommandContext):
 
 /** The model alone. */
 export function openBase(
-  { model, dtype, compute, device }: Omit<ModelOptions, 'adapter'>,
+  { model, dtype, compute, layout, device }: Omit<ModelOptions, 'adapter'>,
   { output, signal }: CommandContext,
 ): Promise<Model> {
   output.message(`loading ${model}`);
@@ -41,6 +43,7 @@ export function openBase(
     signal,
     ...(dtype === undefined ? {} : { dtype }),
     ...(compute === undefined ? {} : { compute }),
+    ...(layout === undefined ? {} : { layout }),
     ...(device === undefined ? {} : { device }),
   });
 }

@@ -20,8 +20,8 @@ import type { SourceModel } from './source-model.js';
 /** What is tried: a network of some blocks of a model with random weights, and its adapter. */
 export interface TrialPlan {
   readonly source: SourceModel;
-  /** Dtype and compute of the recipe. */
-  readonly loading: Pick<Recipe, 'dtype' | 'compute'>;
+  /** How the recipe keeps weights. */
+  readonly loading: Pick<Recipe, 'dtype' | 'compute' | 'layout'>;
   readonly adapter: ResolvedConfig;
   readonly settings: TrainingSettings;
   /** Numbers of the blocks that are built. */
@@ -69,7 +69,7 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
     await loadWeights(
       network,
       randomWeights(network, (name) => compute ?? source.storedDtype(name), source),
-      { dtype: compute, storage, int8, signal },
+      { dtype: compute, storage, layout: loading.layout, int8, signal },
     );
     await synchronize();
     const loaded = memory().bytes;

@@ -1,16 +1,12 @@
-import { layersOf } from '../adapters/inject.js';
 import { kDtypeBytes } from '../dtype.js';
 import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import { type StoredAs, storedBytes } from '../models/stored-bytes.js';
 import { isInt8, isQuantized, readDtype } from '../models/weight-storage.js';
-import { Linear } from '../nn/linear.js';
-import type { Module } from '../nn/module.js';
 import type { Recipe } from '../recipe.js';
 import type { SourceModel } from './source-model.js';
 
 /**
- * Bytes of the frozen weights of a network once it is loaded as a recipe says, one layout each. A tied head is packed beside its embedding; in blocks of a file both
- * are one.
+ * Bytes of the frozen weights of a network once it is loaded as a recipe says, one layout each. A tied head is one with its embedding.
  */
 export function weightBytes(network: CausalLanguageModel, source: SourceModel, recipe: Pick<Recipe, 'dtype' | 'compute'>): number {
   const { storage, compute, int8 = false } = readDtype(recipe.dtype, recipe.compute);
@@ -20,19 +16,13 @@ export function weightBytes(network: CausalLanguageModel, source: SourceModel, r
     return storage?.type === 'int8' ? 'int8' : storage;
   };
   let bytes = 0;
-  const inBlocks = new Set<Module>();
   for (const [path, module] of network.namedModules()) {
     for (const [parameter, shape] of Object.entries(module.parameterShapes())) {
       const name = `${path}.${parameter}`;
       const quantized = storage !== undefined && isQuantized(storage, module, parameter);
       const blocks = int8 && isInt8(module, parameter) ? 'int8' : quantized ? blocksOf(name) : undefined;
       bytes += blocks === undefined ? floats(name, shape) : storedBytes(shape as [number, number], blocks);
-      if (blocks !== undefined) inBlocks.add(module);
     }
-  }
-  for (const { path, layer, shape = [] } of layersOf(network)) {
-    if (!(layer instanceof Linear) || layer.tiedTo === undefined || inBlocks.has(layer.tiedTo)) continue;
-    bytes += floats(`${path}.weight`, shape);
   }
   return bytes;
 }

@@ -2,11 +2,13 @@ import { throwIfAborted } from '../errors.js';
 import { type LanguageModel, wide } from '../model.js';
 import type { KeyValueCache } from '../nn/cache.js';
 import { tensor } from '../ops/create.js';
+import { clone } from '../ops/elementwise.js';
 import { embedding } from '../ops/index-ops.js';
 import { repetitionPenalty, type SampledTokens, sample } from '../ops/sampling.js';
 import { reshape } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { DecodeStep } from './decode-step.js';
 import type { Settings } from './options.js';
 
 /** A token chosen for a row, with the logarithms of its probability for the model and for the draw. */
@@ -31,6 +33,7 @@ export class Decoder {
   readonly #cache: KeyValueCache;
   #rows: Row[];
   #step = 0;
+  #pass: DecodeStep | undefined;
 
   constructor(model: LanguageModel, prompts: readonly (readonly number[])[], settings: Settings) {
     this.#model = model;
@@ -63,23 +66,40 @@ export class Decoder {
   /** Goes on with these rows only (by their place in the last step). */
   keepRows(places: readonly number[]): void {
     if (places.length === this.#rows.length) return;
+    this.#dropPass();
     this.#rows = places.flatMap((place) => this.#rows[place] ?? []);
     if (places.length > 0) this.#cache.keepRows(places);
   }
 
   #choose(): SampledTokens {
-    const { temperature, topK, topP, processors, repetitionPenalty: penalty, adapters } = this.#settings;
-    const pending = this.#rows.map((row) => row.pending);
+    const { temperature, topK, topP, processors, repetitionPenalty: penalty } = this.#settings;
     const ids = this.#rows.map((row) => row.ids);
-    const options = { training: false, cache: this.#cache, ...(adapters && { rows: pending.map(() => adapters) }) };
-    const hidden = this.#model.forward(pending, options);
-    let logits = this.#model.head(wide(lastOf(hidden, pending)), options);
+    let logits = this.#logits();
     if (penalty !== 1) logits = repetitionPenalty(logits, ids, penalty);
+    else if (processors.length > 0) logits = clone(logits);
     for (const process of processors) logits = process(logits, ids);
     return sample(logits, { temperature, topK, topP, seed: this.#rows.map((row) => row.seed), step: this.#step });
   }
 
+  /** Logits [B, V] after the pending tokens: in one pass over the prompts, then token by token. */
+  #logits(): Tensor {
+    const { adapters } = this.#settings;
+    const pending = this.#rows.map((row) => row.pending);
+    const options = { training: false, cache: this.#cache, ...(adapters && { rows: pending.map(() => adapters) }) };
+    if (this.#step > 0) {
+      this.#pass ??= new DecodeStep(this.#model, this.#cache, options);
+      return this.#pass.logits(pending.map(([id = 0]) => id));
+    }
+    return this.#model.head(wide(lastOf(this.#model.forward(pending, options), pending)), options);
+  }
+
+  #dropPass(): void {
+    this.#pass?.dispose();
+    this.#pass = undefined;
+  }
+
   dispose(): void {
+    this.#dropPass();
     this.#cache.dispose();
   }
 }

@@ -3,6 +3,8 @@ import type { KeyValueCache } from '../nn/cache.js';
 import type { ForwardContext, RowAdapters } from '../nn/context.js';
 import type { TokenPlaces } from '../nn/rope.js';
 import { tensor } from '../ops/create.js';
+import { add } from '../ops/elementwise.js';
+import { reshape } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import type { CausalLanguageModel } from './causal-language-model.js';
 
@@ -21,6 +23,8 @@ export interface ForwardOptions {
   readonly checkpointing?: boolean;
   /** Earlier tokens of the rows; this pass appends to it and counts its own tokens in. */
   readonly cache?: KeyValueCache;
+  /** @internal The ids of the rows in memory that stays, i64 [B, 1], for a pass that is captured. */
+  readonly nextIds?: Tensor;
 }
 
 /** Rows as one padded tensor, with all that layers need to know about them. */
@@ -60,18 +64,20 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
         }
       : placesIn(rows, documents, cache);
   const ragged = cache !== undefined || lengths.some((length) => length !== width);
-  const positions = i64(places.positions, width);
+  // One token a row stands where its cache ends, which is in memory already.
+  const next = cache !== undefined && lengths.every((length) => length === 1);
+  const positions = next ? reshape(cache.starts, [rows.length, 1]) : i64(places.positions, width);
   return {
-    ids: i64(rows, width),
+    ids: options.nextIds ?? i64(rows, width),
     lengths,
     context: {
       training: options.training ?? network.training,
       checkpointing: options.checkpointing ?? false,
       positions,
-      rotary: network.rotary.tables(positions, places),
+      rotary: network.rotary.tables(positions, places, cache?.shape.capacity),
       ...(options.rows === undefined ? {} : { rows: options.rows }),
       ...(cache === undefined ? {} : { cache }),
-      ...(ragged ? { keyLengths: tensor(BigInt64Array.from(ends, BigInt), { shape: [rows.length] }) } : {}),
+      ...(ragged ? { keyLengths: next ? add(cache.starts, 1) : tensor(BigInt64Array.from(ends, BigInt), { shape: [rows.length] }) } : {}),
       ...(documents === undefined ? {} : { documents: documentIds(documents, width) }),
     },
   };

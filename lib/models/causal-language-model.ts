@@ -4,6 +4,7 @@ import type { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import { type Layer, Module, type ModuleList } from '../nn/module.js';
 import { type RopeParameters, RotaryEmbedding } from '../nn/rope.js';
+import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
 /** What the code around a model needs to know of it, whatever its architecture. */
@@ -26,7 +27,8 @@ export abstract class DecoderStack extends Module {
   forward(ids: Tensor, context: ForwardContext): Tensor {
     let hidden = this.embed_tokens.forward(ids, context);
     for (const layer of this.layers) {
-      hidden = context.checkpointing ? recomputed(layer, hidden, context) : layer.forward(hidden, context);
+      const x = hidden;
+      hidden = scope(() => (context.checkpointing ? recomputed(layer, x, context) : layer.forward(x, context)));
     }
     return this.norm.forward(hidden, context);
   }

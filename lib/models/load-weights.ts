@@ -5,7 +5,7 @@ import { Linear } from '../nn/linear.js';
 import type { Module } from '../nn/module.js';
 import { rowParts } from '../nn/quantized.js';
 import { cast, clone } from '../ops/elementwise.js';
-import type { PackedWeight } from '../ops/linalg.js';
+import type { PackedWeight, WeightLayout } from '../ops/linalg.js';
 import { scope } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import type { CausalLanguageModel } from './causal-language-model.js';
@@ -24,6 +24,8 @@ export interface LoadWeightsOptions {
   readonly dtype?: DType | undefined;
   /** Keeps weights in few bits; default: as floats. */
   readonly storage?: WeightStorage | undefined;
+  /** How frozen float weights are packed; default: as `packWeight` does. */
+  readonly layout?: WeightLayout | undefined;
   /** Frozen linear layers but the head multiply 8-bit integers. */
   readonly int8?: boolean | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
@@ -57,6 +59,7 @@ function slotsOf(network: CausalLanguageModel): Map<string, Slot> {
  */
 export async function loadWeights(network: CausalLanguageModel, weights: Weights, options: LoadWeightsOptions = {}): Promise<void> {
   checkStorage(options.storage, weights);
+  if (options.layout !== undefined) setLayout(network, options.layout);
   const slots = slotsOf(network);
   checkNames(slots, network.sanitize(weights.entries), weights.source);
   const total = [...slots.values()].reduce((sum, slot) => sum + sizeOf(slot), 0);
@@ -71,6 +74,10 @@ export async function loadWeights(network: CausalLanguageModel, weights: Weights
     options.onProgress?.({ loaded, total, name });
   }
   network.retie();
+}
+
+function setLayout(network: CausalLanguageModel, layout: WeightLayout): void {
+  for (const [, module] of network.namedModules()) if (module instanceof Linear) module.layout = layout;
 }
 
 /** Reads one weight into its place, in the storage asked for; yields the counts of values that are not finite. */

@@ -3,7 +3,7 @@ import type { Weights } from '../io/weights.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import type { Module } from '../nn/module.js';
-import { type PackedWeight, packInt8 } from '../ops/linalg.js';
+import { kWeightLayouts, type PackedWeight, packInt8, type WeightLayout } from '../ops/linalg.js';
 import { type Nf4Options, packQuantized, quantizeInt8, quantizeNf4 } from '../ops/quantize.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
@@ -62,6 +62,17 @@ export function readDtype(dtype: ModelDType | undefined, compute: string | undef
       `loadModel: unknown compute "${compute}"; expected one of ${kComputes.join(', ')}${didYouMean(compute, kComputes)}`,
     );
   return { storage, compute: found };
+}
+
+/** `layout` of `loadModel`. Throws `ConfigError`. */
+export function readLayout(layout: string | undefined): WeightLayout | undefined {
+  if (layout === undefined) return undefined;
+  const found = kWeightLayouts.find((name) => name === layout);
+  if (found === undefined)
+    throw new ConfigError(
+      `loadModel: unknown layout "${layout}"; expected one of ${kWeightLayouts.join(', ')}${didYouMean(layout, kWeightLayouts)}`,
+    );
+  return found;
 }
 
 /** Activations are in the floating dtype, and in bf16 beside weights in few bits. */

@@ -1,9 +1,10 @@
 import { InvalidArgumentError } from '../errors.js';
 import { cacheWrite } from '../ops/attention.js';
 import { tensor, zeros } from '../ops/create.js';
+import { add } from '../ops/elementwise.js';
 import { embedding } from '../ops/index-ops.js';
-import { reshape } from '../ops/shape.js';
-import { keep, scope, unscoped } from '../scope.js';
+import { copyInto, reshape } from '../ops/shape.js';
+import { isRecording, keep, scope, unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
 
 /** Sizes of a cache: B `rows` at first, with room for `capacity` tokens each, `layers` layers of G key-value heads of width K. */
@@ -25,12 +26,13 @@ export class KeyValueCache {
   readonly #keys: Tensor[] = [];
   readonly #values: Tensor[] = [];
   #lengths: number[];
-  #starts: Tensor | undefined;
+  #starts: Tensor;
 
   constructor(shape: CacheShape) {
     this.shape = shape;
     this.#lengths = new Array<number>(shape.rows).fill(0);
     const sizes = [shape.rows, shape.capacity, shape.keyValueHeads, shape.headWidth];
+    this.#starts = unscoped(() => zeros([shape.rows], { dtype: 'i64' }));
     unscoped(() => {
       for (let i = 0; i < shape.layers; i++) {
         this.#keys.push(zeros(sizes, { dtype: shape.dtype }));
@@ -46,7 +48,6 @@ export class KeyValueCache {
 
   /** The same as a tensor, i64 [B]: where a pass begins to write. */
   get starts(): Tensor {
-    this.#starts ??= unscoped(() => tensor(BigInt64Array.from(this.#lengths, BigInt), { shape: [this.#lengths.length] }));
     return this.#starts;
   }
 
@@ -62,13 +63,23 @@ export class KeyValueCache {
 
   /** Counts `tokens[b]` new tokens in row b; call it once after each pass. Throws when a row outgrows the capacity. */
   advance(tokens: readonly number[]): void {
+    this.count(tokens);
+    if (!isRecording() && tokens.every((count) => count === 1)) scope(() => copyInto(this.#starts, add(this.#starts, 1)));
+    else this.#setStarts();
+  }
+
+  /** The same for a pass that moves `starts` itself: one that is launched from a capture of `advance`. */
+  count(tokens: readonly number[]): void {
     const lengths = this.#lengths.map((length, row) => length + (tokens[row] ?? 0));
     const longest = Math.max(...lengths);
     if (longest > this.shape.capacity)
       throw new InvalidArgumentError(`cache: too many tokens; got ${longest}, room for ${this.shape.capacity}`);
     this.#lengths = lengths;
-    this.#starts?.dispose();
-    this.#starts = undefined;
+  }
+
+  #setStarts(): void {
+    this.#starts.dispose();
+    this.#starts = unscoped(() => tensor(BigInt64Array.from(this.#lengths, BigInt), { shape: [this.#lengths.length] }));
   }
 
   /** Goes on with these rows only, in this order. */
@@ -85,14 +96,12 @@ export class KeyValueCache {
       }
     });
     this.#lengths = rows.map((row) => this.#lengths[row] ?? 0);
-    this.#starts?.dispose();
-    this.#starts = undefined;
+    this.#setStarts();
   }
 
   dispose(): void {
     for (const tensor of [...this.#keys, ...this.#values]) tensor.dispose();
-    this.#starts?.dispose();
-    this.#starts = undefined;
+    this.#starts.dispose();
   }
 
   [Symbol.dispose](): void {

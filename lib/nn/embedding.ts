@@ -1,6 +1,7 @@
 import { normal } from '../ops/create.js';
 import { embedding } from '../ops/index-ops.js';
 import { PackedWeight } from '../ops/linalg.js';
+import { unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
 import { drawOf, type LayerOptions, parameter } from './init.js';
@@ -11,7 +12,7 @@ import { refuseTraining } from './quantized.js';
 export class Embedding extends Layer {
   readonly size: number;
   readonly width: number;
-  /** A tensor, or the blocks of a quantised table. */
+  /** A tensor; packed where it is frozen and tied to a head; or the blocks of a quantised table. */
   weight!: Tensor | PackedWeight;
 
   constructor(size: number, width: number, options: LayerOptions = {}) {
@@ -28,11 +29,18 @@ export class Embedding extends Layer {
   }
 
   override checkTrainable(): void {
-    if (this.weight instanceof PackedWeight) refuseTraining('embedding', this.weight);
+    if (this.weight instanceof PackedWeight && this.weight.quantization !== undefined) refuseTraining('embedding', this.weight);
   }
 
   override setTrainable(on: boolean): void {
     if (on) this.checkTrainable();
+    if (on && this.weight instanceof PackedWeight) {
+      const before = this.weight;
+      this.assign(
+        'weight',
+        unscoped(() => before.unpack()),
+      );
+    }
     super.setTrainable(on);
   }
 

@@ -1,4 +1,4 @@
-import { linear, PackedWeight, packWeight } from '../ops/linalg.js';
+import { linear, PackedWeight, packWeight, type WeightLayout } from '../ops/linalg.js';
 import { unscoped } from '../scope.js';
 import { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
@@ -21,6 +21,8 @@ export class Linear extends Layer {
   readonly outFeatures: number;
   weight!: PackedWeight | Tensor;
   bias?: Tensor;
+  /** How a frozen float weight is packed, from its next packing on. */
+  layout: WeightLayout = 'retile';
   readonly #hasBias: boolean;
   #owner: Embedding | undefined;
 
@@ -35,7 +37,7 @@ export class Linear extends Layer {
     if (this.#hasBias) this.bias = uniformParameter([outFeatures], bound, options, 1);
   }
 
-  /** A head whose weight is the matrix of `embedding`: packed from it while frozen, the same tensor while trainable, the same blocks when quantised; filled by `retie()`. */
+  /** A head whose weight is the matrix of `embedding`: while frozen both share one packed copy, or the blocks; while trainable one tensor. Filled by `retie()`. */
   static tied(embedding: Embedding, options: Omit<LinearOptions, 'init' | 'bias'> = {}): Linear {
     const layer = new Linear(embedding.width, embedding.size, { ...options, bias: false, init: 'none' });
     layer.#owner = embedding;
@@ -53,7 +55,12 @@ export class Linear extends Layer {
     const { weight } = this.#owner;
     if (this.weight instanceof PackedWeight) this.weight.dispose();
     if (weight instanceof PackedWeight) this.weight = weight.share();
-    else this.weight = weight.requiresGrad ? weight : packed(weight);
+    else if (weight.requiresGrad) this.weight = weight;
+    else {
+      const shared = this.#packed(weight);
+      this.weight = shared;
+      this.#owner.assign('weight', shared.share());
+    }
   }
 
   override forward(x: Tensor, _context?: ForwardContext): Tensor {
@@ -100,9 +107,11 @@ export class Linear extends Layer {
     const dense = this.weight;
     if (!(dense instanceof Tensor)) return;
     dense.setRequiresGrad(false);
-    this.weight = packed(dense);
+    this.weight = this.#packed(dense);
     dense.dispose();
   }
-}
 
-const packed = (weight: Tensor): PackedWeight => unscoped(() => packWeight(weight));
+  #packed(weight: Tensor): PackedWeight {
+    return unscoped(() => packWeight(weight, { layout: this.layout }));
+  }
+}

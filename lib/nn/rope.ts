@@ -177,12 +177,13 @@ export class RotaryEmbedding {
 
   /**
    * Tables for a batch; `positions` i64 [B, T] is `places.positions` padded with zeros. With type `dynamic` a token's angles depend on the length of its own
-   * sequence, never on its neighbours in the batch.
+   * sequence, never on its neighbours in the batch. The tables have rows for the first `room` positions at least, so that the tokens to come find theirs in the same memory.
    */
-  tables(positions: Tensor, places: TokenPlaces): RotaryTables {
+  tables(positions: Tensor, places: TokenPlaces, room = 0): RotaryTables {
     const { type, maxPositions } = this.parameters;
-    if (type === 'dynamic' && places.spans.some((row) => row.some((span) => span > maxPositions))) return this.#byToken(positions, places);
-    const rows = 1 + places.positions.reduce((most, row) => row.reduce((a, b) => Math.max(a, b), most), 0);
+    const stretched = room > maxPositions || places.spans.some((row) => row.some((span) => span > maxPositions));
+    if (type === 'dynamic' && stretched) return this.#byToken(positions, places);
+    const rows = places.positions.reduce((most, row) => row.reduce((a, b) => Math.max(a, b + 1), most), Math.max(room, 1));
     if (this.#kept === undefined || rows > this.#rows) this.#grow(rows);
     return { ...(this.#kept as { cos: Tensor; sin: Tensor }), positions };
   }

@@ -11,8 +11,8 @@ const topKOp = op('topK');
 
 /**
  * The rows of `weight` [V, D] named by `ids` (i64 or i32, any shape): ids' shape + [D]. An id outside the vocabulary fails when the work runs, so the error
- * comes from the next `data()` or `item()` and names the id. Differentiable in weight, which may also be a quantised {@link PackedWeight}: rows are then computed
- * from its blocks.
+ * comes from the next `data()` or `item()` and names the id. Differentiable in weight, which may also be a {@link PackedWeight}: rows are then read from its
+ * panels or computed from its blocks.
  */
 export function embedding(weight: Tensor | PackedWeight, ids: Tensor): Tensor {
   if (weight instanceof PackedWeight) return new Tensor(embeddingRowsOp(weight.handle, ids.handle));

@@ -13,8 +13,17 @@ const linearOp = op('linear');
 /** Block formats of frozen weights: those of GGUF files, and what {@link quantizeInt8} and {@link quantizeNf4} make. */
 export type Quantization = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q4_k' | 'q5_k' | 'q6_k' | 'int8' | 'nf4';
 
+/** `retile`: one packed copy, from which every backward makes what it needs, a few panels at a time; `dual`: two copies, the second made by the first backward. */
+export const kWeightLayouts = ['retile', 'dual'] as const;
+export type WeightLayout = (typeof kWeightLayouts)[number];
+
+export interface PackOptions {
+  /** Default `retile`. The bits of products do not depend on it. */
+  readonly layout?: WeightLayout;
+}
+
 /**
- * A frozen weight [N, K], laid out once for the kernels of y = x Wᵀ and, on its first backward, dx = dy W. It never has a gradient, and an op on it
+ * A frozen weight [N, K], laid out once for the kernels of y = x Wᵀ and dx = dy W. It never has a gradient, and an op on it
  * saves nothing for one. It owns its memory until `dispose()`; scopes leave it alone. Recorded products keep their own share, so disposing never
  * breaks a pending backward.
  */
@@ -46,7 +55,7 @@ export class PackedWeight {
     return this.handle.level;
   }
 
-  /** `dual`: panels for both directions; `blocks`: quantised, panels are made by every product; `int8`: panels of codes, products multiply 8-bit integers. */
+  /** A {@link WeightLayout}; or `blocks`: quantised, panels are made by every product; or `int8`: panels of codes, products multiply 8-bit integers. */
   get layout(): string {
     return this.handle.layout;
   }
@@ -92,8 +101,8 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
  * Packs a frozen weight [N, K] of dtype f32, bf16, f16 (widened to f32) or f64, also from a strided view. The tensor may be disposed afterwards.
  * Throws a shape error for other ranks and an argument error for other dtypes.
  */
-export function packWeight(weight: Tensor): PackedWeight {
-  return new PackedWeight(packWeightOp(weight.handle));
+export function packWeight(weight: Tensor, { layout = 'retile' }: PackOptions = {}): PackedWeight {
+  return new PackedWeight(packWeightOp(weight.handle, layout === 'retile'));
 }
 
 /**

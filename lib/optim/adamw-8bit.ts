@@ -1,7 +1,7 @@
 import { op } from '../native.js';
 import { Tensor } from '../tensor.js';
 import { type AdamWOptions, type AdamWSettings, checkAdamWSettings, stepAdamW } from './adamw.js';
-import { type Batch, likeParameter, Optimizer, type StateSpec, type StepOptions } from './optimizer.js';
+import { likeParameter, Optimizer, type Slot, type StateSpec, type StepOptions } from './optimizer.js';
 import type { ParameterGroup } from './parameter-groups.js';
 
 const adamw8bitStepOp = op('adamw8bitStep');
@@ -41,11 +41,11 @@ export class AdamW8bit extends Optimizer<AdamWSettings> {
     ];
   }
 
-  protected update(batch: Batch, settings: AdamWSettings, options: StepOptions): void {
-    const whole = partOf(batch, (parameter) => !isPacked(parameter));
-    const packed = partOf(batch, isPacked);
-    if (whole.slots.length > 0) stepAdamW(whole, settings, options);
-    if (packed.slots.length > 0) stepPacked(packed, settings, options);
+  protected update(slots: readonly Slot[], settings: AdamWSettings, options: StepOptions): void {
+    const whole = slots.filter(({ parameter }) => !isPacked(parameter));
+    const packed = slots.filter(({ parameter }) => isPacked(parameter));
+    if (whole.length > 0) stepAdamW(whole, settings, options);
+    if (packed.length > 0) stepPacked(packed, settings, options);
   }
 }
 
@@ -56,19 +56,10 @@ export function dynamicMap(signed: boolean): Tensor {
 
 const isPacked = (parameter: Tensor): boolean => parameter.size >= kSmallest && parameter.dtype !== 'f64';
 
-function partOf({ slots, gradients }: Batch, belongs: (parameter: Tensor) => boolean): Batch {
-  const indices = slots.flatMap(({ parameter }, i) => (belongs(parameter) ? [i] : []));
-  return {
-    slots: indices.map((i) => slots[i] as Batch['slots'][number]),
-    gradients: indices.map((i) => gradients[i] as Tensor),
-  };
-}
-
-function stepPacked({ slots, gradients }: Batch, settings: AdamWSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
+function stepPacked(slots: readonly Slot[], settings: AdamWSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
   const states = (index: number) => slots.map((slot) => (slot.states[index] as Tensor).handle);
   adamw8bitStepOp(
     slots.map((slot) => slot.parameter.handle),
-    gradients.map((gradient) => gradient.handle),
     states(0),
     states(1),
     states(2),

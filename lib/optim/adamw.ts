@@ -1,6 +1,6 @@
 import { op } from '../native.js';
 import type { Tensor } from '../tensor.js';
-import { type Batch, likeParameter, Optimizer, type StateSpec, type StepOptions } from './optimizer.js';
+import { likeParameter, Optimizer, type Slot, type StateSpec, type StepOptions } from './optimizer.js';
 import { checkRange, type ParameterGroup } from './parameter-groups.js';
 
 const adamwStepOp = op('adamwStep');
@@ -36,16 +36,15 @@ export class AdamW extends Optimizer<AdamWSettings> {
     return likeParameter(parameter, ['firstMoment', 'secondMoment']);
   }
 
-  protected update(batch: Batch, settings: AdamWSettings, options: StepOptions): void {
-    stepAdamW(batch, settings, options);
+  protected update(slots: readonly Slot[], settings: AdamWSettings, options: StepOptions): void {
+    stepAdamW(slots, settings, options);
   }
 }
 
 /** One AdamW update of parameters whose first two states are the moments in full precision. */
-export function stepAdamW({ slots, gradients }: Batch, settings: AdamWSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
+export function stepAdamW(slots: readonly Slot[], settings: AdamWSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
   adamwStepOp(
     slots.map((slot) => slot.parameter.handle),
-    gradients.map((gradient) => gradient.handle),
     slots.map((slot) => (slot.states[0] as Tensor).handle),
     slots.map((slot) => (slot.states[1] as Tensor).handle),
     slots.map((slot) => slot.step),

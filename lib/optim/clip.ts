@@ -6,42 +6,30 @@ import { Tensor } from '../tensor.js';
 
 const globalNormOp = op('globalNorm');
 const nonFiniteCountOp = op('nonFiniteCount');
-const scaleInPlaceOp = op('scaleInPlace');
+const gradientNormOp = op('gradientNorm');
+const nonFiniteGradientsOp = op('nonFiniteGradients');
+const scaleGradientsOp = op('scaleGradients');
 
-/** Calls `fn` with the gradients of the parameters that have one. */
-function withGradients<T>(parameters: Iterable<Tensor>, fn: (gradients: readonly Tensor[]) => T): T {
-  const gradients: Tensor[] = [];
-  for (const parameter of parameters) {
-    const gradient = parameter.grad;
-    if (gradient) gradients.push(gradient);
-  }
-  try {
-    return fn(gradients);
-  } finally {
-    for (const gradient of gradients) gradient.dispose();
-  }
-}
-
-const handles = (tensors: readonly Tensor[]) => tensors.map((x) => x.handle);
+const handles = (tensors: Iterable<Tensor>) => Array.from(tensors, (x) => x.handle);
 
 /** The Euclidean norm of all elements of all tensors: a scalar, f32 (f64 when all are f64). Summed in f64 in the order of the list. */
 export function globalNorm(tensors: Iterable<Tensor>): Tensor {
-  return new Tensor(globalNormOp(handles([...tensors])));
+  return new Tensor(globalNormOp(handles(tensors)));
 }
 
 /** The norm of the gradients of `parameters` taken together, as a scalar tensor; parameters without a gradient are passed over. */
 export function gradientNorm(parameters: Iterable<Tensor>): Tensor {
-  return withGradients(parameters, (gradients) => new Tensor(globalNormOp(handles(gradients))));
+  return new Tensor(gradientNormOp(handles(parameters)));
 }
 
 /** How many elements of the gradients of `parameters` are NaN or infinite: an i64 scalar. */
 export function nonFiniteGradients(parameters: Iterable<Tensor>): Tensor {
-  return withGradients(parameters, (gradients) => new Tensor(nonFiniteCountOp(handles(gradients))));
+  return new Tensor(nonFiniteGradientsOp(handles(parameters)));
 }
 
 /** How many elements of all tensors are NaN or infinite: an i64 scalar. */
 export function nonFiniteCount(tensors: Iterable<Tensor>): Tensor {
-  return new Tensor(nonFiniteCountOp(handles([...tensors])));
+  return new Tensor(nonFiniteCountOp(handles(tensors)));
 }
 
 /**
@@ -58,11 +46,10 @@ export function clipScale(norm: Tensor, maxNorm: number): Tensor {
  * `optimizer.step({ clipScale: clipScale(gradientNorm(parameters), max) })` does the same in one pass over the gradients less.
  */
 export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): Tensor {
-  return withGradients(parameters, (gradients) => {
-    const norm = new Tensor(globalNormOp(handles(gradients)));
-    const factor = clipScale(norm, maxNorm);
-    scaleInPlaceOp(handles(gradients), factor.handle);
-    factor.dispose();
-    return norm;
-  });
+  const list = handles(parameters);
+  const norm = new Tensor(gradientNormOp(list));
+  const factor = clipScale(norm, maxNorm);
+  scaleGradientsOp(list, factor.handle);
+  factor.dispose();
+  return norm;
 }

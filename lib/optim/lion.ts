@@ -1,6 +1,6 @@
 import { op } from '../native.js';
 import type { Tensor } from '../tensor.js';
-import { type Batch, likeParameter, Optimizer, type StateSpec, type StepOptions } from './optimizer.js';
+import { likeParameter, Optimizer, type Slot, type StateSpec, type StepOptions } from './optimizer.js';
 import { checkRange, type ParameterGroup } from './parameter-groups.js';
 
 const lionStepOp = op('lionStep');
@@ -32,10 +32,9 @@ export class Lion extends Optimizer<LionSettings> {
     return likeParameter(parameter, ['momentum']);
   }
 
-  protected update({ slots, gradients }: Batch, settings: LionSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
+  protected update(slots: readonly Slot[], settings: LionSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
     lionStepOp(
       slots.map((slot) => slot.parameter.handle),
-      gradients.map((gradient) => gradient.handle),
       slots.map((slot) => (slot.states[0] as Tensor).handle),
       slots.map((slot) => slot.step),
       settings.learningRate * rateFactor,

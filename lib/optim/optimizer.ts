@@ -1,11 +1,15 @@
 import { kDtypeBytes } from '../dtype.js';
 import { InvalidArgumentError } from '../errors.js';
+import { op } from '../native.js';
 import { zeros } from '../ops/create.js';
 import { clone } from '../ops/elementwise.js';
 import { copyInto } from '../ops/shape.js';
 import { keep, noGrad, unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
 import { type Group, type ParameterGroup, readGroups } from './parameter-groups.js';
+
+const haveGradientsOp = op('haveGradients');
+const clearGradientsOp = op('clearGradients');
 
 export interface StepOptions {
   /** One number as a tensor (f32 or f64): factor of every gradient, applied as it is read. See `clipScale`. */
@@ -38,12 +42,6 @@ export interface StateSpec {
   readonly dtype: DType;
 }
 
-/** The parameters of one group that have a gradient in this step. */
-export interface Batch {
-  readonly slots: readonly Slot[];
-  readonly gradients: readonly Tensor[];
-}
-
 /**
  * Base of the optimizers: groups, states, saving. Parameters without a gradient are left alone in a step. States are made with a parameter's first gradient, and owned by the optimizer until `dispose()`.
  */
@@ -51,8 +49,8 @@ export abstract class Optimizer<Settings extends object> {
   abstract readonly kind: string;
   /** The states of a parameter under the settings of its group. */
   protected abstract statesOf(parameter: Tensor, settings: Settings): readonly StateSpec[];
-  /** Changes the parameters of one group. */
-  protected abstract update(batch: Batch, settings: Settings, options: StepOptions): void;
+  /** Changes the parameters of one group: those that have a gradient in this step. */
+  protected abstract update(slots: readonly Slot[], settings: Settings, options: StepOptions): void;
 
   /** The groups in order; their settings may be changed between steps. */
   readonly groups: readonly Group<Settings>[];
@@ -71,29 +69,22 @@ export abstract class Optimizer<Settings extends object> {
   /** One update from the gradients collected in `grad`. Queued like any op; nothing is read back. */
   step(options: StepOptions = {}): void {
     this.groups.forEach((group, i) => {
-      const gradients: Tensor[] = [];
-      try {
-        const slots = (this.#slots[i] as readonly Slot[]).filter(({ parameter }) => {
-          const gradient = parameter.grad;
-          if (gradient) gradients.push(gradient);
-          return gradient !== undefined;
-        });
-        if (slots.length === 0) return;
-        for (const slot of slots) {
-          slot.step++;
-          if (slot.states.length === 0)
-            slot.states = this.statesOf(slot.parameter, group.settings).map((spec) => newState(spec, slot.parameter));
-        }
-        this.update({ slots, gradients }, group.settings, options);
-      } finally {
-        for (const gradient of gradients) gradient.dispose();
+      const all = this.#slots[i] as readonly Slot[];
+      const have = haveGradientsOp(all.map(({ parameter }) => parameter.handle));
+      const slots = all.filter((_, j) => have[j]);
+      if (slots.length === 0) return;
+      for (const slot of slots) {
+        slot.step++;
+        if (slot.states.length === 0)
+          slot.states = this.statesOf(slot.parameter, group.settings).map((spec) => newState(spec, slot.parameter));
       }
+      this.update(slots, group.settings, options);
     });
   }
 
   /** Drops the gradients of all parameters. */
   zeroGrad(): void {
-    for (const group of this.groups) for (const parameter of group.parameters) parameter.clearGrad();
+    clearGradientsOp(this.groups.flatMap(({ parameters }) => parameters.map(({ handle }) => handle)));
   }
 
   /** Bytes of the states once every parameter has had a gradient. */

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../errors.js';
 import { op } from '../native.js';
 import type { Tensor } from '../tensor.js';
-import { type Batch, likeParameter, Optimizer, type StateSpec, type StepOptions } from './optimizer.js';
+import { likeParameter, Optimizer, type Slot, type StateSpec, type StepOptions } from './optimizer.js';
 import { checkRange, type ParameterGroup } from './parameter-groups.js';
 
 const sgdStepOp = op('sgdStep');
@@ -34,10 +34,9 @@ export class SGD extends Optimizer<SGDSettings> {
     return settings.momentum === 0 ? [] : likeParameter(parameter, ['momentum']);
   }
 
-  protected update({ slots, gradients }: Batch, settings: SGDSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
+  protected update(slots: readonly Slot[], settings: SGDSettings, { clipScale, rateFactor = 1 }: StepOptions): void {
     sgdStepOp(
       slots.map((slot) => slot.parameter.handle),
-      gradients.map((gradient) => gradient.handle),
       slots.flatMap((slot) => slot.states.map((state) => state.handle)),
       slots.map((slot) => slot.step),
       settings.learningRate * rateFactor,

@@ -37,7 +37,7 @@ export interface TrainOptions {
   /** Ends the run with the state of its last whole step saved; the run then rejects with `CancelledError`, which says how to resume. */
   readonly signal?: AbortSignal | undefined;
   /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`. */
-  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'compute' | 'device' | 'adapter'>>;
+  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'compute' | 'layout' | 'device' | 'adapter'>>;
   /** Functions called at the start, after each step, evaluation and checkpoint, and at the end; each is awaited. */
   readonly callbacks?: TrainingCallbacks | undefined;
   /** Called while rows are read and tokenised. */

@@ -10,10 +10,12 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
   const { loadedAs } = model;
   const dtype = recipe.dtype ?? ((loadedAs?.dtype ?? model.dtype) as Recipe['dtype']);
   const compute = recipe.compute ?? loadedAs?.compute;
+  const layout = recipe.layout ?? loadedAs?.layout;
   return formatRecipe({
     model: recipe.model ?? model.source,
     dtype,
     ...(compute === undefined ? {} : { compute }),
+    ...(layout === undefined ? {} : { layout }),
     device: recipe.device ?? model.device,
     adapter: recipe.adapter ?? { type: 'unknown' },
     data: {

@@ -25,6 +25,7 @@ std::vector<BindFunction>& parts() {
 /// Uint16Array.
 Napi::Value from_typed_array(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
+    note_host_value();
     check_argument(info[0].IsTypedArray(), "tensor: argument 1 must be a typed array");
     Napi::TypedArray array = info[0].As<Napi::TypedArray>();
     DType dtype = Convert<DType>::from(info[1], {"tensor", 2});
@@ -88,7 +89,7 @@ Napi::Value synchronize(const Napi::CallbackInfo& info) {
 Napi::Value memory(const Napi::CallbackInfo& info) {
   MemoryStats stats = memory_stats();
   Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("tensors", Napi::Number::New(info.Env(), static_cast<double>(*Environment::of(info.Env()).tensor_count)));
+  result.Set("tensors", Napi::Number::New(info.Env(), static_cast<double>(Environment::of(info.Env()).handles->in_use)));
   result.Set("bytes", Napi::Number::New(info.Env(), static_cast<double>(stats.live)));
   result.Set("peakBytes", Napi::Number::New(info.Env(), static_cast<double>(stats.peak)));
   result.Set("cachedBytes", Napi::Number::New(info.Env(), static_cast<double>(stats.cached)));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "core/stream.h"
@@ -44,6 +45,21 @@ class Callback {
   uint64_t id_;
 };
 
+/// The handles of one environment, shared with them: a handle may outlive its environment. Node-API hands out the pointer of whatever an
+/// object wraps; only one that stands here is a handle of ours. (A type tag says the same at many times the cost of a call.)
+struct HandleTable {
+  std::unordered_set<const void*> tensors, packed_weights;
+  /// Those that were not disposed.
+  int64_t in_use = 0;
+
+  /// What `value` wraps, if it is one of `known`, else null.
+  static void* find(const Napi::Value& value, const std::unordered_set<const void*>& known) {
+    void* wrapped = nullptr;
+    if (napi_unwrap(value.Env(), value, &wrapped) != napi_ok) return nullptr;
+    return known.contains(wrapped) ? wrapped : nullptr;
+  }
+};
+
 /// What the engine thread sends back: the end of an awaited read or wait.
 struct Completion {
   uint64_t id;
@@ -70,8 +86,7 @@ class Environment {
   Napi::FunctionReference packed_weight_class;
   Napi::FunctionReference error_factory;
   std::shared_ptr<CallbackTable> callbacks = std::make_shared<CallbackTable>();
-  /// Undisposed tensor handles. Shared with the handles, which may outlive this object.
-  std::shared_ptr<int64_t> tensor_count = std::make_shared<int64_t>(0);
+  std::shared_ptr<HandleTable> handles = std::make_shared<HandleTable>();
 
  private:
   struct Pending {

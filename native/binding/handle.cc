@@ -10,8 +10,6 @@
 namespace lorikeet {
 namespace {
 
-constexpr napi_type_tag kTensorTag = {0x6c6f72696b656574, 0x74656e736f720001};
-
 /// What reading hands to JavaScript: contiguous, on the CPU, 16-bit floats widened.
 Tensor readable(const Tensor& x) {
   NoGrad no_grad;
@@ -51,16 +49,20 @@ void TensorHandle::define(Napi::Env env, Napi::Object exports) {
   exports.Set("TensorHandle", constructor);
 }
 
-TensorHandle::TensorHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TensorHandle>(info) {
-  info.This().As<Napi::Object>().TypeTag(&kTensorTag);
+TensorHandle::TensorHandle(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<TensorHandle>(info), handles_(Environment::of(info.Env()).handles) {
+  handles_->tensors.insert(this);
 }
 
-TensorHandle::~TensorHandle() { release(); }
+TensorHandle::~TensorHandle() {
+  release();
+  handles_->tensors.erase(this);
+}
 
 void TensorHandle::release() {
   if (!tensor_.defined()) return;
   tensor_ = Tensor();
-  --*count_;
+  --handles_->in_use;
   if (reported_ > 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_);
 }
 
@@ -76,16 +78,18 @@ Napi::Value TensorHandle::wrap(Napi::Env env, const Tensor& tensor) {
   Napi::Object object = environment.tensor_class.New({});
   TensorHandle* handle = Unwrap(object);
   handle->tensor_ = tensor;
-  handle->count_ = environment.tensor_count;
-  ++*handle->count_;
+  ++environment.handles->in_use;
   return object;
 }
 
-bool TensorHandle::is(const Napi::Value& value) { return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTensorTag); }
+TensorHandle* TensorHandle::find(const Napi::Value& value) {
+  return static_cast<TensorHandle*>(HandleTable::find(value, Environment::of(value.Env()).handles->tensors));
+}
 
 Tensor TensorHandle::unwrap(const Napi::Value& value, const char* op, int argument) {
-  check_argument(is(value), op, ": argument ", argument, " must be a tensor");
-  return Unwrap(value.As<Napi::Object>())->get(op);
+  const TensorHandle* handle = find(value);
+  check_argument(handle != nullptr, op, ": argument ", argument, " must be a tensor");
+  return handle->get(op);
 }
 
 const Tensor& TensorHandle::get(const char* op) const {
@@ -176,6 +180,7 @@ Napi::Value TensorHandle::detach(const Napi::CallbackInfo& info) {
 Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
     Environment& environment = Environment::of(info.Env());
+    note_host_value();
     Tensor x = readable(get("data"));
     uint64_t id;
     Napi::Promise promise = environment.await(id, [dtype = x.dtype()](Napi::Env env, const std::vector<char>& bytes) {
@@ -199,6 +204,7 @@ Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
 
 Napi::Value TensorHandle::read_sync(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
+    note_host_value();
     Tensor x = readable(get("dataSync"));
     std::exception_ptr failure;
     Stream::current().push({"dataSync", {x}, {}, nullptr, [&failure](std::exception_ptr error) { failure = error; }, {}});

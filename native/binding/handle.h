@@ -8,6 +8,8 @@
 
 namespace lorikeet {
 
+struct HandleTable;
+
 /// The JavaScript object that owns a share of one tensor. Disposing it never breaks a backward: the graph owns its own shares.
 class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
  public:
@@ -15,7 +17,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
   static Napi::Value wrap(Napi::Env env, const Tensor& tensor);
   /// The tensor of a JavaScript argument; throws `op: argument i ...` for anything else, or a disposed error.
   static Tensor unwrap(const Napi::Value& value, const char* op, int argument);
-  static bool is(const Napi::Value& value);
+  /// The handle that `value` is, or null.
+  static TensorHandle* find(const Napi::Value& value);
 
   explicit TensorHandle(const Napi::CallbackInfo& info);
   ~TensorHandle() override;
@@ -45,7 +48,7 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
   Tensor tensor_;
   /// Bytes told to the garbage collector.
   int64_t reported_ = 0;
-  std::shared_ptr<int64_t> count_;
+  std::shared_ptr<HandleTable> handles_;
 };
 
 }  // namespace lorikeet

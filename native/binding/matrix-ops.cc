@@ -16,7 +16,7 @@ template <>
 struct Convert<BaseWeight> {
   static constexpr const char* type = "PackedWeightHandle | TensorHandle";
   static BaseWeight from(const Napi::Value& value, Place place) {
-    if (PackedWeightHandle::is(value)) return {Convert<PackedWeightPtr>::from(value, place), Tensor()};
+    if (PackedWeightHandle::find(value) != nullptr) return {Convert<PackedWeightPtr>::from(value, place), Tensor()};
     return {nullptr, Convert<Tensor>::from(value, place)};
   }
 };

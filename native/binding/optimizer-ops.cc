@@ -1,5 +1,6 @@
 #include "binding/bind.h"
 #include "ops/gradient-norm.h"
+#include "ops/gradients.h"
 #include "ops/optimizers.h"
 
 // Multi-tensor ops of a training step.
@@ -14,7 +15,11 @@ static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(dynamic_map, "dynamicMap")
   OP(global_norm, "globalNorm")
   OP(non_finite_count, "nonFiniteCount")
-  OP(scale_in_place, "scaleInPlace")
+  OP(have_gradients, "haveGradients")
+  OP(clear_gradients, "clearGradients")
+  OP(gradient_norm, "gradientNorm")
+  OP(non_finite_gradients, "nonFiniteGradients")
+  OP(scale_gradients, "scaleGradients")
 }
 
 static BindingPart part(bind);

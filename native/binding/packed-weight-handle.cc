@@ -4,12 +4,6 @@
 #include "binding/errors.h"
 
 namespace lorikeet {
-namespace {
-
-constexpr napi_type_tag kPackedWeightTag = {0x6c6f72696b656574, 0x7061636b65640001};
-
-}  // namespace
-
 void PackedWeightHandle::define(Napi::Env env) {
   Napi::Function constructor = DefineClass(
       env, "PackedWeightHandle",
@@ -20,16 +14,20 @@ void PackedWeightHandle::define(Napi::Env env) {
   Environment::of(env).packed_weight_class = Napi::Persistent(constructor);
 }
 
-PackedWeightHandle::PackedWeightHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PackedWeightHandle>(info) {
-  info.This().As<Napi::Object>().TypeTag(&kPackedWeightTag);
+PackedWeightHandle::PackedWeightHandle(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<PackedWeightHandle>(info), handles_(Environment::of(info.Env()).handles) {
+  handles_->packed_weights.insert(this);
 }
 
-PackedWeightHandle::~PackedWeightHandle() { release(); }
+PackedWeightHandle::~PackedWeightHandle() {
+  release();
+  handles_->packed_weights.erase(this);
+}
 
 void PackedWeightHandle::release() {
   if (!weight_) return;
   weight_ = nullptr;
-  --*count_;
+  --handles_->in_use;
 }
 
 Napi::Value PackedWeightHandle::wrap(Napi::Env env, const PackedWeightPtr& weight) {
@@ -37,18 +35,18 @@ Napi::Value PackedWeightHandle::wrap(Napi::Env env, const PackedWeightPtr& weigh
   Napi::Object object = environment.packed_weight_class.New({});
   PackedWeightHandle* handle = Unwrap(object);
   handle->weight_ = weight;
-  handle->count_ = environment.tensor_count;
-  ++*handle->count_;
+  ++environment.handles->in_use;
   return object;
 }
 
-bool PackedWeightHandle::is(const Napi::Value& value) {
-  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kPackedWeightTag);
+PackedWeightHandle* PackedWeightHandle::find(const Napi::Value& value) {
+  return static_cast<PackedWeightHandle*>(HandleTable::find(value, Environment::of(value.Env()).handles->packed_weights));
 }
 
 PackedWeightPtr PackedWeightHandle::unwrap(const Napi::Value& value, const char* op, int argument) {
-  check_argument(is(value), op, ": argument ", argument, " must be a packed weight");
-  return Unwrap(value.As<Napi::Object>())->get(op);
+  const PackedWeightHandle* handle = find(value);
+  check_argument(handle != nullptr, op, ": argument ", argument, " must be a packed weight");
+  return handle->get(op);
 }
 
 const PackedWeightPtr& PackedWeightHandle::get(const char* op) const {

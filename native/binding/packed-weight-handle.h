@@ -16,7 +16,8 @@ class PackedWeightHandle : public Napi::ObjectWrap<PackedWeightHandle> {
   static Napi::Value wrap(Napi::Env env, const PackedWeightPtr& weight);
   /// The weight of a JavaScript argument; throws `op: argument i ...` for anything else, or a disposed error.
   static PackedWeightPtr unwrap(const Napi::Value& value, const char* op, int argument);
-  static bool is(const Napi::Value& value);
+  /// The handle that `value` is, or null.
+  static PackedWeightHandle* find(const Napi::Value& value);
 
   explicit PackedWeightHandle(const Napi::CallbackInfo& info);
   ~PackedWeightHandle() override;
@@ -35,7 +36,7 @@ class PackedWeightHandle : public Napi::ObjectWrap<PackedWeightHandle> {
   void dispose(const Napi::CallbackInfo& info);
 
   PackedWeightPtr weight_;
-  std::shared_ptr<int64_t> count_;
+  std::shared_ptr<HandleTable> handles_;
 };
 
 template <>

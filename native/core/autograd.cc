@@ -191,7 +191,26 @@ void record(const char* name, const Tensors& inputs, const Tensors& outputs, Bac
   };
 }
 
+void offer_recompute(const Tensor& output, std::function<Tensor()> make) {
+  output.autograd()->recompute = std::make_shared<Recompute>(Recompute{std::move(make), Tensor()});
+}
+
+Saved::Saved(const Tensor& x) {
+  if (!x.defined()) return;
+  // What was changed in place is no longer what its op computes.
+  if (x.autograd() && x.autograd()->recompute && x.storage()->version == 0) {
+    recompute_ = x.autograd()->recompute;
+    return;
+  }
+  tensor_ = x.detach();
+  version_ = x.storage()->version;
+}
+
 const Tensor& Saved::get(const char* op) const {
+  if (recompute_) {
+    if (!recompute_->value.defined()) recompute_->value = recompute_->make();
+    return recompute_->value;
+  }
   check_argument(!tensor_.defined() || tensor_.storage()->version == version_, op,
                  ": a tensor needed for backward was changed in place after it was used; got version ",
                  tensor_.defined() ? tensor_.storage()->version : 0, ", expected ", version_);

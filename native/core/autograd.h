@@ -42,12 +42,20 @@ struct Node {
   Backward backward;
 };
 
+/// How to compute the output of a cheap op again: those that keep it for backward then keep no memory of it. `value` is made by the first
+/// of them that needs it, and goes with the last.
+struct Recompute {
+  std::function<Tensor()> make;
+  Tensor value;
+};
+
 /// The tape state of one tensor: a leaf that collects a gradient, or an output of a node.
 struct AutogradMeta {
   bool is_leaf = false;
   std::shared_ptr<Node> node;
   int output = 0;
   Tensor grad;
+  std::shared_ptr<Recompute> recompute;  // null: the output is kept as it is
   /// Called on the JavaScript thread when this leaf's gradient is final in a backward; may replace the gradient or take it (return
   /// undefined).
   std::function<Tensor(const Tensor&)> hook;
@@ -75,18 +83,22 @@ bool needs_record(const Tensors& inputs);
 /// Records an op: `outputs` get their place on the tape. Call only when needs_record(inputs). Inputs may contain undefined tensors.
 void record(const char* name, const Tensors& inputs, const Tensors& outputs, Backward backward);
 
+/// Offers to compute a recorded output again; `make` gives the same bits, from tensors that the op keeps for its own backward anyway.
+void offer_recompute(const Tensor& output, std::function<Tensor()> make);
+
 /// A tensor kept for backward: shares memory, holds no place on the tape (so keeping an output makes no cycle), and remembers its storage
-/// version.
+/// version. Of an output that can be computed again it shares no memory.
 class Saved {
  public:
   Saved() = default;
-  explicit Saved(const Tensor& x) : tensor_(x.defined() ? x.detach() : x), version_(x.defined() ? x.storage()->version : 0) {}
+  explicit Saved(const Tensor& x);
   /// Throws `op: a tensor needed for backward was changed in place ...` when its storage changed since.
   const Tensor& get(const char* op) const;
 
  private:
   Tensor tensor_;
   int64_t version_ = 0;
+  std::shared_ptr<Recompute> recompute_;
 };
 
 /// Walks back from `root`, adding to the gradients of the leaves. `gradient` defaults to 1 for a one-element root. Frees the graph as it

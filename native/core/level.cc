@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/tiles.h"
 
 namespace lorikeet {
 namespace {
@@ -18,10 +19,20 @@ Level detect() {
       !__builtin_cpu_supports("avx512vl")) {
     return Level::avx2;
   }
-  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") ? Level::avx512_bf16 : Level::avx512;
+  if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni")) return Level::avx512;
+  return tiles_emulated() || machine_has_tiles() ? Level::amx_bf16 : Level::avx512_bf16;
+#elif defined(__aarch64__)
+  return Level::neon;
 #else
   return Level::scalar;
 #endif
+}
+
+/// `scalar, avx2 or avx512`
+std::string level_list() {
+  std::string list = kLevelNames[0];
+  for (int i = 1; i < kLevels; ++i) list += std::string(i + 1 < kLevels ? ", " : " or ") + kLevelNames[i];
+  return list;
 }
 
 Level limited(Level machine) {
@@ -31,7 +42,7 @@ Level limited(Level machine) {
     Level level = static_cast<Level>(i);
     if (std::string(wanted) == name_of(level)) return level < machine ? level : machine;
   }
-  fail(ErrorCode::invalid_argument, "LORIKEET_MAX_ISA: unknown level; got \"", wanted, "\", expected scalar, avx2, avx512 or avx512-bf16");
+  fail(ErrorCode::invalid_argument, "LORIKEET_MAX_ISA: unknown level; got \"", wanted, "\", expected ", level_list());
 }
 
 std::atomic<int>& active() {

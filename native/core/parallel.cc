@@ -1,7 +1,7 @@
 #include "core/parallel.h"
 
+#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -9,32 +9,15 @@
 
 #include "core/cpu-count.h"
 #include "core/memory.h"
+#include "core/spin.h"
 
 namespace lorikeet {
 namespace {
 
-constexpr auto kSpinTime = std::chrono::microseconds(30);
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-/// Spins for a bounded time until `done()`; true if it came true.
-template <class Done>
-bool spin_until(const Done& done) {
-  auto deadline = std::chrono::steady_clock::now() + kSpinTime;
-  do {
-    for (int i = 0; i < 64; ++i) {
-      if (done()) return true;
-      relax();
-    }
-  } while (std::chrono::steady_clock::now() < deadline);
-  return false;
-}
-
 /// Workers that wait for jobs: they spin briefly, then sleep. Never destroyed; its threads end with the process.
+///
+/// A job is a count of tasks that nobody took yet. Whoever lowers it from above zero owns one task, so the caller waits only for tasks that
+/// somebody runs: a worker that comes late, or that the system does not run at all, holds nobody up.
 class Pool {
  public:
   Pool() : threads_(allowed_cpus()) { ensure_workers(); }
@@ -55,44 +38,47 @@ class Pool {
     std::lock_guard job(job_mutex_, std::adopt_lock);
     body_ = &body;
     tasks_ = tasks;
-    next_.store(0, std::memory_order_relaxed);
     failure_ = nullptr;
-    open_.store(true);
-    generation_.fetch_add(1);
-    generation_.notify_all();
+    unfinished_.store(tasks, std::memory_order_relaxed);
+    untaken_.store(tasks, std::memory_order_release);
+    jobs_.fetch_add(1);
+    jobs_.notify_all();
     work();
-    open_.store(false);
-    auto all_out = [this] { return inside_.load() == 0; };
-    if (!spin_until(all_out)) {
-      for (int inside = inside_.load(); inside != 0; inside = inside_.load()) inside_.wait(inside);
+    auto all_done = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };
+    if (!spin_until(all_done)) {
+      for (int64_t left = unfinished_.load(); left != 0; left = unfinished_.load()) unfinished_.wait(left);
     }
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
   void ensure_workers() {
-    while (static_cast<int>(started_) < threads_ - 1) {
+    while (started_ < threads_ - 1) {
       std::thread([this, index = started_] { loop(index); }).detach();
       ++started_;
     }
   }
 
   void loop(int index) {
-    uint64_t seen = 0;
     while (true) {
-      auto changed = [&] { return generation_.load() != seen; };
-      if (!spin_until(changed)) generation_.wait(seen);
-      seen = generation_.load();
-      if (index >= threads_.load(std::memory_order_relaxed) - 1) continue;
-      inside_.fetch_add(1);
-      if (open_.load()) work();
-      if (inside_.fetch_sub(1) == 1) inside_.notify_all();
+      const uint32_t seen = jobs_.load(std::memory_order_acquire);
+      if (index < threads() - 1) work();
+      if (!spin_until([&] { return jobs_.load(std::memory_order_relaxed) != seen; })) jobs_.wait(seen);
     }
+  }
+
+  /// The next task of the job, or -1 when all are taken. What describes the job is read only by owners of a task: it stays until they are
+  /// done.
+  int64_t take() {
+    if (untaken_.load(std::memory_order_relaxed) <= 0) return -1;
+    const int64_t left = untaken_.fetch_sub(1, std::memory_order_acquire);
+    return left <= 0 ? -1 : tasks_ - left;
   }
 
   void work() {
     inside_task_ = true;
-    for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
+    int64_t done = 0;
+    for (int64_t task; (task = take()) >= 0; ++done) {
       try {
         (*body_)(task);
       } catch (...) {
@@ -101,6 +87,7 @@ class Pool {
       }
     }
     inside_task_ = false;
+    if (done > 0 && unfinished_.fetch_sub(done) == done) unfinished_.notify_all();
   }
 
   static thread_local bool inside_task_;
@@ -109,10 +96,9 @@ class Pool {
   int started_ = 0;
   const TaskRef* body_ = nullptr;
   int64_t tasks_ = 0;
-  std::atomic<int64_t> next_{0};
-  std::atomic<bool> open_{false};
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<int> inside_{0};
+  std::atomic<int64_t> untaken_{0};
+  std::atomic<int64_t> unfinished_{0};
+  std::atomic<uint32_t> jobs_{0};
   std::exception_ptr failure_;
 };
 
@@ -123,7 +109,7 @@ Pool& pool() {
   return *instance;
 }
 
-/// Chunks of one thread; normally a single one as large as the thread ever needed.
+/// Chunks of one thread; once it knows what the thread needs, a single one.
 struct Arena {
   struct Chunk {
     char* data;
@@ -131,9 +117,23 @@ struct Arena {
     int64_t used;
   };
   std::vector<Chunk> chunks;
+  int64_t used = 0, most_used = 0;  // of all chunks together
 
   ~Arena() {
     for (const Chunk& chunk : chunks) release_memory(chunk.data, chunk.size);
+  }
+
+  bool fits(int64_t bytes) const { return !chunks.empty() && chunks.back().size - chunks.back().used >= bytes; }
+
+  /// A busy arena gets a further chunk for `bytes` alone; an idle one is replaced by one large enough for all that was ever used at once.
+  void grow(int64_t bytes) {
+    int64_t size = bytes;
+    if (used == 0) {
+      size = std::max(bytes, most_used);
+      if (!chunks.empty()) release_memory(chunks.back().data, chunks.back().size);
+      chunks.clear();
+    }
+    chunks.push_back({static_cast<char*>(allocate_memory(size)), size, 0});
   }
 };
 
@@ -147,32 +147,22 @@ void set_thread_count(int threads) { pool().set_threads(threads); }
 
 Scratch::Scratch(int64_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
-  auto& chunks = arena.chunks;
-  if (chunks.empty() || chunks.back().size - chunks.back().used < bytes) {
-    int64_t total = bytes;
-    for (const auto& chunk : chunks) total += chunk.size;
-    // An idle arena is replaced by one large enough for everything; a busy one gets a further chunk.
-    if (!chunks.empty() && chunks.size() == 1 && chunks.back().used == 0) {
-      release_memory(chunks.back().data, chunks.back().size);
-      chunks.pop_back();
-    }
-    chunks.push_back({static_cast<char*>(allocate_memory(total)), total, 0});
-  }
-  auto& chunk = chunks.back();
+  if (!arena.fits(arena.used == 0 ? std::max(bytes, arena.most_used) : bytes)) arena.grow(bytes);
+  auto& chunk = arena.chunks.back();
   previous_ = chunk.used;
   data_ = chunk.data + chunk.used;
   chunk.used += bytes;
+  arena.used += bytes;
+  arena.most_used = std::max(arena.most_used, arena.used);
 }
 
 Scratch::~Scratch() {
   auto& chunks = arena.chunks;
+  arena.used -= chunks.back().used - previous_;
   chunks.back().used = previous_;
   if (previous_ == 0 && chunks.size() > 1) {
-    // Keep the larger chunk at the bottom once the ones above are empty.
-    auto last = chunks.back();
+    release_memory(chunks.back().data, chunks.back().size);
     chunks.pop_back();
-    if (chunks.size() == 1 && chunks.back().used == 0 && last.size > chunks.back().size) std::swap(last, chunks.back());
-    release_memory(last.data, last.size);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 
+#include "core/spin.h"
+
 namespace lorikeet {
 namespace {
 
@@ -33,29 +35,46 @@ Stream::~Stream() { stop(); }
 void Stream::push(Work work) {
   if (debug_call_sites()) work.call_site = current_call_site;
   work.backward = in_backward;
-  std::unique_lock lock(mutex_);
-  not_full_.wait(lock, [this] { return queue_.size() < kQueueLimit || stopping_; });
-  if (stopping_) return;
-  queue_.push_back(std::move(work));
-  lock.unlock();
-  not_empty_.notify_one();
+  const uint64_t count = pushed_.load(std::memory_order_relaxed) + 1;
+  if (count - finished_.load(std::memory_order_relaxed) > kQueueLimit) wait_for(count - kQueueLimit / 2);
+  bool wake = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    queue_.push_back(std::move(work));
+    pushed_.store(count, std::memory_order_relaxed);
+    wake = asleep_;
+  }
+  if (wake) not_empty_.notify_one();
 }
 
-void Stream::wait() {
+void Stream::wait() { wait_for(pushed_.load(std::memory_order_relaxed)); }
+
+void Stream::wait_for(uint64_t count) {
+  auto reached = [&] { return finished_.load() >= count || stopping_; };
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return (queue_.empty() && !busy_) || stopping_; });
+  awaited_.store(count);
+  reached_.wait(lock, reached);
+  awaited_.store(kNobody);
+}
+
+void Stream::finished_one() {
+  const uint64_t count = finished_.load(std::memory_order_relaxed) + 1;
+  finished_.store(count);
+  if (count < awaited_.load()) return;
+  { std::lock_guard lock(mutex_); }
+  reached_.notify_all();
 }
 
 void Stream::stop() {
-  std::deque<Work> dropped;
+  std::vector<Work> dropped;
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
     dropped.swap(queue_);
   }
   not_empty_.notify_all();
-  not_full_.notify_all();
-  idle_.notify_all();
+  reached_.notify_all();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -83,23 +102,28 @@ Stream& Stream::current() {
 void Stream::set_current(Stream* stream) { current_stream = stream; }
 
 void Stream::loop() {
-  std::unique_lock lock(mutex_);
-  while (true) {
-    not_empty_.wait(lock, [this] { return !queue_.empty() || stopping_; });
-    if (stopping_) return;
-    {
-      Work work = std::move(queue_.front());
-      queue_.pop_front();
-      busy_ = true;
-      lock.unlock();
-      not_full_.notify_one();
+  std::vector<Work> batch;
+  while (take(batch)) {
+    for (Work& work : batch) {
+      if (stopping_) return;
       execute(work);
       // The references of the work go here, on this thread: memory returns to the pool in program order.
+      work = {};
+      finished_one();
     }
-    lock.lock();
-    busy_ = false;
-    if (queue_.empty()) idle_.notify_all();
+    batch.clear();
   }
+}
+
+bool Stream::take(std::vector<Work>& batch) {
+  const uint64_t taken = finished_.load(std::memory_order_relaxed);
+  spin_until([&] { return pushed_.load(std::memory_order_relaxed) != taken || stopping_; });
+  std::unique_lock lock(mutex_);
+  asleep_ = true;
+  not_empty_.wait(lock, [this] { return !queue_.empty() || stopping_; });
+  asleep_ = false;
+  batch.swap(queue_);
+  return !stopping_;
 }
 
 void Stream::execute(Work& work) {

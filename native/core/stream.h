@@ -1,14 +1,16 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "core/capture.h"
 #include "core/profile.h"
 #include "core/tensor.h"
 
@@ -55,14 +57,24 @@ class Stream {
 
  private:
   void loop();
+  /// Moves everything queued to `batch`, after waiting for something; false when the stream stops.
+  bool take(std::vector<Work>& batch);
   void execute(Work& work);
+  /// Notes that one more work has run, and wakes who waits for it.
+  void finished_one();
+  /// Waits until `count` works have run.
+  void wait_for(uint64_t count);
   static std::string describe(const Work& work, const char* message);
 
   std::mutex mutex_;
-  std::condition_variable not_empty_, not_full_, idle_;
-  std::deque<Work> queue_;
-  bool stopping_ = false;
-  bool busy_ = false;
+  std::condition_variable not_empty_, reached_;
+  std::vector<Work> queue_;
+  /// The engine thread waits on not_empty_.
+  bool asleep_ = false;
+  std::atomic<bool> stopping_{false};
+  /// Works pushed, and run, since the start. A waiting thread leaves the count it waits for in awaited_.
+  std::atomic<uint64_t> pushed_{0}, finished_{0}, awaited_{kNobody};
+  static constexpr uint64_t kNobody = ~uint64_t{0};
   /// Set and taken only while the stream is idle; null when no profile runs.
   std::unique_ptr<Profile> profile_;
   std::thread thread_;
@@ -87,5 +99,19 @@ void enqueue(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> o
 
 /// The same for ops that choose their kernel by device (Kernel::on).
 void enqueue_on_device(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, std::function<void()> run);
+
+/// What ops call, with a lambda: the above, and a note for the capture under way. `run` must do the same each time it is called.
+template <class Run>
+void enqueue(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, Run run) {
+  std::function<void()> body = std::move(run);
+  note_for_capture(outputs, body);
+  enqueue(name, std::move(inputs), std::move(outputs), std::move(body));
+}
+template <class Run>
+void enqueue_on_device(const char* name, std::vector<Tensor> inputs, std::vector<Tensor> outputs, Run run) {
+  std::function<void()> body = std::move(run);
+  note_for_capture(outputs, body);
+  enqueue_on_device(name, std::move(inputs), std::move(outputs), std::move(body));
+}
 
 }  // namespace lorikeet

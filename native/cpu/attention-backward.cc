@@ -1,20 +1,24 @@
-#include "cpu/attention-tile.h"
-#include "cpu/lanes.h"
+#include "cpu/attention-products.h"
 #include "cpu/level.h"
+#include "cpu/vector-exp.h"
 
 // Backward: a tile goes through its key blocks again, with the weights recomputed from lse:
-//   p = e^(score - lse), dv += pᵀ dout, dp = dout vᵀ, ds = scale · p (dp - delta), delta = Σ dout · out, dq += ds k, dk += dsᵀ q
+//   p = e^(score - lse), dv += pᵀ dout, dp = dout vᵀ, ds = p (dp - delta), delta = Σ dout · out, dq += scale · ds k, dk += scale · dsᵀ q
 // The tiles of a (batch row, key head) are dealt to a few slices; a slice sums dk and dv over its tiles in order, and the slices are added
 // in order. How many there are follows from the shape alone, never from batch or threads.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
 
+/// As many as make about eight tasks of the key heads of a batch row, an even number of them.
 int64_t slices_of(const AttentionArgs& a) {
-  int64_t tiles = (a.queries * (a.heads / a.groups) + kTileRows - 1) / kTileRows;
-  int64_t wished = a.groups >= 8 ? 1 : (8 + a.groups - 1) / a.groups;
+  int64_t tiles = tiles_of(a), wished = a.groups >= 8 ? 1 : (8 + a.groups - 1) / a.groups;
+  if (wished * a.groups % 2 != 0) ++wished;
   return tiles < wished ? (tiles > 0 ? tiles : 1) : wished;
 }
+
+/// The `turn`-th tile of a slice: dealt to and fro, so that slices of a causal sequence weigh the same.
+int64_t tile_of_slice(int64_t turn, int64_t slice, int64_t slices) { return turn * slices + (turn % 2 == 0 ? slice : slices - 1 - slice); }
 
 /// Sums of one slice, [keys][width] each; null where not wanted.
 template <class C>
@@ -26,11 +30,11 @@ struct KeySums {
 /// Room for what one tile needs, carved from one scratch.
 template <class C>
 struct Room {
-  C *q, *q_turned, *dout, *dout_turned, *scores, *dscores, *slope, *dq, *rows, *lse, *delta;
+  C *q, *q_turned, *dout, *dout_turned, *scores, *dscores, *slope, *dq, *keys, *lse, *delta;
+  BFloat16 *weights, *gradients;  // [key][lane], in pairs
 
   static int64_t size(int64_t columns, int64_t width) {
-    return (2 * columns * kTileRows + 3 * kTileRows * width + 3 * kBlockKeys * kTileRows + key_room_size(width, kTileRows) +
-            2 * kTileRows) *
+    return (3 * columns * kTileRows + 2 * kTileRows * width + 4 * kBlockKeys * kTileRows + key_room_size<C>(columns) + 2 * kTileRows) *
            static_cast<int64_t>(sizeof(C));
   }
   Room(C* memory, int64_t columns, int64_t width) {
@@ -41,102 +45,130 @@ struct Room {
     };
     q = take(kTileRows * width);
     dout = take(kTileRows * width);
-    dq = take(kTileRows * width);
-    rows = take(key_room_size(width, kTileRows));
+    keys = take(key_room_size<C>(columns));
     scores = take(kBlockKeys * kTileRows);
     dscores = take(kBlockKeys * kTileRows);
     slope = take(kBlockKeys * kTileRows);
+    weights = reinterpret_cast<BFloat16*>(take(kBlockKeys * kTileRows));
+    gradients = weights + kBlockKeys * kTileRows;
     lse = take(kTileRows);
     delta = take(kTileRows);
     q_turned = take(columns * kTileRows);
     dout_turned = take(columns * kTileRows);
+    dq = take(columns * kTileRows);
   }
 };
 
-template <class C>
-void weights_from(const C* __restrict__ lse, int64_t count, int64_t lanes, C* __restrict__ scores) {
-  const C hidden = -static_cast<C>(__builtin_inff());
-  for (int64_t j = 0; j < count; ++j) {
-    C* line = scores + j * lanes;
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      C weight = vexp(line[lane] - lse[lane]);
-      line[lane] = line[lane] == hidden ? C(0) : weight;
+/// scores [count][lanes] become weights; in pairs, `narrow` gets them in bf16.
+template <class T, class C>
+void weights_from(bool pairs, C factor_of_scores, int64_t count, int64_t lanes, const Room<C>& room) {
+  constexpr int kDegree = __is_same(T, BFloat16) ? 4 : 6;
+  const Vector<C> factor = splat(factor_of_scores);
+  for (int64_t lane = 0; lane < lanes; lane += kVectorWidth<C>) {
+    const Vector<C> lse = load_vector(room.lse + lane);
+    for (int64_t j = 0; j < count; ++j) {
+      C* scores = room.scores + j * lanes + lane;
+      const Vector<C> weight = exp2_of<kDegree>(fma(load_vector(scores), factor, -lse));
+      store_vector(scores, weight);
+      if constexpr (__is_same(C, float)) {
+        if (pairs) store_stored(room.weights + j * lanes + lane, weight);
+      }
     }
   }
 }
 
-template <class C>
-void score_gradients(const C* __restrict__ weights, const C* __restrict__ delta, C scale, const C* __restrict__ slope, int64_t count,
-                     int64_t lanes, C* __restrict__ dscores) {
-  for (int64_t j = 0; j < count; ++j) {
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      int64_t i = j * lanes + lane;
-      dscores[i] = weights[i] * (dscores[i] - delta[lane]) * scale;
+/// dscores [count][lanes], the products of dout and values, become p (dp - delta), times the slope of the cap; without the scale, which
+/// the sums get in the end. In pairs they stand as pairs of keys, and `gradients` gets them in rows.
+template <class T, class C>
+void score_gradients(bool pairs, bool slopes, int64_t count, int64_t lanes, const Room<C>& room) {
+  for (int64_t lane = 0; lane < lanes; lane += kVectorWidth<C>) {
+    const Vector<C> delta = load_vector(room.delta + lane);
+    auto gradient = [&](int64_t j) {
+      const int64_t at = j * lanes + lane;
+      Vector<C> value = load_vector(room.scores + at) * (load_vector(room.dscores + at) - delta);
+      if (slopes) value = value * load_vector(room.slope + at);
+      if constexpr (__is_same(C, float)) {
+        if (pairs) store_stored(room.gradients + at, value);
+      }
+      return value;
+    };
+    int64_t j = 0;
+    for (; j + 2 <= count; j += 2) {
+      const Vector<C> even = gradient(j), odd = gradient(j + 1);
+      put_key_weights<T, C>(pairs, even, odd, true, j, lanes, room.dscores + lane);
     }
+    if (j < count) put_key_weights<T, C>(pairs, gradient(j), Vector<C>{}, false, j, lanes, room.dscores + lane);
   }
-  if (slope == nullptr) return;
-  for (int64_t i = 0; i < count * lanes; ++i) dscores[i] *= slope[i];
+}
+
+/// What stands in the room for all key blocks: the tile's rows of q and dout in both forms, lse in base 2, delta, dq = 0.
+template <class T, class C>
+void prepare_tile(const AttentionArgs& a, const Tile& tile, const int64_t (&row_strides)[3], bool scores_wanted, const Room<C>& room) {
+  const int64_t lanes = padded<C>(tile.rows), width = padded<C>(a.width);
+  gather_rows<T, C>(tile, static_cast<const T*>(a.q), a.q_strides, a.width, width, lanes, room.q, room.q_turned);
+  gather_rows<T, C>(tile, static_cast<const T*>(a.dout), row_strides, a.width, width, lanes, room.dout, room.dout_turned);
+  constexpr C kLog2E = static_cast<C>(1.4426950408889634074), none = -static_cast<C>(__builtin_inff());
+  for (int64_t row = 0; row < lanes; ++row) {
+    room.lse[row] = room.delta[row] = C(0);
+    if (row >= tile.rows) continue;
+    const C lse = static_cast<const C*>(a.lse)[tile.lse_place(row, a)];
+    room.lse[row] = lse == none ? C(0) : lse * kLog2E;
+    if (!scores_wanted) continue;
+    const T* out = static_cast<const T*>(a.out) + tile.offset(row, row_strides);
+    Vector<C> products{};
+    for_each_vector<T>(a.width, [&](int64_t c, int64_t count) {
+      products = fma(load_stored(out + c, count), load_vector(room.dout + row * width + c), products);
+    });
+    for (int i = 0; i < kVectorWidth<C>; ++i) room.delta[row] += products[i];
+  }
+  pair_flat_rows<T, C>(tile.rows, a.width, room.q);
+  pair_flat_rows<T, C>(tile.rows, a.width, room.dout);
+  for (int64_t i = 0; i < a.width * lanes; ++i) room.dq[i] = C(0);
 }
 
 template <class T, class C>
 void backward_tile(const AttentionArgs& a, const Tile& tile, const Room<C>& room, const KeySums<C>& sums) {
-  int64_t lanes = padded<C>(tile.rows), width = padded<C>(a.width);
+  const int64_t lanes = padded<C>(tile.rows), width = padded<C>(a.width);
   const int64_t row_strides[3] = {a.queries * a.heads * a.width, a.heads * a.width, a.width};
-  gather_rows<T, C>(tile, static_cast<const T*>(a.q), a.q_strides, a.width, width, lanes, room.q, room.q_turned);
-  gather_rows<T, C>(tile, static_cast<const T*>(a.dout), row_strides, a.width, width, lanes, room.dout, room.dout_turned);
-  bool scores_wanted = a.dq != nullptr || sums.dk != nullptr;
-  for (int64_t row = 0; row < lanes; ++row) {
-    room.lse[row] = room.delta[row] = C(0);
-    if (row >= tile.rows) continue;
-    int64_t t = tile.query(row), h = tile.head(row);
-    room.lse[row] = static_cast<const C*>(a.lse)[(tile.batch * a.heads + h) * a.queries + t];
-    if (!scores_wanted) continue;
-    const T* out = static_cast<const T*>(a.out) + ((tile.batch * a.queries + t) * a.heads + h) * a.width;
-    const C* dout = room.dout + row * width;
-    room.delta[row] = lane_sum<C>(a.width, [&](int64_t c) { return load(out + c) * dout[c]; });
-  }
-  pair_flat_rows<T, C>(tile.rows, a.width, room.q);
-  pair_flat_rows<T, C>(tile.rows, a.width, room.dout);
-  for (int64_t i = 0; i < tile.rows * width; ++i) room.dq[i] = C(0);
-  C* slope = a.softcap > 0 ? room.slope : nullptr;
+  const bool pairs = in_pairs<T>(a.width), scores_wanted = a.dq != nullptr || sums.dk != nullptr, slopes = a.softcap > 0;
+  prepare_tile<T, C>(a, tile, row_strides, scores_wanted, room);
   const T* keys = static_cast<const T*>(a.k) + tile.batch * a.k_strides[0] + tile.group * a.k_strides[2];
   const T* values = static_cast<const T*>(a.v) + tile.batch * a.v_strides[0] + tile.group * a.v_strides[2];
-  for (int64_t key = tile.all_from / kBlockKeys * kBlockKeys; key < tile.all_to; key += kBlockKeys) {
-    int64_t count = tile.all_to - key < kBlockKeys ? tile.all_to - key : kBlockKeys;
-    if (!documents_meet(a, tile, key, count)) continue;
-    const T* key_rows = keys + key * a.k_strides[1];
-    score_products<T, C>(key_rows, a.k_strides[1], count, a.width, lanes, room.q_turned, room.rows, room.scores);
-    finish_scores<C>(a, tile, key, count, lanes, room.scores, slope);
-    weights_from<C>(room.lse, count, lanes, room.scores);
-    if (sums.dv != nullptr) {
-      sum_over_tile<T, C>(tile, room.scores, lanes, room.dout, count, a.width, room.rows, sums.dv + key * width);
-    }
-    if (!scores_wanted) continue;
-    score_products<T, C>(values + key * a.v_strides[1], a.v_strides[1], count, a.width, lanes, room.dout_turned, room.rows, room.dscores);
-    score_gradients<C>(room.scores, room.delta, static_cast<C>(a.scale), slope, count, lanes, room.dscores);
-    if (sums.dk != nullptr) {
-      sum_over_tile<T, C>(tile, room.dscores, lanes, room.q, count, a.width, room.rows, sums.dk + key * width);
-    }
-    if (a.dq != nullptr) sum_over_keys<T, C>(tile, room.dscores, lanes, key_rows, a.k_strides[1], count, a.width, room.rows, room.dq);
-  }
+  const void* weights = pairs ? static_cast<const void*>(room.weights) : room.scores;
+  const void* gradients = pairs ? static_cast<const void*>(room.gradients) : room.dscores;
+  for_each_key_block(a, tile, [&](int64_t key, int64_t count) {
+    const T *key_rows = keys + key * a.k_strides[1], *value_rows = values + key * a.v_strides[1];
+    score_products<T, C>(key_rows, a.k_strides[1], count, a.width, lanes, room.q_turned, room.keys, room.scores);
+    finish_scores<C>(a, tile, key, count, lanes, room.scores, slopes ? room.slope : nullptr);
+    weights_from<T, C>(pairs, exponent_factor<C>(a), count, lanes, room);
+    if (sums.dv != nullptr) sum_over_tile<T, C>(tile, weights, lanes, room.dout, count, a.width, sums.dv + key * width);
+    if (!scores_wanted) return;
+    score_products<T, C>(value_rows, a.v_strides[1], count, a.width, lanes, room.dout_turned, room.keys, room.dscores);
+    score_gradients<T, C>(pairs, slopes, count, lanes, room);
+    if (sums.dk != nullptr) sum_over_tile<T, C>(tile, gradients, lanes, room.q, count, a.width, sums.dk + key * width);
+    if (a.dq != nullptr) sum_over_keys<T, C>(room.dscores, lanes, key_rows, a.k_strides[1], count, a.width, room.keys, room.dq);
+  });
   if (a.dq == nullptr) return;
-  for (int64_t row = 0; row < tile.rows; ++row) {
-    T* dq = static_cast<T*>(a.dq) + tile.batch * row_strides[0] + tile.query(row) * row_strides[1] + tile.head(row) * row_strides[2];
-    for (int64_t c = 0; c < a.width; ++c) store(dq + c, room.dq[row * width + c]);
-  }
+  for (int64_t lane = 0; lane < lanes; ++lane) room.delta[lane] = static_cast<C>(a.scale);
+  scatter_rows<T, C>(tile, room.dq, a.width, lanes, room.delta, static_cast<T*>(a.dq), row_strides);
 }
 
-/// Adds the slices [slices][keys][width] of one head and writes column `group` of `out` [B, S, G, K].
+/// Keys that one task of add_slices goes through.
+constexpr int64_t kKeyRun = 64;
+
+/// Adds the slices [slices][keys][width] of one head from key `first` on, and writes them times `scale` to column `group` of `out` [B, S,
+/// G, K].
 template <class T, class C>
-void add_slices(const AttentionArgs& a, int64_t batch, int64_t group, int64_t slices, int64_t stride, const C* sums, void* out) {
-  int64_t width = padded<C>(a.width);
-  for (int64_t s = 0; s < a.keys; ++s) {
+void add_slices(const AttentionArgs& a, int64_t batch, int64_t group, int64_t first, int64_t slices, int64_t stride, const C* sums, C scale,
+                void* out) {
+  const int64_t width = padded<C>(a.width), last = first + kKeyRun < a.keys ? first + kKeyRun : a.keys;
+  for (int64_t s = first; s < last; ++s) {
     T* to = static_cast<T*>(out) + ((batch * a.keys + s) * a.groups + group) * a.width;
-    for (int64_t c = 0; c < a.width; ++c) {
-      C total = sums[s * width + c];
-      for (int64_t slice = 1; slice < slices; ++slice) total += sums[slice * stride + s * width + c];
-      store(to + c, total);
-    }
+    for_each_vector<T>(a.width, [&](int64_t c, int64_t count) {
+      Vector<C> total = load_vector(sums + s * width + c);
+      for (int64_t slice = 1; slice < slices; ++slice) total += load_vector(sums + slice * stride + s * width + c);
+      store_stored(to + c, total * splat(scale), count);
+    });
   }
 }
 
@@ -147,8 +179,7 @@ template <class T>
 void backward(const AttentionArgs& a) {
   using C = compute_t<T>;
   int64_t width = padded<C>(a.width), slices = slices_of(a), plane = a.keys * width;
-  int64_t tiles = (a.queries * (a.heads / a.groups) + kTileRows - 1) / kTileRows;
-  int64_t planes = (a.dk != nullptr) + (a.dv != nullptr);
+  int64_t tiles = tiles_of(a), planes = (a.dk != nullptr) + (a.dv != nullptr);
   int64_t row_bytes = a.groups * slices * planes * plane * static_cast<int64_t>(sizeof(C));
   int64_t together = row_bytes > 0 && kSumBytes / row_bytes < a.batch ? kSumBytes / row_bytes : a.batch;
   together = together > 0 ? together : 1;
@@ -164,16 +195,19 @@ void backward(const AttentionArgs& a) {
       Scratch room_scratch(Room<C>::size(a.width, width));
       Room<C> room(room_scratch.as<C>(), a.width, width);
       Tile tile;
-      for (int64_t index = slice; index < tiles; index += slices) {
+      for (int64_t turn = 0; turn * slices < tiles; ++turn) {
+        int64_t index = tile_of_slice(turn, slice, slices);
+        if (index >= tiles) continue;
         describe_tile(a, batch, group, index, tile);
         backward_tile<T, C>(a, tile, room, key_sums);
       }
     });
-    parallel_for(rows * a.groups, [&](int64_t task) {
-      const C* sums = memory + task * slices * planes * plane;
-      int64_t batch = first + task / a.groups, group = task % a.groups;
-      if (a.dk != nullptr) add_slices<T, C>(a, batch, group, slices, planes * plane, sums, a.dk);
-      if (a.dv != nullptr) add_slices<T, C>(a, batch, group, slices, planes * plane, sums + (planes - 1) * plane, a.dv);
+    int64_t runs = (a.keys + kKeyRun - 1) / kKeyRun;
+    parallel_for(rows * a.groups * runs, [&](int64_t task) {
+      int64_t head = task / runs, key = task % runs * kKeyRun, batch = first + head / a.groups, group = head % a.groups;
+      const C *dk = memory + head * slices * planes * plane, *dv = dk + (planes - 1) * plane;
+      if (a.dk != nullptr) add_slices<T, C>(a, batch, group, key, slices, planes * plane, dk, static_cast<C>(a.scale), a.dk);
+      if (a.dv != nullptr) add_slices<T, C>(a, batch, group, key, slices, planes * plane, dv, C(1), a.dv);
     });
   }
 }

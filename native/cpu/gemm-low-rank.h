@@ -13,14 +13,14 @@ struct BlockTerm {
   int32_t term;
   int32_t row, rows;
   int64_t z_row;
-  int64_t packed;  // offset of z[rank][kRows] in the packed z, in elements of the left operand
+  int64_t packed;  // offset of its rows in the packed z, in bytes
 };
 
 /// The rows of `args` cut at block borders, by block: terms of block b are [starts[b], starts[b + 1]).
 struct LowRankPlan {
   int64_t* starts;
   BlockTerm* terms;
-  int64_t packed_elements;
+  int64_t packed_bytes;
 };
 
 LORIKEET_INLINE int64_t count_block_terms(const GemmArgs& args) {
@@ -49,83 +49,112 @@ void make_plan(const GemmArgs& args, int64_t blocks, LowRankPlan& plan) {
   };
   for_cuts([&](const LowRankRows&, int64_t block, int64_t, int64_t) __attribute__((always_inline)) { ++plan.starts[block + 1]; });
   for (int64_t b = 0; b < blocks; ++b) plan.starts[b + 1] += plan.starts[b];
-  plan.packed_elements = 0;
+  plan.packed_bytes = 0;
   for_cuts([&](const LowRankRows& rows, int64_t block, int64_t begin, int64_t end) __attribute__((always_inline)) {
     // starts[block] walks to the end of its block and is moved back below.
     plan.terms[plan.starts[block]++] = BlockTerm{rows.term, static_cast<int32_t>(begin - block * kRows), static_cast<int32_t>(end - begin),
-                                                 rows.z_row + begin - rows.row_begin, plan.packed_elements};
-    plan.packed_elements += steps_of<Kind>(args.terms[rows.term].rank) * Kind::kLeftRows * kRows;
+                                                 rows.z_row + begin - rows.row_begin, plan.packed_bytes};
+    plan.packed_bytes += left_bytes<Kind>(args.terms[rows.term].rank);
   });
   for (int64_t b = blocks; b > 0; --b) plan.starts[b] = plan.starts[b - 1];
   plan.starts[0] = 0;
 }
 
-/// Clears the dropped elements [first, first + count) of one row of a left block.
+/// The rows of one part of a left block with dropped elements cleared.
 template <class Kind>
-LORIKEET_INLINE void mask_left(typename Kind::Left* left, int64_t row, int64_t first, const uint32_t* keep, int64_t count) {
-  for (int64_t j = 0; j < count; ++j) {
-    if constexpr (Kind::kDepth == 2 && Kind::kLeftRows == 1) {
-      left[(first + j) / 2 * kRows + row] &= keep[j] | ((first + j) % 2 != 0 ? 0x0000ffffu : 0xffff0000u);
+LeftView masked_rows(const LowRankTerm& term, const BlockTerm& part, const LeftView& left, int64_t k, void* memory) {
+  using Element = typename Kind::Element;
+  using Word = typename Kind::Word;
+  const int64_t words = steps_of<Kind>(k) * Kind::kWords, row_bytes = words * static_cast<int64_t>(sizeof(Word));
+  for (int64_t row = 0; row < part.rows; ++row) {
+    char* target = static_cast<char*>(memory) + row * row_bytes;
+    const char* source = left.data + (part.row + row) * left.row_stride;
+    if (left.word_stride == sizeof(Word)) {
+      memcpy(target, source, row_bytes);
     } else {
-      auto& element = left[(first + j) * kRows + row];
-      element = keep[j] != 0 ? element : 0;
+      for (int64_t w = 0; w < words; ++w) memcpy(target + w * sizeof(Word), source + w * left.word_stride, sizeof(Word));
     }
+    auto* elements = reinterpret_cast<Element*>(target);
+    for_mask(term.mask.seed, term.mask.stream, term.mask.p, static_cast<uint64_t>((part.z_row + row) * k), k,
+             [&](int64_t first, const uint32_t* keep, int64_t count) {
+               for (int64_t j = 0; j < count; ++j) elements[first + j] = keep[j] != 0 ? elements[first + j] : Element{};
+             });
   }
+  return {static_cast<const char*>(memory), row_bytes, sizeof(Word)};
 }
 
-/// z of one term for its rows of one block: computed from the left block, stored to term.z and packed as a left block at `packed`.
+template <int64_t Width, class Kind>
+LORIKEET_INLINE void write_z(const typename Kind::Accumulator* sums, typename Kind::Accumulator scale, int64_t columns,
+                             typename Kind::Accumulator* z, typename Kind::Element* packed) {
+  const int64_t count = Width > 0 ? Width : columns;  // a constant where it can be
+  for (int64_t j = 0; j < count; ++j) z[j] = sums[j] * scale;
+  for (int64_t j = 0; j < count && packed != nullptr; ++j) packed[j] = as_element<Kind>(z + j);
+}
+
+/// z of one term for its rows of one block: computed from the left block, stored to term.z and as left rows at `packed`.
 template <class Kind>
-void shrink_block(const GemmArgs& args, const BlockTerm& part, const typename Kind::Left* left, typename Kind::Left* packed) {
-  using Left = typename Kind::Left;
+void shrink_block(const GemmArgs& args, const BlockTerm& part, const LeftView& block, char* packed) {
   using Accumulator = typename Kind::Accumulator;
+  using Element = typename Kind::Element;
   constexpr int64_t kWidth = kVectorBytes / sizeof(Accumulator);
   const LowRankTerm& term = args.terms[part.term];
-  const int64_t block_elements = steps_of<Kind>(args.k) * Kind::kLeftRows * kRows;
-  Scratch masked(term.mask_input ? block_elements * static_cast<int64_t>(sizeof(Left)) : 0);
-  if (term.mask_input) {
-    auto* copy = masked.as<Left>();
-    memcpy(copy, left, block_elements * sizeof(Left));
-    for (int64_t row = 0; row < part.rows; ++row) {
-      for_mask(term.mask.seed, term.mask.stream, term.mask.p, static_cast<uint64_t>((part.z_row + row) * args.k), args.k,
-               [&](int64_t first, const uint32_t* keep, int64_t count) { mask_left<Kind>(copy, part.row + row, first, keep, count); });
-    }
-    left = copy;
-  }
+  Scratch masked(term.mask_input ? left_bytes<Kind>(args.k) : 0);
+  const LeftView left = term.mask_input ? masked_rows<Kind>(term, part, block, args.k, masked.as<void>()) : block.from_row(part.row);
   alignas(64) Accumulator tile[kTileBytes / sizeof(Accumulator)];
   const auto scale = static_cast<Accumulator>(term.shrink_scale);
   const int64_t stride = panel_stride(kThisLevel, panel_for(args.arithmetic), args.k, 1);
-  const Micro block = micro_for<Kind, 1>(part.rows);
+  const int64_t packed_width = steps_of<Kind>(term.rank) * Kind::kDepth, steps = steps_of<Kind>(args.k);
+  const Micro product = micro_for<Kind, 1>(part.rows);
+  Ahead next;  // the rows of the next block, where they follow
+  if (part.rows == kRows && steps > 0) next = {left.data + kRows * left.row_stride, kRows * left.row_stride / steps};
   for (int64_t first = 0; first < term.rank; first += kWidth) {
-    block(steps_of<Kind>(args.k), left + part.row, static_cast<const char*>(term.shrink) + first / kWidth * stride, tile, false);
+    const Strip strip{steps, left, static_cast<const char*>(term.shrink) + first / kWidth * stride};
+    product(&strip, 1, {tile, false}, first == 0 ? next : Ahead{});
     const int64_t columns = term.rank - first < kWidth ? term.rank - first : kWidth;
     for (int64_t row = 0; row < part.rows; ++row) {
+      const Accumulator* sums = tile + row * 2 * kWidth;
       auto* z = static_cast<Accumulator*>(term.z) + (part.z_row + row) * term.rank + first;
-      for (int64_t j = 0; j < columns; ++j) z[j] = tile[row * 2 * kWidth + j] * scale;
+      auto* elements = args.y == nullptr ? nullptr : reinterpret_cast<Element*>(packed) + row * packed_width + first;
+      if (columns == kWidth) {
+        write_z<kWidth, Kind>(sums, scale, columns, z, elements);
+      } else {
+        write_z<0, Kind>(sums, scale, columns, z, elements);
+      }
+      if (elements != nullptr && first + columns == term.rank && packed_width > term.rank) elements[columns] = Element{};
     }
-  }
-  if (args.y != nullptr) {
-    pack_left<Kind>(packed + part.row, static_cast<const Accumulator*>(term.z) + part.z_row * term.rank, term.rank, 1, part.rows,
-                    term.rank);
   }
 }
 
-/// Adds one term to the rows of a main tile: panel `p` (two vectors wide) of its expand, its bias, for output columns first...
+/// The left rows that shrink_block left at `packed`.
 template <class Kind>
-void expand_tile(const GemmArgs& args, const BlockTerm& part, const typename Kind::Left* packed, int64_t p,
-                 typename Kind::Accumulator* tile) {
+LORIKEET_INLINE LeftView packed_z(const char* packed, int64_t rank) {
+  return {packed, steps_of<Kind>(rank) * Kind::kWords * static_cast<int64_t>(sizeof(typename Kind::Word)), sizeof(typename Kind::Word)};
+}
+
+/// The steps that add one term to panel `p` (two vectors wide) of its rows.
+template <class Kind>
+LORIKEET_INLINE Strip expand_strip(const GemmArgs& args, const BlockTerm& part, const char* packed, int64_t p) {
+  const LowRankTerm& term = args.terms[part.term];
+  const int64_t stride = panel_stride(kThisLevel, panel_for(args.arithmetic), term.rank, 2);
+  return {steps_of<Kind>(term.rank), packed_z<Kind>(packed, term.rank), static_cast<const char*>(term.expand) + p * stride};
+}
+
+/// Adds one term to the rows of a main tile: panel `p` of its expand, its bias.
+template <class Kind>
+void expand_tile(const GemmArgs& args, const BlockTerm& part, const char* packed, int64_t p, typename Kind::Accumulator* tile) {
   using Accumulator = typename Kind::Accumulator;
   constexpr int64_t kWidth = 2 * kVectorBytes / sizeof(Accumulator);
   const LowRankTerm& term = args.terms[part.term];
-  const void* panel = static_cast<const char*>(term.expand) + p * panel_stride(kThisLevel, panel_for(args.arithmetic), term.rank, 2);
   const int64_t first = p * kWidth;
   const int64_t columns = args.n - first < kWidth ? args.n - first : kWidth;
   Accumulator* rows = tile + part.row * kWidth;
+  const Strip strip = expand_strip<Kind>(args, part, packed, p);
   const Micro block = micro_for<Kind, 2>(part.rows);
   if (!term.mask_output) {
-    block(steps_of<Kind>(term.rank), packed + part.row, panel, rows, true);
+    block(&strip, 1, {rows, true}, {});
   } else {
     alignas(64) Accumulator product[kTileBytes / sizeof(Accumulator)];
-    block(steps_of<Kind>(term.rank), packed + part.row, panel, product, false);
+    block(&strip, 1, {product, false}, {});
     const auto scale = static_cast<Accumulator>(term.output_scale);
     for (int64_t row = 0; row < part.rows; ++row) {
       for_mask<kWidth>(term.mask.seed, term.mask.stream, term.mask.p, static_cast<uint64_t>((part.z_row + row) * args.n + first), columns,

@@ -1,7 +1,7 @@
 #pragma once
 
-// Register blocks of the packed matrix product: tile[R][NV vectors] (+)= left block · right panel, one step of the contraction (two for
-// bf16 pairs) after the other. R rows of a left block whose rows lie kRows apart; a tile row is two vectors long whatever NV is.
+// Register blocks of the packed matrix product: tile[R][NV vectors] (+)= left rows · right panel, one step of the contraction (two for
+// bf16 pairs) after the other. The left rows are read where they lie; a tile row is two vectors long whatever NV is.
 //   KindF32     f32 left, f32 panel
 //   KindWiden   f32 left, bf16 pairs panel widened on load
 //   KindPairs   bf16 pairs left, bf16 pairs panel, one dot instruction per pair
@@ -73,56 +73,41 @@ struct VectorOf<double> {
   using type = DoubleVector;
 };
 
+/// A left operand as register blocks read it: word w of row i lies at data + i * row_stride + w * word_stride (bytes, any alignment).
+struct LeftView {
+  const char* data;
+  int64_t row_stride, word_stride;
+  LORIKEET_INLINE LeftView from_row(int64_t row) const { return {data + row * row_stride, row_stride, word_stride}; }
+  LORIKEET_INLINE LeftView from_word(int64_t word) const { return {data + word * word_stride, row_stride, word_stride}; }
+};
+
 /// Left and right operands of one float type.
 template <class Scalar>
 struct KindPlain {
   using Accumulator = Scalar;
   using Vector = typename VectorOf<Scalar>::type;
-  using Left = Scalar;
-  static constexpr int kDepth = 1;     // contraction elements eaten by a step
-  static constexpr int kLeftRows = 1;  // rows of the left block (kRows elements each) eaten by a step
-  template <int R, int NV>
-  LORIKEET_INLINE static void step(Vector (&sum)[R][NV], const Left* left, const Vector* right) {
-    Vector b[NV];
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) b[j] = right[j];
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      Vector a = splat(left[i]);
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) sum[i][j] = multiply_add(a, b[j], sum[i][j]);
-    }
+  using Element = Scalar;           // of the left operand
+  using Word = Scalar;              // what is read of it at once
+  static constexpr int kDepth = 1;  // contraction elements eaten by a step
+  static constexpr int kWords = 1;  // words eaten by a step
+  LORIKEET_INLINE static Vector right(const Vector* panel, int) { return *panel; }
+  LORIKEET_INLINE static Vector left(const char* p) {
+    Word word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return splat(word);
   }
+  LORIKEET_INLINE static Vector multiply(Vector a, Vector b, Vector c) { return multiply_add(a, b, c); }
+  static constexpr bool kStoresRows = false;
 };
 using KindF32 = KindPlain<float>;
 using KindF64 = KindPlain<double>;
 
-struct KindWiden {
-  using Accumulator = float;
-  using Vector = FloatVector;
-  using Left = float;
+struct KindWiden : KindF32 {
   static constexpr int kDepth = 2;
-  static constexpr int kLeftRows = 2;
-  template <int R, int NV>
-  LORIKEET_INLINE static void step(Vector (&sum)[R][NV], const Left* left, const Vector* right) {
-    const auto* pairs = reinterpret_cast<const WordVector*>(right);
-    Vector b[NV];
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) b[j] = (Vector)(pairs[j] << 16);
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      Vector a = splat(left[i]);
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) sum[i][j] = multiply_add(a, b[j], sum[i][j]);
-    }
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) b[j] = (Vector)(pairs[j] & 0xffff0000u);
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      Vector a = splat(left[kRows + i]);
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) sum[i][j] = multiply_add(a, b[j], sum[i][j]);
-    }
+  static constexpr int kWords = 2;
+  LORIKEET_INLINE static Vector right(const Vector* panel, int word) {
+    const WordVector pairs = *reinterpret_cast<const WordVector*>(panel);
+    return (Vector)(word == 0 ? pairs << 16 : pairs & 0xffff0000u);
   }
 };
 
@@ -130,34 +115,59 @@ struct KindWiden {
 struct KindPairs {
   using Accumulator = float;
   using Vector = FloatVector;
-  using Left = uint32_t;
+  using Element = BFloat16;
+  using Word = uint32_t;
   static constexpr int kDepth = 2;
-  static constexpr int kLeftRows = 1;
-  template <int R, int NV>
-  LORIKEET_INLINE static void step(Vector (&sum)[R][NV], const Left* left, const Vector* right) {
-    __m512bh b[NV];
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) b[j] = (__m512bh)right[j];
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      __m512bh a = (__m512bh)_mm512_set1_epi32(static_cast<int>(left[i]));
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) sum[i][j] = (Vector)_mm512_dpbf16_ps((__m512)sum[i][j], a, b[j]);
-    }
+  static constexpr int kWords = 1;
+  LORIKEET_INLINE static Vector right(const Vector* panel, int) { return *panel; }
+  LORIKEET_INLINE static Vector left(const char* p) {
+    int word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return (Vector)_mm512_set1_epi32(word);
+  }
+  LORIKEET_INLINE static Vector multiply(Vector a, Vector b, Vector c) {
+    return (Vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+  }
+  /// Whole rows of a tile go to bf16 from registers. Rounds as to_bf16 does: sums of pairs are never subnormal, where the instruction
+  /// would differ.
+  static constexpr bool kStoresRows = true;
+  LORIKEET_INLINE static void store(Vector a, Vector b, char* p) {
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
   }
 };
 #endif
 
-using Micro = void (*)(int64_t steps, const void* left, const void* right, void* tile, bool accumulate);
+/// One stretch of a contraction: left rows against a right panel.
+struct Strip {
+  int64_t steps;
+  LeftView left;
+  const void* right;
+};
+
+/// Memory to bring into cache while a register block runs: `stride` bytes further at every step of its first strip. Without data the tile
+/// is touched: looking up an address that does not exist takes long.
+struct Ahead {
+  const char* data = nullptr;
+  int64_t stride = 0;
+};
+
+/// Where sums begin and end. With `rows` (kinds with kStoresRows, whole tiles) they end there, else in the tile.
+struct Sums {
+  void* tile;
+  bool accumulate;  // go on from the tile
+  char* rows = nullptr;
+  int64_t row_stride = 0;  // bytes
+};
+
+using Micro = void (*)(const Strip* strips, int64_t count, const Sums& sums, Ahead ahead);
 
 template <class Kind, int R, int NV>
-void micro(int64_t steps, const void* left_block, const void* right_panel, void* tile_memory, bool accumulate) {
+void micro(const Strip* strips, int64_t count, const Sums& sums, Ahead ahead) {
   using Vector = typename Kind::Vector;
-  const auto* left = static_cast<const typename Kind::Left*>(left_block);
-  const auto* right = static_cast<const Vector*>(right_panel);
-  auto* tile = static_cast<Vector*>(tile_memory);
+  auto* tile = static_cast<Vector*>(sums.tile);
+  if (ahead.data == nullptr) ahead.data = static_cast<const char*>(sums.tile);
   Vector sum[R][NV];
-  if (accumulate) {
+  if (sums.accumulate) {
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
 #pragma GCC unroll 2
@@ -170,10 +180,49 @@ void micro(int64_t steps, const void* left_block, const void* right_panel, void*
       for (int j = 0; j < NV; ++j) sum[i][j] = Vector{};
     }
   }
-  for (int64_t step = 0; step < steps; ++step) {
-    Kind::template step<R, NV>(sum, left, right);
-    left += kRows * Kind::kLeftRows;
-    right += NV;
+  constexpr bool kRowsOut = Kind::kStoresRows && NV == 2;
+  if (kRowsOut && sums.rows != nullptr) {
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) __builtin_prefetch(sums.rows + i * sums.row_stride, 1);
+  }
+  for (const Strip* strip = strips; strip < strips + count; ++strip) {
+    const auto* right = static_cast<const Vector*>(strip->right);
+    // A pointer for every three rows: the others are reached from it by the addressing modes of the machine.
+    constexpr int kPointers = (R + 2) / 3;
+    const int64_t row_stride = strip->left.row_stride, word_stride = strip->left.word_stride;
+    const char* rows[kPointers];
+#pragma GCC unroll 4
+    for (int p = 0; p < kPointers; ++p) rows[p] = strip->left.data + 3 * p * row_stride;
+    for (int64_t step = strip->steps; step > 0; --step) {
+#pragma GCC unroll 2
+      for (int word = 0; word < Kind::kWords; ++word) {
+        Vector b[NV];
+#pragma GCC unroll 2
+        for (int j = 0; j < NV; ++j) b[j] = Kind::right(right + j, word);
+#pragma GCC unroll 16
+        for (int i = 0; i < R; ++i) {
+          const Vector a = Kind::left(rows[i / 3] + i % 3 * row_stride);
+#pragma GCC unroll 2
+          for (int j = 0; j < NV; ++j) sum[i][j] = Kind::multiply(a, b[j], sum[i][j]);
+        }
+#pragma GCC unroll 4
+        for (int p = 0; p < kPointers; ++p) {
+          rows[p] += word_stride;
+          asm("" : "+r"(rows[p]));  // keeps the compiler from one pointer for every row
+        }
+      }
+      right += NV;
+      __builtin_prefetch(ahead.data, 0, 2);
+      ahead.data += ahead.stride;
+    }
+    ahead.stride = 0;
+  }
+  if constexpr (kRowsOut) {
+    if (sums.rows != nullptr) {
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) Kind::store(sum[i][0], sum[i][1], sums.rows + i * sums.row_stride);
+      return;
+    }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
@@ -183,28 +232,12 @@ void micro(int64_t steps, const void* left_block, const void* right_panel, void*
 }
 
 /// The register block for `rows` rows (1 to kRows).
-template <class Kind, int NV>
+template <class Kind, int NV, int R = kRows>
 Micro micro_for(int64_t rows) {
-  static_assert(kRows <= 12);
-  switch (rows) {
-    case 1: return micro<Kind, 1, NV>;
-    case 2: return micro<Kind, 2, NV>;
-    case 3: return micro<Kind, 3, NV>;
-    case 4: return micro<Kind, 4, NV>;
-#if defined(__AVX2__)
-    case 5: return micro<Kind, 5, NV>;
-    case 6: return micro<Kind, 6, NV>;
-#endif
-#if defined(__AVX512F__)
-    case 7: return micro<Kind, 7, NV>;
-    case 8: return micro<Kind, 8, NV>;
-    case 9: return micro<Kind, 9, NV>;
-    case 10: return micro<Kind, 10, NV>;
-    case 11: return micro<Kind, 11, NV>;
-    case 12: return micro<Kind, 12, NV>;
-#endif
-    default: return nullptr;
+  if constexpr (R > 1) {
+    if (rows < R) return micro_for<Kind, NV, R - 1>(rows);
   }
+  return micro<Kind, R, NV>;
 }
 
 /// Steps of a Kind over a contraction of length k.

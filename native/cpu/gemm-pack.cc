@@ -19,22 +19,16 @@ void pack_right(const GemmPackArgs& args) {
   });
 }
 
+/// Output `n` of one panel, k elements.
 template <class T>
-void unpack_panel(const GemmUnpackArgs& args, const void* panel, int64_t first, int64_t width) {
-  const int64_t k = args.contraction;
-  const int64_t outputs = args.outputs - first < width ? args.outputs - first : width;
-  T* target = static_cast<T*>(args.target) + first * k;
-  for (int64_t n = 0; n < outputs; ++n) {
-    for (int64_t i = 0; i < k; ++i) {
-      T* out = target + n * k + i;
-      if (args.panel == Panel::bf16) {
-        store(out, static_cast<compute_t<T>>(load(static_cast<const BFloat16*>(panel) + (i / 2 * width + n) * 2 + i % 2)));
-      } else if (args.panel == Panel::f32) {
-        store(out, static_cast<compute_t<T>>(static_cast<const float*>(panel)[i * width + n]));
-      } else {
-        store(out, static_cast<compute_t<T>>(static_cast<const double*>(panel)[i * width + n]));
-      }
-    }
+void unpack_row(Panel kind, const void* panel, int64_t n, int64_t width, int64_t k, T* out) {
+  if (kind == Panel::bf16) {
+    const auto* source = static_cast<const BFloat16*>(panel) + 2 * n;
+    for (int64_t i = 0; i < k; ++i) store(out + i, static_cast<compute_t<T>>(load(source + i / 2 * width * 2 + i % 2)));
+  } else if (kind == Panel::f32) {
+    for (int64_t i = 0; i < k; ++i) store(out + i, static_cast<compute_t<T>>(static_cast<const float*>(panel)[i * width + n]));
+  } else {
+    for (int64_t i = 0; i < k; ++i) store(out + i, static_cast<compute_t<T>>(static_cast<const double*>(panel)[i * width + n]));
   }
 }
 
@@ -43,11 +37,27 @@ void unpack_right(const GemmUnpackArgs& args) {
   const int64_t stride = panel_stride(kThisLevel, args.panel, args.contraction, 2);
   parallel_for((args.outputs + width - 1) / width, [&](int64_t p) {
     const void* panel = static_cast<const char*>(args.panels) + p * stride;
-    LORIKEET_FLOAT_SWITCH(args.dtype, T, unpack_panel<T>(args, panel, p * width, width));
+    const int64_t outputs = args.outputs - p * width < width ? args.outputs - p * width : width;
+    LORIKEET_FLOAT_SWITCH(args.dtype, T, {
+      T* target = static_cast<T*>(args.target) + p * width * args.contraction;
+      for (int64_t n = 0; n < outputs; ++n) unpack_row(args.panel, panel, n, width, args.contraction, target + n * args.contraction);
+    });
+  });
+}
+
+void unpack_rows(const GemmUnpackRowsArgs& args) {
+  const int64_t width = panel_width(kThisLevel, args.panel, 2);
+  const int64_t stride = panel_stride(kThisLevel, args.panel, args.contraction, 2);
+  for_tasks(args.count * args.contraction < 16384, args.count, [&](int64_t i) {
+    const void* panel = static_cast<const char*>(args.panels) + args.rows[i] / width * stride;
+    LORIKEET_FLOAT_SWITCH(args.dtype, T, {
+      unpack_row(args.panel, panel, args.rows[i] % width, width, args.contraction, static_cast<T*>(args.target) + i * args.contraction);
+    });
   });
 }
 
 LORIKEET_KERNEL(gemm_pack_kernel, pack_right)
 LORIKEET_KERNEL(gemm_unpack_kernel, unpack_right)
+LORIKEET_KERNEL(gemm_unpack_rows_kernel, unpack_rows)
 
 }  // namespace lorikeet::LORIKEET_LEVEL

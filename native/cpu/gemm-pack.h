@@ -82,58 +82,62 @@ LORIKEET_INLINE void row_words(const T* row, int64_t first, int64_t k, float sca
 
 LORIKEET_INLINE void zero_words(uint32_t* words) { memset(words, 0, kVector * sizeof(uint32_t)); }
 
-/// A left block of `rows` <= kRows rows: left[k][kRows] in Kind's element, filled with zero to a whole number of steps. Rows past `rows`
-/// stay undefined.
 template <class Kind, class T>
-void pack_left(typename Kind::Left* left, const T* x, int64_t row_stride, int64_t column_stride, int64_t rows, int64_t k) {
-  if constexpr (Kind::kDepth == 2 && Kind::kLeftRows == 1) {
-    for (int64_t step = 0; step < k / 2; ++step) {
-      const T* source = x + 2 * step * column_stride;
-      for (int64_t row = 0; row < rows; ++row) {
-        left[step * kRows + row] = pair_of(as_bf16(source + row * row_stride), as_bf16(source + row * row_stride + column_stride));
-      }
-    }
-    for (int64_t row = 0; row < rows && k % 2; ++row) {
-      left[k / 2 * kRows + row] = pair_of(as_bf16(x + row * row_stride + (k - 1) * column_stride), BFloat16{0});
-    }
+LORIKEET_INLINE typename Kind::Element as_element(const T* p) {
+  if constexpr (sizeof(typename Kind::Element) == 2) {
+    return as_bf16(p);
   } else {
-    for (int64_t i = 0; i < k; ++i) {
-      const T* source = x + i * column_stride;
-      for (int64_t row = 0; row < rows; ++row) left[i * kRows + row] = static_cast<typename Kind::Left>(load(source + row * row_stride));
-    }
-    for (int64_t i = k; i < steps_of<Kind>(k) * Kind::kDepth; ++i) {
-      for (int64_t row = 0; row < rows; ++row) left[i * kRows + row] = 0;
-    }
+    return static_cast<typename Kind::Element>(load(p));
   }
 }
 
-/// The same for a block that is wholly the caller's to overwrite, with rows that lie along the contraction.
+/// Bytes of a left block: kRows rows of a contraction of length k.
+template <class Kind>
+constexpr int64_t left_bytes(int64_t k) {
+  return steps_of<Kind>(k) * Kind::kDepth * static_cast<int64_t>(sizeof(typename Kind::Element)) * kRows;
+}
+
+/// Copies `rows` <= kRows rows that lie along the contraction, filled with zero to a whole number of steps.
 template <class Kind, class T>
-void pack_left_rows(typename Kind::Left* left, const T* x, int64_t row_stride, int64_t rows, int64_t k) {
-  if constexpr (sizeof(typename Kind::Left) == 8) {
-    pack_left<Kind>(left, x, row_stride, 1, rows, k);
-  } else {
-    static_assert(kRows <= kVector);
-    constexpr int kDepth = Kind::kDepth / Kind::kLeftRows;  // contraction elements in a word
-    const int64_t steps = steps_of<Kind>(k) * Kind::kLeftRows;
-    auto* words = reinterpret_cast<uint32_t*>(left);
-    for (int64_t first = 0; first < steps; first += kVector) {
-      WordSquare square;
-      for (int64_t row = 0; row < rows; ++row) row_words<kDepth>(x + row * row_stride, first, k, 1.0f, square.rows[row]);
-      for (int64_t row = rows; row < kVector; ++row) zero_words(square.rows[row]);
-      transpose_square(square);
-      // Each store spills past its kRows words into the next step, which is stored after it; the last one is cut.
-      const int64_t count = steps - first < kVector ? steps - first : kVector;
-      for (int64_t i = 0; i < count; ++i) {
-        uint32_t* target = words + (first + i) * kRows;
-        if (first + i + 1 < steps) {
-          memcpy(target, square.rows[i], kVector * sizeof(uint32_t));
+LeftView copy_left_rows(void* block, const T* x, int64_t row_stride, int64_t rows, int64_t k) {
+  using Element = typename Kind::Element;
+  const int64_t width = steps_of<Kind>(k) * Kind::kDepth;
+  auto* target = static_cast<Element*>(block);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < k; ++i) target[row * width + i] = as_element<Kind>(x + row * row_stride + i);
+    for (int64_t i = k; i < width; ++i) target[row * width + i] = Element{};
+  }
+  return {static_cast<const char*>(block), width * static_cast<int64_t>(sizeof(Element)), sizeof(typename Kind::Word)};
+}
+
+/// The same of rows of any strides; here the words of a step lie side by side.
+template <class Kind, class T>
+LeftView copy_left(void* block, const T* x, int64_t row_stride, int64_t column_stride, int64_t rows, int64_t k) {
+  using Word = typename Kind::Word;
+  constexpr int kElements = sizeof(Word) / sizeof(typename Kind::Element);
+  auto* words = static_cast<Word*>(block);
+  const int64_t count = steps_of<Kind>(k) * Kind::kWords;
+  for (int64_t w = 0; w < count; ++w) {
+    const T* source = x + w * kElements * column_stride;
+    Word* target = words + w * kRows;
+    if ((w + 1) * kElements <= k) {
+      for (int64_t row = 0; row < rows; ++row) {
+        if constexpr (kElements == 2) {
+          target[row] = pair_of(as_bf16(source + row * row_stride), as_bf16(source + row * row_stride + column_stride));
         } else {
-          memcpy(target, square.rows[i], kRows * sizeof(uint32_t));
+          target[row] = as_element<Kind>(source + row * row_stride);
+        }
+      }
+    } else {
+      for (int64_t row = 0; row < rows; ++row) {
+        target[row] = 0;
+        if constexpr (kElements == 2) {
+          if (w * kElements < k) target[row] = pair_of(as_bf16(source + row * row_stride), BFloat16{0});
         }
       }
     }
   }
+  return {static_cast<const char*>(block), sizeof(Word), kRows * sizeof(Word)};
 }
 
 template <class Out, class T>

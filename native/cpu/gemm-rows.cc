@@ -55,8 +55,10 @@ void rows_task(const GemmRowsArgs& args, int64_t first, int64_t columns) {
         for (int64_t t = 0; t < rows; ++t) {
           for (int64_t r = 0; r < rank; ++r) block[t * kRows + r] = p[t * args.p_row_stride + r];
         }
+        const LeftView view{reinterpret_cast<const char*>(block), sizeof(Accumulator), kRows * sizeof(Accumulator)};
         for (int64_t tile = 0; tile < tiles; ++tile) {
-          micro_for<Kind, 2>(rank)(rows, block, x_panels + tile * kSliceRows * kWidth, tile_memory + (b * tiles + tile) * kTileBytes, true);
+          const Strip strip{rows, view, x_panels + tile * kSliceRows * kWidth};
+          micro_for<Kind, 2>(rank)(&strip, 1, {tile_memory + (b * tiles + tile) * kTileBytes, true}, {});
         }
       }
     }

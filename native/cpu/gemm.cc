@@ -1,136 +1,197 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels.
-// For each run of left blocks that fits kLeftBytes: (1) every block is packed and the z of its low-rank terms computed; (2) tasks of some
-// blocks times some panels fill tiles (the whole contraction in registers, then the terms as further steps of the same accumulators) and
-// write them out. Panels of a quantised W are made by the task that reads them, which then takes as many blocks as it can.
+// (1) The z of low-rank terms is computed, and blocks of x that register blocks cannot read as they lie are copied; x that needs copies
+// goes through in runs that fit kCopyBytes. (2) Tasks of some blocks times some panels fill tiles (the contraction in passes, then the
+// terms as further steps of the same accumulators) and write them out. Panels made on the fly (of a quantised W, of the transpose of a
+// packed one) are made by the task that reads them, which then takes as many blocks as it can.
 
 #include "cpu/level.h"
 
 #include "cpu/gemm-int8.h"
 #include "cpu/gemm-low-rank.h"
 #include "cpu/gemm.h"
-#include "cpu/quantized-panels.h"
+#include "cpu/gemv.h"
+#include "cpu/retiled-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
-inline constexpr int64_t kLeftBytes = 16 << 20;    // packed left operand in flight
-inline constexpr int64_t kBlockBytes = 512 << 10;  // packed left operand read in one go: half of a level-2 cache
+inline constexpr int64_t kCopyBytes = 16 << 20;    // copies of left blocks in flight
+inline constexpr int64_t kPassSteps = 512;         // of the contraction in one pass
+inline constexpr int64_t kGroupBytes = 384 << 10;  // left blocks read over and over in one pass: they stay in a level-2 cache
+inline constexpr int64_t kTermsInRegisters = 3;    // low-rank terms that go on with the sums of the base product
 inline constexpr int64_t kMadeBytes = 512 << 10;   // panels of one task that are made on the fly
 
-template <class T, class Accumulator>
-void write_tile(const Accumulator* tile, int64_t width, T* y, int64_t row_stride, int64_t rows, int64_t columns, const Accumulator* bias) {
-  for (int64_t row = 0; row < rows; ++row) {
-    const Accumulator* source = tile + row * width;
-    T* target = y + row * row_stride;
-    if (bias != nullptr) {
-      for (int64_t j = 0; j < columns; ++j) store(target + j, static_cast<compute_t<T>>(source[j] + bias[j]));
-    } else {
-      for (int64_t j = 0; j < columns; ++j) store(target + j, static_cast<compute_t<T>>(source[j]));
-    }
+LORIKEET_INLINE int64_t within(int64_t value, int64_t low, int64_t high) {
+  const int64_t raised = value < low ? low : value;
+  return raised > high ? high : raised;
+}
+
+LORIKEET_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+LORIKEET_INLINE constexpr DType dtype_of(float) { return DType::f32; }
+LORIKEET_INLINE constexpr DType dtype_of(double) { return DType::f64; }
+LORIKEET_INLINE constexpr DType dtype_of(BFloat16) { return DType::bf16; }
+
+template <int64_t Width, class T, class Accumulator>
+LORIKEET_INLINE void write_row(const Accumulator* source, const Accumulator* bias, T* target, int64_t columns) {
+  const int64_t count = Width > 0 ? Width : columns;  // a constant where it can be
+  if (bias != nullptr) {
+    for (int64_t j = 0; j < count; ++j) store(target + j, static_cast<compute_t<T>>(source[j] + bias[j]));
+  } else {
+    for (int64_t j = 0; j < count; ++j) store(target + j, static_cast<compute_t<T>>(source[j]));
   }
 }
 
 /// Main is the kind of the base product, Extra that of the low-rank terms; both take the same left operand.
 template <class Main, class Extra>
 struct Product {
-  using Left = typename Main::Left;
   using Accumulator = typename Main::Accumulator;
   static constexpr int64_t kWidth = 2 * kVectorBytes / sizeof(Accumulator);
+  static constexpr int64_t kTileSize = kTileBytes / sizeof(Accumulator);
 
   const GemmArgs& args;
   const LowRankPlan& plan;
   const Accumulator* bias;
-  Left* packed_z;
-  Left* left = nullptr;
+  char* packed;        // z of the terms
+  int64_t steps;       // of the contraction; 0 without a right operand
+  int64_t pass_steps;  // of one pass
+  bool copies;         // left blocks are copies
+  char* copy_memory = nullptr;
   int64_t first_block = 0;
-  int64_t block_elements;
 
-  int64_t rows_of(int64_t block) const {
-    const int64_t rest = args.m - block * kRows;
-    return rest < kRows ? rest : kRows;
+  int64_t rows_of(int64_t block) const { return within(args.m - block * kRows, 0, kRows); }
+
+  LeftView left_of(int64_t block) const {
+    constexpr int64_t kWord = sizeof(typename Main::Word);
+    if (!copies) {
+      const int64_t row_bytes = args.x_row_stride * size_of(args.x_dtype);
+      return {static_cast<const char*>(args.x) + block * kRows * row_bytes, row_bytes, kWord};
+    }
+    const char* data = copy_memory + (block - first_block) * left_bytes<Main>(args.k);
+    if (args.x_column_stride != 1) return {data, kWord, kRows * kWord};
+    return {data, left_bytes<Main>(args.k) / kRows, kWord};
   }
-  const Left* left_of(int64_t block) const { return left + (block - first_block) * block_elements; }
 
   void prepare(int64_t block) const {
-    Left* target = left + (block - first_block) * block_elements;
-    const int64_t offset = block * kRows * args.x_row_stride;
-    LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
-      const T* x = static_cast<const T*>(args.x) + offset;
-      if (args.x_column_stride == 1) {
-        pack_left_rows<Main>(target, x, args.x_row_stride, rows_of(block), args.k);
-      } else {
-        pack_left<Main>(target, x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
-      }
-    });
+    if (copies) {
+      char* target = copy_memory + (block - first_block) * left_bytes<Main>(args.k);
+      const int64_t offset = block * kRows * args.x_row_stride;
+      LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
+        const T* x = static_cast<const T*>(args.x) + offset;
+        if (args.x_column_stride == 1) {
+          copy_left_rows<Main>(target, x, args.x_row_stride, rows_of(block), args.k);
+        } else {
+          copy_left<Main>(target, x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
+        }
+      });
+    }
     for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
-      shrink_block<Extra>(args, plan.terms[i], target, packed_z + plan.terms[i].packed);
+      shrink_block<Extra>(args, plan.terms[i], left_of(block), packed + plan.terms[i].packed);
     }
   }
 
-  /// The tile of one block and one panel, whose right operand lies at `right`.
-  void fill(int64_t block, int64_t panel, const char* right) const {
-    alignas(64) Accumulator tile[kTileBytes / sizeof(Accumulator)];
-    const int64_t rows = rows_of(block);
-    const int64_t steps = args.right.empty() ? 0 : steps_of<Main>(args.k);
-    micro_for<Main, 2>(rows)(steps, left_of(block), right, tile, false);
-    for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
-      expand_tile<Extra>(args, plan.terms[i], packed_z + plan.terms[i].packed, panel, tile);
-    }
-    const int64_t first = panel * kWidth;
-    const int64_t columns = args.n - first < kWidth ? args.n - first : kWidth;
+  void write(const Accumulator* tile, int64_t block, int64_t panel) const {
+    const int64_t first = panel * kWidth, rows = rows_of(block);
+    const int64_t columns = within(args.n - first, 0, kWidth);
     const int64_t offset = block * kRows * args.y_row_stride + first;
     const Accumulator* panel_bias = bias == nullptr ? nullptr : bias + first;
-    LORIKEET_FLOAT_SWITCH(args.y_dtype, T,
-                          write_tile(tile, kWidth, static_cast<T*>(args.y) + offset, args.y_row_stride, rows, columns, panel_bias));
+    LORIKEET_FLOAT_SWITCH(args.y_dtype, T, {
+      T* y = static_cast<T*>(args.y) + offset;
+      for (int64_t row = 0; row < rows; ++row, tile += kWidth, y += args.y_row_stride) {
+        if (columns == kWidth) {
+          write_row<kWidth>(tile, panel_bias, y, columns);
+        } else {
+          write_row<0>(tile, panel_bias, y, columns);
+        }
+      }
+    });
+  }
+
+  /// One tile: a stretch of the contraction and, with `last`, the terms and the way out.
+  void fill_tile(int64_t block, int64_t panel, const Strip& main, Accumulator* tile, bool accumulate, bool last, Ahead ahead) const {
+    const Micro product = micro_for<Main, 2>(rows_of(block));
+    if (!last) return product(&main, 1, {tile, accumulate}, ahead);
+    Strip strips[1 + kTermsInRegisters] = {main};
+    int64_t count = 1, term = plan.starts[block];
+    const int64_t terms = plan.starts[block + 1];
+    for (; term < terms && count <= kTermsInRegisters && in_registers(plan.terms[term], block); ++term) {
+      strips[count++] = expand_strip<Extra>(args, plan.terms[term], packed + plan.terms[term].packed, panel);
+    }
+    const bool whole = term == terms && bias == nullptr && (panel + 1) * kWidth <= args.n;
+    if (Main::kStoresRows && whole && args.y_dtype == DType::bf16) {
+      auto* y = static_cast<BFloat16*>(args.y) + block * kRows * args.y_row_stride + panel * kWidth;
+      return product(strips, count, {tile, accumulate, reinterpret_cast<char*>(y), args.y_row_stride * size_of(DType::bf16)}, ahead);
+    }
+    product(strips, count, {tile, accumulate}, ahead);
+    for (; term < terms; ++term) expand_tile<Extra>(args, plan.terms[term], packed + plan.terms[term].packed, panel, tile);
+    write(tile, block, panel);
+  }
+
+  /// Whether a term can go on with the sums of a whole block.
+  bool in_registers(const BlockTerm& part, int64_t block) const {
+    const LowRankTerm& term = args.terms[part.term];
+    return __is_same(Main, Extra) && part.rows == rows_of(block) && !term.mask_output && term.bias == nullptr;
+  }
+
+  /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`.
+  void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* right, int64_t stride) const {
+    const bool passes = pass_steps < steps;
+    Scratch memory(passes ? (block_end - block_begin) * (panel_end - panel_begin) * kTileBytes : kTileBytes);
+    for (int64_t begin = 0; begin == 0 || begin < steps; begin += pass_steps) {
+      const int64_t count = smaller(pass_steps, steps - begin);
+      auto* tile = memory.as<Accumulator>();
+      for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+        const char* panel_right = right + (panel - panel_begin) * stride + begin * 2 * kVectorBytes;
+        // Every block brings a part of the next panel into the level-2 cache.
+        Ahead ahead;
+        if (panel + 1 < panel_end) ahead = {panel_right + stride, 2 * kVectorBytes / (block_end - block_begin)};
+        for (int64_t block = block_begin; block < block_end; ++block) {
+          fill_tile(block, panel, {count, left_of(block).from_word(begin * Main::kWords), panel_right}, tile, begin > 0,
+                    begin + count == steps, ahead);
+          if (ahead.stride > 0) ahead.data += count * ahead.stride;
+          if (passes) tile += kTileSize;
+        }
+      }
+    }
   }
 
   void run() {
-    const int64_t blocks = (args.m + kRows - 1) / kRows;
-    const int64_t panels = (args.n + kWidth - 1) / kWidth;
+    const int64_t blocks = ceil_div(args.m, kRows), panels = ceil_div(args.n, kWidth);
     const bool small = args.m * args.k * (args.n + 16) < (1 << 17);
-    const bool makes = args.right.is_quantized();
+    const bool makes = args.right.is_made();
     const int64_t stride = panel_stride(kThisLevel, args.right.panel, args.k, 2);
-    const int64_t block_bytes = block_elements * static_cast<int64_t>(sizeof(Left));
-    const int64_t chunk = within(kLeftBytes / (block_bytes + 1), 8, blocks);
-    Scratch memory(chunk * block_bytes);
-    left = memory.as<Left>();
+    const int64_t chunk = copies ? within(kCopyBytes / (left_bytes<Main>(args.k) + 1), 8, blocks) : blocks;
+    Scratch memory(copies ? chunk * left_bytes<Main>(args.k) : 0);
+    copy_memory = memory.as<char>();
     for (first_block = 0; first_block < blocks; first_block += chunk) {
-      const int64_t end = first_block + chunk < blocks ? first_block + chunk : blocks;
-      for_tasks(small, end - first_block, [&](int64_t task) { prepare(first_block + task); });
+      const int64_t end = smaller(first_block + chunk, blocks);
+      if (copies || plan.packed_bytes > 0) {
+        for_tasks(small, end - first_block, [&](int64_t task) { prepare(first_block + task); });
+      }
       if (args.y == nullptr) continue;
-      const int64_t group = within(kBlockBytes / (block_bytes + 1), 8, end - first_block);
-      const int64_t groups = (end - first_block + group - 1) / group;
+      const int64_t most = within(kGroupBytes / (left_bytes<Main>(smaller(args.k, pass_steps * Main::kDepth)) + 1), 4, end - first_block);
+      const int64_t groups = ceil_div(end - first_block, most);
+      const int64_t group = ceil_div(end - first_block, groups);
       // Panels of a task: enough tasks for every thread, enough work in each. The cut does not change a bit of the result.
       int64_t share = within(panels * groups / (8 * thread_count()), 1, 16), groups_of_task = 1;
       if (makes) {
         share = within(kMadeBytes / (stride + 1), 1, within(panels / (4 * thread_count()), 1, 16));
-        groups_of_task = within(groups * ((panels + share - 1) / share) / thread_count(), 1, groups);
+        groups_of_task = within(groups * ceil_div(panels, share) / thread_count(), 1, groups);
       }
-      const int64_t shares = (panels + share - 1) / share;
-      const int64_t parts = (groups + groups_of_task - 1) / groups_of_task;
-      for_tasks(small, parts * shares, [&](int64_t task) {
-        const int64_t panel_begin = task % shares * share;
-        const int64_t panel_end = smaller(panel_begin + share, panels);
+      const int64_t shares = ceil_div(panels, share);
+      for_tasks(small, ceil_div(groups, groups_of_task) * shares, [&](int64_t task) {
+        const int64_t panel_begin = task % shares * share, panel_end = smaller(panel_begin + share, panels);
         const int64_t part_begin = first_block + task / shares * groups_of_task * group;
         const int64_t part_end = smaller(part_begin + groups_of_task * group, end);
         Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
         const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
         for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
-          quantized_panel(args.right.quantized, args.right.turned, args.right.panel, panel,
-                          made.as<char>() + (panel - panel_begin) * stride);
+          make_panel(args.right, args.k, args.n, panel, made.as<char>() + (panel - panel_begin) * stride);
         }
         for (int64_t begin = part_begin; begin < part_end; begin += group) {
-          const int64_t block_end = smaller(begin + group, part_end);
-          for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-            for (int64_t block = begin; block < block_end; ++block) fill(block, panel, right + (panel - panel_begin) * stride);
-          }
+          fill(begin, smaller(begin + group, part_end), panel_begin, panel_end, right, stride);
         }
       });
     }
-  }
-
-  static int64_t within(int64_t value, int64_t low, int64_t high) {
-    const int64_t raised = value < low ? low : value;
-    return raised > high ? high : raised;
   }
 };
 
@@ -145,13 +206,16 @@ void run_product(const GemmArgs& args) {
         args.bias_dtype, T,
         for (int64_t j = 0; j < args.n; ++j) { bias[j] = static_cast<Accumulator>(load(static_cast<const T*>(args.bias) + j)); });
   }
+  if (has_few_rows(args)) return few_rows<Main, Extra>(args, bias);
   Scratch starts((blocks + 1) * static_cast<int64_t>(sizeof(int64_t)));
   Scratch terms(count_block_terms(args) * static_cast<int64_t>(sizeof(BlockTerm)));
   LowRankPlan plan{starts.as<int64_t>(), terms.as<BlockTerm>(), 0};
   make_plan<Extra>(args, blocks, plan);
-  Scratch packed(plan.packed_elements * static_cast<int64_t>(sizeof(typename Main::Left)));
-  Product<Main, Extra>{args, plan, bias, packed.as<typename Main::Left>(), nullptr, 0, steps_of<Main>(args.k) * Main::kLeftRows * kRows}
-      .run();
+  Scratch packed(plan.packed_bytes);
+  const int64_t steps = args.right.empty() ? 0 : steps_of<Main>(args.k);
+  const int64_t passes = steps > kPassSteps ? ceil_div(steps, kPassSteps) : 1;
+  const bool readable = args.x_dtype == dtype_of(typename Main::Element{}) && args.x_column_stride == 1 && args.k % Main::kDepth == 0;
+  Product<Main, Extra>{args, plan, bias, packed.as<char>(), steps, within(ceil_div(steps, passes), 1, kPassSteps), !readable}.run();
 }
 
 void gemm(const GemmArgs& args) {

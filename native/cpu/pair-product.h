@@ -11,8 +11,6 @@
 namespace lorikeet::LORIKEET_LEVEL {
 
 #if defined(__AVX512BF16__)
-inline constexpr bool kHasPairs = true;
-
 LORIKEET_INLINE uint32_t pair_at(const BFloat16* p) {
   uint32_t pair;
   __builtin_memcpy(&pair, p, sizeof pair);
@@ -61,9 +59,15 @@ void pair_columns(int64_t rows, int64_t pairs, LeftPairs a, const uint32_t* b, i
     pair_block<6, Vectors>(pairs, {a.data + row * a.row_stride, a.row_stride, a.pair_stride}, b, b_stride, out + row * out_stride,
                            out_stride, accumulate);
   }
-  for (; row < rows; ++row) {
-    pair_block<1, Vectors>(pairs, {a.data + row * a.row_stride, a.row_stride, a.pair_stride}, b, b_stride, out + row * out_stride,
-                           out_stride, accumulate);
+  const LeftPairs rest{a.data + row * a.row_stride, a.row_stride, a.pair_stride};
+  float* rest_out = out + row * out_stride;
+  switch (rows - row) {
+    case 1: return pair_block<1, Vectors>(pairs, rest, b, b_stride, rest_out, out_stride, accumulate);
+    case 2: return pair_block<2, Vectors>(pairs, rest, b, b_stride, rest_out, out_stride, accumulate);
+    case 3: return pair_block<3, Vectors>(pairs, rest, b, b_stride, rest_out, out_stride, accumulate);
+    case 4: return pair_block<4, Vectors>(pairs, rest, b, b_stride, rest_out, out_stride, accumulate);
+    case 5: return pair_block<5, Vectors>(pairs, rest, b, b_stride, rest_out, out_stride, accumulate);
+    default: return;
   }
 }
 
@@ -77,38 +81,36 @@ inline void pair_product(int64_t rows, int64_t columns, int64_t pairs, LeftPairs
   for (; column < columns; column += 16) pair_columns<1>(rows, pairs, a, b + column, b_stride, out + column, out_stride, accumulate);
 }
 
-LORIKEET_INLINE __m512i rounded_bits(const float* from) {
-  return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from)));
+/// (even, odd) side by side in 16 words.
+LORIKEET_INLINE void store_interleaved(__m512i even_low_odd_high, uint32_t* pairs) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                                         18, 2, 17, 1, 16, 0);
+  _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(order, even_low_odd_high));
 }
 
-/// pairs[i] = (even[i], odd[i]) rounded to bf16; without `odd` its part is zero. n is a multiple of 16.
-inline void pair_lines(const float* even, const float* odd, int64_t n, uint32_t* pairs) {
-  for (int64_t i = 0; i < n; i += 16) {
-    __m512i both = rounded_bits(even + i);
-    if (odd != nullptr) both = _mm512_or_si512(both, _mm512_slli_epi32(rounded_bits(odd + i), 16));
-    _mm512_storeu_si512(pairs + i, both);
+/// pairs[i] = (even[i], odd[i]) rounded to bf16.
+LORIKEET_INLINE void store_pairs(__m512 even, __m512 odd, uint32_t* pairs) {
+  store_interleaved((__m512i)_mm512_cvtne2ps_pbh(odd, even), pairs);
+}
+
+/// The same of bf16 rows of `columns`, with zeros up to a multiple of 16; without `odd` its part is zero.
+LORIKEET_INLINE void pair_rows(const BFloat16* even, const BFloat16* odd, int64_t columns, uint32_t* pairs) {
+  int64_t c = 0;
+  for (; c + 32 <= columns; c += 32) {
+    const __m512i low = _mm512_loadu_si512(even + c), high = odd != nullptr ? _mm512_loadu_si512(odd + c) : _mm512_setzero_si512();
+    const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
+                                           34, 2, 33, 1, 32, 0);
+    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+    _mm512_storeu_si512(pairs + c, _mm512_permutex2var_epi16(low, first, high));
+    _mm512_storeu_si512(pairs + c + 16, _mm512_permutex2var_epi16(low, second, high));
   }
-}
-
-/// The same of bf16 rows of `columns`, with zeros up to `width`.
-inline void pair_rows(const BFloat16* even, const BFloat16* odd, int64_t columns, int64_t width, uint32_t* pairs) {
-  for (int64_t c = 0; c < width; c += 16) {
+  for (; c < columns; c += 16) {
     const int64_t rest = columns - c;
-    const __mmask16 mask = rest >= 16 ? 0xffff : static_cast<__mmask16>((1u << (rest > 0 ? rest : 0)) - 1);
-    __m512i both = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even + c));
-    if (odd != nullptr) both = _mm512_or_si512(both, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd + c)), 16));
-    _mm512_storeu_si512(pairs + c, both);
+    const __mmask16 mask = rest >= 16 ? 0xffff : static_cast<__mmask16>((1u << rest) - 1);
+    const __m256i high = odd != nullptr ? _mm256_maskz_loadu_epi16(mask, odd + c) : _mm256_setzero_si256();
+    store_interleaved(_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi16(mask, even + c)), high, 1), pairs + c);
   }
 }
-
-/// n floats rounded to bf16; n is a multiple of 16.
-inline void narrow(const float* from, int64_t n, BFloat16* to) {
-  for (int64_t i = 0; i < n; i += 16) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + i)));
-  }
-}
-#else
-inline constexpr bool kHasPairs = false;
 #endif
 
 }  // namespace lorikeet::LORIKEET_LEVEL

@@ -88,4 +88,16 @@ LORIKEET_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<do
 #endif
 #endif
 
+/// a > b ? a : b in every lane; b where one is not a number.
+#if defined(__AVX512F__)
+LORIKEET_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) { return (Vector<float>)_mm512_max_ps((__m512)a, (__m512)b); }
+LORIKEET_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) { return (Vector<double>)_mm512_max_pd((__m512d)a, (__m512d)b); }
+#elif defined(__AVX2__)
+LORIKEET_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) { return (Vector<float>)_mm256_max_ps((__m256)a, (__m256)b); }
+LORIKEET_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) { return (Vector<double>)_mm256_max_pd((__m256d)a, (__m256d)b); }
+#else
+LORIKEET_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) { return a > b ? a : b; }
+LORIKEET_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) { return a > b ? a : b; }
+#endif
+
 }  // namespace lorikeet::LORIKEET_LEVEL

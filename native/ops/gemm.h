@@ -6,9 +6,9 @@
 //   f32, f64  [outputs / width][contraction][width]
 //   bf16      [outputs / width][contraction / 2][width][2]    (pairs along the contraction, the last one filled with zero)
 //   int8      ops/int8-panels.h
-// Left operands are packed per call in blocks of kGemmRows rows, k-major. Every output element is one chain of multiply-adds over k in
-// rising order, in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K and
-// the level alone, never on M, the place in a block or the number of threads.
+// Left operands are read where they lie, or copied in blocks of kGemmRows rows. Every output element is one chain of multiply-adds over k
+// in rising order, in fp32 (f64 for f64 panels) or in bf16 pairs with an fp32 accumulator. So its bits depend on its own row and column, K
+// and the level alone, never on M, the place in a block or the number of threads.
 
 #include <cstdint>
 
@@ -19,8 +19,13 @@
 namespace lorikeet {
 
 /// Rows of a left block, and floats in a vector, by level.
-inline constexpr int kGemmRows[kLevels] = {4, 6, 12, 12};
-inline constexpr int kGemmVector[kLevels] = {4, 8, 16, 16};
+#if defined(__aarch64__)
+inline constexpr int kGemmRows[kLevels] = {4, 12};
+inline constexpr int kGemmVector[kLevels] = {4, 4};
+#else
+inline constexpr int kGemmRows[kLevels] = {4, 6, 12, 12, 12};
+inline constexpr int kGemmVector[kLevels] = {4, 8, 16, 16, 16};
+#endif
 
 /// What the panels of a right operand hold.
 enum class Panel : uint8_t { f64, f32, bf16, int8 };
@@ -36,7 +41,7 @@ constexpr Panel panel_for(DType dtype) { return dtype == DType::f64 ? Panel::f64
 constexpr Arithmetic arithmetic_for(Level level, DType x, Panel panel) {
   if (panel == Panel::f64) return Arithmetic::f64;
   const bool pairs = panel == Panel::bf16 || panel == Panel::int8;
-  return level == Level::avx512_bf16 && x == DType::bf16 && pairs ? Arithmetic::bf16_pairs : Arithmetic::f32;
+  return has_pair_products(level) && x == DType::bf16 && pairs ? Arithmetic::bf16_pairs : Arithmetic::f32;
 }
 
 /// The panel of operands made on the fly (low-rank factors) for an arithmetic.
@@ -83,6 +88,17 @@ struct GemmUnpackArgs {
 };
 inline constinit Kernel<GemmUnpackArgs> gemm_unpack_kernel{"gemm_unpack"};
 
+/// Row i of the target [count, contraction] becomes row `rows[i]` of what panels (two vectors wide) hold.
+struct GemmUnpackRowsArgs {
+  const void* panels;
+  Panel panel;
+  const int64_t* rows;
+  int64_t count, contraction;
+  void* target;
+  DType dtype;
+};
+inline constinit Kernel<GemmUnpackRowsArgs> gemm_unpack_rows_kernel{"gemm_unpack_rows"};
+
 /// Inverted dropout by counters: element i is kept when uniform(seed, stream, i) >= p. p = 0: none.
 struct DropoutMask {
   double p = 0;
@@ -111,15 +127,17 @@ struct LowRankRows {
 };
 
 /// W of a product: panels, or a quantised matrix whose panels are made on the fly (of its transpose when `turned`), or neither. `panel` is
-/// what panels hold in all three cases. int8 panels come with the scales of the weight's rows: of outputs, or of the contraction when
-/// `turned`.
+/// what panels hold in all three cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly. int8 panels
+/// come with the scales of the weight's rows: of outputs, or of the contraction when `turned`.
 struct RightOperand {
   Panel panel;
   const void* panels = nullptr;
   QuantizedMatrix quantized{};
   bool turned = false;
+  bool retile = false;
   const float* scales = nullptr;
   bool is_quantized() const { return quantized.codes != nullptr; }
+  bool is_made() const { return is_quantized() || retile; }
   bool empty() const { return panels == nullptr && !is_quantized(); }
 };
 

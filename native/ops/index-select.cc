@@ -10,12 +10,20 @@
 #include "ops/shape.h"
 
 namespace lorikeet {
-namespace {
 
 void check_index_dtype(const char* op, const Tensor& index) {
   check_argument(index.dtype() == DType::i64 || index.dtype() == DType::i32, op, ": indices must be i64 or i32; got ",
                  name_of(index.dtype()));
 }
+
+void check_ids(const char* op, const int64_t* ids, int64_t count, int64_t rows) {
+  for (int64_t i = 0; i < count; ++i) {
+    check_argument(ids[i] >= 0 && ids[i] < rows, op, ": id ", ids[i], " at position ", i, " is outside the vocabulary; expected 0 to ",
+                   rows - 1);
+  }
+}
+
+namespace {
 
 /// Positions of equal indices brought together, each group in rising order.
 struct Groups {

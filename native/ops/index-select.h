@@ -36,4 +36,9 @@ struct IndexAddArgs {
 };
 inline constinit Kernel<IndexAddArgs> index_add_kernel{"indexSelect backward"};
 
+/// Throws unless indices are i64 or i32.
+void check_index_dtype(const char* op, const Tensor& index);
+/// Throws for an id that is no row of a table; inside stream work.
+void check_ids(const char* op, const int64_t* ids, int64_t count, int64_t rows);
+
 }  // namespace lorikeet

@@ -6,13 +6,18 @@
 #include "core/stream.h"
 #include "ops/copy.h"
 #include "ops/dynamic-map.h"
+#include "ops/gradients.h"
 
 namespace lorikeet {
 namespace {
 
-void check_lists(const char* op, const Tensors& parameters, const Tensors& gradients, const std::vector<double>& steps) {
-  check_argument(parameters.size() == gradients.size() && parameters.size() == steps.size(), op, ": lists differ in length; got ",
-                 parameters.size(), " parameters, ", gradients.size(), " gradients and ", steps.size(), " steps");
+/// The gradients of the parameters, one each.
+Tensors checked_gradients(const char* op, const Tensors& parameters, const std::vector<double>& steps) {
+  check_argument(parameters.size() == steps.size(), op, ": lists differ in length; got ", parameters.size(), " parameters and ",
+                 steps.size(), " steps");
+  const Tensors gradients = collected_gradients(parameters);
+  check_argument(gradients.size() == parameters.size(), op, ": every parameter needs a gradient; got ", gradients.size(), " for ",
+                 parameters.size(), " parameters");
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Tensor &p = parameters[i], &g = gradients[i];
     check_argument(is_float(p.dtype()) && p.dtype() == g.dtype(), op, ": parameter ", i,
@@ -23,6 +28,7 @@ void check_lists(const char* op, const Tensors& parameters, const Tensors& gradi
     check(p.device() == Device::cpu && g.device() == Device::cpu, ErrorCode::device, op, ": no cuda kernel in this build");
     check_argument(steps[i] >= 1, op, ": steps are counted from 1; got ", steps[i]);
   }
+  return gradients;
 }
 
 void check_states(const char* op, const char* what, const Tensors& parameters, const Tensors& states) {
@@ -36,24 +42,24 @@ void check_states(const char* op, const char* what, const Tensors& parameters, c
   }
 }
 
-/// Marks the lists changed and queues `run`, which gets the gradients packed.
+/// Marks parameters and states changed and queues `run`, which gets them list by list (parameters first) with the gradients packed.
 template <class Run>
 void enqueue_step(const char* op, const Tensors& parameters, const Tensors& gradients, std::initializer_list<const Tensors*> states,
                   const std::optional<Tensor>& scale, Run run) {
   NoGrad no_grad;
+  std::vector<Tensors> lists{detached(parameters)};
+  for (const Tensors* list : states) lists.push_back(detached(*list));
   Tensors outputs, inputs, packed;
-  for (const Tensor& p : parameters) outputs.push_back(p.detach());
-  for (const Tensors* list : states) {
-    for (const Tensor& state : *list) outputs.push_back(state.detach());
-  }
+  for (const Tensors& list : lists) outputs.insert(outputs.end(), list.begin(), list.end());
   for (const Tensor& changed : outputs) mark_changed(op, changed);
-  for (const Tensor& g : gradients) packed.push_back(contiguous(g.detach()));
+  for (const Tensor& g : gradients) packed.push_back(contiguous(g.autograd() ? g.detach() : g));
   inputs = outputs;
   inputs.insert(inputs.end(), packed.begin(), packed.end());
   Tensor factor = scale ? scale->detach() : Tensor();
   check_scale(op, factor);
   inputs.push_back(factor);
-  enqueue(op, inputs, outputs, [=] { run(packed, scale_of(factor)); });
+  enqueue(op, std::move(inputs), std::move(outputs),
+          [run, factor, lists = std::move(lists), packed = std::move(packed)] { run(lists, packed, scale_of(factor)); });
 }
 
 void check_bytes(const char* op, const char* what, const Tensors& parameters, const Tensors& bytes, const Tensors& scales) {
@@ -73,14 +79,15 @@ void check_bytes(const char* op, const char* what, const Tensors& parameters, co
 
 }  // namespace
 
-void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
-                const std::vector<Tensor>& second_moments, const std::vector<double>& steps, double rate, double beta1, double beta2,
-                double eps, double decay, const std::optional<Tensor>& scale) {
-  check_lists("adamwStep", parameters, gradients, steps);
+void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& first_moments, const std::vector<Tensor>& second_moments,
+                const std::vector<double>& steps, double rate, double beta1, double beta2, double eps, double decay,
+                const std::optional<Tensor>& scale) {
+  const Tensors gradients = checked_gradients("adamwStep", parameters, steps);
   check_states("adamwStep", "first moments", parameters, first_moments);
   check_states("adamwStep", "second moments", parameters, second_moments);
   enqueue_step("adamwStep", parameters, gradients, {&first_moments, &second_moments}, scale,
-               [=, p = detached(parameters), m = detached(first_moments), v = detached(second_moments)](const Tensors& g, double factor) {
+               [=](const std::vector<Tensors>& lists, const Tensors& g, double factor) {
+                 const Tensors &p = lists[0], &m = lists[1], &v = lists[2];
                  TensorList list;
                  for (size_t i = 0; i < p.size(); ++i) {
                    list.add({p[i].dtype(),
@@ -92,13 +99,13 @@ void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>
                });
 }
 
-void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& buffers,
-              const std::vector<double>& steps, double rate, double momentum, double dampening, double decay, bool nesterov,
-              const std::optional<Tensor>& scale) {
-  check_lists("sgdStep", parameters, gradients, steps);
+void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& buffers, const std::vector<double>& steps, double rate,
+              double momentum, double dampening, double decay, bool nesterov, const std::optional<Tensor>& scale) {
+  const Tensors gradients = checked_gradients("sgdStep", parameters, steps);
   if (momentum != 0 || !buffers.empty()) check_states("sgdStep", "momentum buffers", parameters, buffers);
   enqueue_step("sgdStep", parameters, gradients, {&buffers}, scale,
-               [=, p = detached(parameters), b = detached(buffers)](const Tensors& g, double factor) {
+               [=](const std::vector<Tensors>& lists, const Tensors& g, double factor) {
+                 const Tensors &p = lists[0], &b = lists[1];
                  TensorList list;
                  for (size_t i = 0; i < p.size(); ++i) {
                    list.add({p[i].dtype(),
@@ -110,31 +117,31 @@ void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& 
                });
 }
 
-void lion_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& moments,
-               const std::vector<double>& steps, double rate, double beta1, double beta2, double decay,
-               const std::optional<Tensor>& scale) {
-  check_lists("lionStep", parameters, gradients, steps);
+void lion_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& moments, const std::vector<double>& steps, double rate,
+               double beta1, double beta2, double decay, const std::optional<Tensor>& scale) {
+  const Tensors gradients = checked_gradients("lionStep", parameters, steps);
   check_states("lionStep", "moments", parameters, moments);
   enqueue_step("lionStep", parameters, gradients, {&moments}, scale,
-               [=, p = detached(parameters), m = detached(moments)](const Tensors& g, double factor) {
+               [=](const std::vector<Tensors>& lists, const Tensors& g, double factor) {
+                 const Tensors &p = lists[0], &m = lists[1];
                  TensorList list;
                  for (size_t i = 0; i < p.size(); ++i) list.add({p[i].dtype(), p[i].numel(), {p[i].raw(), g[i].raw(), m[i].raw()}, {}});
                  lion_kernel({list.args(), factor, rate, beta1, beta2, decay});
                });
 }
 
-void adamw_8bit_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
+void adamw_8bit_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& first_moments,
                      const std::vector<Tensor>& second_moments, const std::vector<Tensor>& first_scales,
                      const std::vector<Tensor>& second_scales, const std::vector<double>& steps, double rate, double beta1, double beta2,
                      double eps, double decay, const std::optional<Tensor>& scale) {
   const char* op = "adamw8bitStep";
-  check_lists(op, parameters, gradients, steps);
+  const Tensors gradients = checked_gradients(op, parameters, steps);
   check_bytes(op, "first moments", parameters, first_moments, first_scales);
   check_bytes(op, "second moments", parameters, second_moments, second_scales);
   enqueue_step(
       op, parameters, gradients, {&first_moments, &second_moments, &first_scales, &second_scales}, scale,
-      [=, p = detached(parameters), m = detached(first_moments), v = detached(second_moments), m_scales = detached(first_scales),
-       v_scales = detached(second_scales)](const Tensors& g, double factor) {
+      [=](const std::vector<Tensors>& lists, const Tensors& g, double factor) {
+        const Tensors &p = lists[0], &m = lists[1], &v = lists[2], &m_scales = lists[3], &v_scales = lists[4];
         TensorList list;
         for (size_t i = 0; i < p.size(); ++i) {
           list.add({p[i].dtype(),

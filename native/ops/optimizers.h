@@ -8,28 +8,27 @@
 
 namespace lorikeet {
 
-// One step over a list of parameters, in place. Parameters f32 (or f64, or bf16 and f16 with f32 states); gradients have the parameter's
-// dtype and shape; parameters and states are contiguous. `scale`, one f32 or f64 number, multiplies every gradient as it is read: the clip
-// coefficient, without a pass of its own. Not recorded.
+// One step over a list of parameters, in place, by the gradients that they collected. Parameters f32 (or f64, or bf16 and f16 with f32
+// states), each with a gradient of its own dtype and shape; parameters and states are contiguous. `scale`, one f32 or f64 number,
+// multiplies every gradient as it is read: the clip coefficient, without a pass of its own. Not recorded.
 
 /// AdamW with decoupled weight decay, in PyTorch's order of operations:
 ///   p *= 1 - rate·decay;  m += (1 - beta1)·(g - m);  v = beta2·v + (1 - beta2)·g²;  p -= rate / (1 - beta1^t) · m / (sqrt(v) / sqrt(1 -
 ///   beta2^t) + eps)
 /// `steps` holds t of each parameter, counted from 1; the bias corrections are computed in f64.
-void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
-                const std::vector<Tensor>& second_moments, const std::vector<double>& steps, double rate, double beta1, double beta2,
-                double eps, double decay, const std::optional<Tensor>& scale);
+void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& first_moments, const std::vector<Tensor>& second_moments,
+                const std::vector<double>& steps, double rate, double beta1, double beta2, double eps, double decay,
+                const std::optional<Tensor>& scale);
 
 /// SGD in PyTorch's order of operations: g += decay·p;  b = g at step 1, else momentum·b + (1 - dampening)·g;  p -= rate · (nesterov ? g +
 /// momentum·b : b). Without momentum `buffers` is empty and p -= rate·g.
-void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& buffers,
-              const std::vector<double>& steps, double rate, double momentum, double dampening, double decay, bool nesterov,
-              const std::optional<Tensor>& scale);
+void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& buffers, const std::vector<double>& steps, double rate,
+              double momentum, double dampening, double decay, bool nesterov, const std::optional<Tensor>& scale);
 
 /// Lion ("Symbolic Discovery of Optimization Algorithms", Program 1) with decoupled decay:
 ///   p *= 1 - rate·decay;  p -= rate · sign(beta1·m + (1 - beta1)·g);  m = beta2·m + (1 - beta2)·g
-void lion_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& moments,
-               const std::vector<double>& steps, double rate, double beta1, double beta2, double decay, const std::optional<Tensor>& scale);
+void lion_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& moments, const std::vector<double>& steps, double rate,
+               double beta1, double beta2, double decay, const std::optional<Tensor>& scale);
 
 /// Elements that share one scale in the states of `adamw_8bit_step`.
 inline constexpr int64_t kStateBlock = 256;
@@ -42,7 +41,7 @@ Tensor dynamic_map(bool is_signed);
 /// f32 scale, the largest magnitude, for each `kStateBlock` elements; the first moment by the signed map, the second by the unsigned one.
 /// The update uses the moments before they are rounded again. Bytes are u8 of the parameter's shape, scales f32 [blocks], parameters not
 /// f64.
-void adamw_8bit_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first_moments,
+void adamw_8bit_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& first_moments,
                      const std::vector<Tensor>& second_moments, const std::vector<Tensor>& first_scales,
                      const std::vector<Tensor>& second_scales, const std::vector<double>& steps, double rate, double beta1, double beta2,
                      double eps, double decay, const std::optional<Tensor>& scale);

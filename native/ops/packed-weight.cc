@@ -1,6 +1,8 @@
 #include "ops/packed-weight.h"
 
 #include "core/stream.h"
+#include "ops/copy.h"
+#include "ops/index-select.h"
 #include "ops/int8-panels.h"
 #include "ops/quantize.h"
 
@@ -18,6 +20,7 @@ RightOperand PackedOperand::pointers(Panel panel) const {
   if (panels.defined()) right.panels = panels.raw();
   if (quantized) right.quantized = quantized->matrix();
   right.turned = turned;
+  right.retile = retile;
   if (scales.defined()) right.scales = scales.data<float>();
   return right;
 }
@@ -57,7 +60,8 @@ Tensor pack_matrix(const Tensor& weight, bool turned, Level level, Panel panel) 
   return panels;
 }
 
-PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level_(gemm_level()), panel_(panel_for(weight.dtype())) {
+PackedWeight::PackedWeight(const Tensor& weight, WeightLayout layout)
+    : dtype_(weight.dtype()), level_(gemm_level()), panel_(panel_for(weight.dtype())), layout_(layout) {
   check_shape(weight.rank() == 2, "packWeight: a weight has two dimensions [outputs, inputs]; got ", to_string(weight.shape()));
   check_argument(is_float(dtype_), "packWeight: this dtype has no packed layout; got ", name_of(dtype_),
                  ", expected f64, f32, bf16 or f16");
@@ -67,7 +71,11 @@ PackedWeight::PackedWeight(const Tensor& weight) : dtype_(weight.dtype()), level
 }
 
 PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype, WeightLayout layout)
-    : shape_(weight->shape), dtype_(dtype), level_(gemm_level()), panel_(layout == WeightLayout::int8 ? Panel::int8 : panel_for(dtype)) {
+    : shape_(weight->shape),
+      dtype_(dtype),
+      level_(gemm_level()),
+      panel_(layout == WeightLayout::int8 ? Panel::int8 : panel_for(dtype)),
+      layout_(layout) {
   check_argument(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16,
                  "packQuantized: values of blocks are computed in f32, bf16 or f16; got ", name_of(dtype));
   if (layout != WeightLayout::int8) {
@@ -83,14 +91,15 @@ int64_t PackedWeight::bytes() const {
   return forward_.numel() + (backward_.defined() ? backward_.numel() : 0) + (scales_.defined() ? 4 * outputs() : 0);
 }
 
-PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false, scales_}; }
+PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false, false, scales_}; }
 
 PackedOperand PackedWeight::backward() const {
+  if (layout_ == WeightLayout::retile) return {forward_, nullptr, false, true};
   if (!quantized_ && !backward_.defined()) {
     backward_ = panel_ == Panel::int8 ? pack_codes(unpack_codes(forward_, shape_, level_), true, level_)
                                       : pack_matrix(unpack(), true, level_, panel_);
   }
-  return {backward_, quantized_, true, scales_};
+  return {backward_, quantized_, true, false, scales_};
 }
 
 Tensor PackedWeight::unpack() const {
@@ -107,6 +116,23 @@ Tensor PackedWeight::unpack() const {
   return weight;
 }
 
+Tensor PackedWeight::rows_at(const Tensor& ids) const {
+  if (quantized_) return dequantize_rows_at(quantized_, ids, dtype_);
+  check_index_dtype("embedding", ids);
+  Shape shape = ids.shape();
+  shape.push_back(inputs());
+  Tensor index = cast(contiguous(ids.detach()), DType::i64), y = empty(shape, dtype_);
+  enqueue("embedding", {forward_, index}, {y}, [=, level = level_, panel = panel_, panels = forward_, rows = outputs(), k = inputs()] {
+    const int64_t* places = index.data<int64_t>();
+    check_ids("embedding", places, index.numel(), rows);
+    gemm_unpack_rows_kernel.at_level(level)({panels.raw(), panel, places, index.numel(), k, y.raw(), y.dtype()});
+  });
+  return y;
+}
+
+PackedWeightPtr pack_weight(const Tensor& weight, bool retile) {
+  return std::make_shared<PackedWeight>(weight, retile ? WeightLayout::retile : WeightLayout::dual);
+}
 namespace {
 
 PackedWeightPtr pack_int8_values(const Tensor& weight, DType dtype) {
@@ -120,7 +146,6 @@ PackedWeightPtr pack_int8_values(const Tensor& weight, DType dtype) {
 
 }  // namespace
 
-PackedWeightPtr pack_weight(const Tensor& weight) { return std::make_shared<PackedWeight>(weight); }
 
 PackedWeightPtr pack_int8(const PackedWeightPtr& weight) {
   const QuantizedWeightPtr& blocks = weight->quantized();
@@ -139,9 +164,6 @@ Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count) 
   return dequantize_rows(weight->quantized(), first, count, weight->dtype());
 }
 
-Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids) {
-  check_argument(weight->quantized() != nullptr, "embedding: needs a tensor or a quantised weight; got packed ", name_of(weight->dtype()));
-  return dequantize_rows_at(weight->quantized(), ids, weight->dtype());
-}
+Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids) { return weight->rows_at(ids); }
 
 }  // namespace lorikeet

@@ -10,13 +10,13 @@
 
 namespace lorikeet {
 
-/// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them;
-/// `blocks` = a quantised matrix, whose panels for both are made by every product anew; `int8` = dual panels of the codes of int8, whose
-/// products multiply 8-bit integers.
-enum class WeightLayout : uint8_t { dual, blocks, int8 };
+/// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them; `retile`
+/// = those for y alone, from which every dx makes its own; `blocks` = a quantised matrix, whose panels for both are made by every product
+/// anew; `int8` = dual panels of the codes of int8, whose products multiply 8-bit integers.
+enum class WeightLayout : uint8_t { dual, retile, blocks, int8 };
 
 constexpr const char* name_of(WeightLayout layout) {
-  constexpr const char* names[] = {"dual", "blocks", "int8"};
+  constexpr const char* names[] = {"dual", "retile", "blocks", "int8"};
   return names[static_cast<int>(layout)];
 }
 
@@ -26,6 +26,8 @@ struct PackedOperand {
   Tensor panels;
   QuantizedWeightPtr quantized;
   bool turned = false;
+  /// The panels are those of the transpose.
+  bool retile = false;
   Tensor scales{};
 
   /// Adds the tensors that must be there before the product runs.
@@ -39,7 +41,7 @@ struct PackedOperand {
 class PackedWeight {
  public:
   /// Packs a matrix of any strides; f64, f32 and bf16 are kept as they are, f16 is widened to f32. Throws for other dtypes and ranks.
-  explicit PackedWeight(const Tensor& weight);
+  PackedWeight(const Tensor& weight, WeightLayout layout);
   /// Keeps a quantised weight, whose values products take in the panel of `dtype` (f32, bf16 or f16): those of bf16 are rounded to it. In
   /// `layout` int8 (of an int8 weight) its codes are packed instead.
   PackedWeight(QuantizedWeightPtr weight, DType dtype, WeightLayout layout = WeightLayout::blocks);
@@ -50,9 +52,7 @@ class PackedWeight {
   DType dtype() const { return dtype_; }
   Level level() const { return level_; }
   Panel panel() const { return panel_; }
-  WeightLayout layout() const {
-    return quantized_ ? WeightLayout::blocks : panel_ == Panel::int8 ? WeightLayout::int8 : WeightLayout::dual;
-  }
+  WeightLayout layout() const { return layout_; }
   /// The blocks of a quantised weight that stays in them, else null.
   const QuantizedWeightPtr& quantized() const { return quantized_; }
   /// Bytes of the panels made so far, or of the blocks.
@@ -64,12 +64,15 @@ class PackedWeight {
   PackedOperand backward() const;
   /// The weight as it was given, row-major; of a quantised one its values in `dtype`.
   Tensor unpack() const;
+  /// Rows named by `ids` (i64 or i32, any shape), [.., K]; work that fails for an id outside the weight.
+  Tensor rows_at(const Tensor& ids) const;
 
  private:
   Shape shape_;
   DType dtype_;
   Level level_;
   Panel panel_;
+  WeightLayout layout_;
   QuantizedWeightPtr quantized_;
   Tensor scales_;  // int8: largest absolute value of every row
   Tensor forward_;
@@ -78,13 +81,13 @@ class PackedWeight {
 
 using PackedWeightPtr = std::shared_ptr<PackedWeight>;
 
-/// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W.
-PackedWeightPtr pack_weight(const Tensor& weight);
+/// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W, in the layout `retile` or `dual`.
+PackedWeightPtr pack_weight(const Tensor& weight, bool retile);
 /// The same in layout int8: of int8 blocks the codes as they are, of other blocks and panels their values quantised, row by row.
 PackedWeightPtr pack_int8(const PackedWeightPtr& weight);
 PackedWeightPtr pack_int8(const Tensor& weight);
 Tensor unpack_weight(const PackedWeightPtr& weight);
-/// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` (see dequantize_rows_at).
+/// Rows [first, first + count) of a quantised weight as [count, K] in its dtype, and those named by `ids` of any.
 Tensor unpack_rows(const PackedWeightPtr& weight, int64_t first, int64_t count);
 Tensor embedding_rows(const PackedWeightPtr& weight, const Tensor& ids);
 

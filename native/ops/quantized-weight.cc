@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "core/stream.h"
 #include "ops/copy.h"
+#include "ops/index-select.h"
 #include "ops/stored-tensor.h"
 
 namespace lorikeet {
@@ -100,8 +101,7 @@ Tensor dequantize_rows(const QuantizedWeightPtr& weight, int64_t first, int64_t 
 }
 
 Tensor dequantize_rows_at(const QuantizedWeightPtr& weight, const Tensor& ids, DType dtype) {
-  check_argument(ids.dtype() == DType::i64 || ids.dtype() == DType::i32, "embedding: indices must be i64 or i32; got ",
-                 name_of(ids.dtype()));
+  check_index_dtype("embedding", ids);
   Shape shape = ids.shape();
   shape.push_back(weight->shape[1]);
   Tensor index = cast(contiguous(ids.detach()), DType::i64), y = empty(shape, dtype);
@@ -109,10 +109,7 @@ Tensor dequantize_rows_at(const QuantizedWeightPtr& weight, const Tensor& ids, D
   inputs.push_back(index);
   enqueue("embedding", std::move(inputs), {y}, [=, rows = weight->shape[0], count = ids.numel()] {
     const int64_t* places = index.data<int64_t>();
-    for (int64_t i = 0; i < count; ++i) {
-      check_argument(places[i] >= 0 && places[i] < rows, "embedding: id ", places[i], " at position ", i,
-                     " is outside the vocabulary; expected 0 to ", rows - 1);
-    }
+    check_ids("embedding", places, count, rows);
     dequantize_kernel({weight->matrix(), places, 0, count, y.raw(), dtype});
   });
   return y;

@@ -16,6 +16,17 @@ void check_inputs(const Tensor& x, const Tensor& weight) {
   check(x.device() == Device::cpu && weight.device() == Device::cpu, ErrorCode::device, "rmsNorm: no cuda kernel in this build");
 }
 
+/// Fills `y` and the reciprocal deviations `rstd` of the rows.
+void normalise(RmsNormArgs args, const Tensor& x, const Tensor& weight, const Tensor& y, const Tensor& rstd) {
+  enqueue("rmsNorm", {x, weight}, {y, rstd}, [args, x = x.detach(), weight = weight.detach(), y = y.detach(), rstd]() mutable {
+    args.x = x.raw();
+    args.weight = weight.raw();
+    args.rstd = rstd.raw();
+    args.out = y.raw();
+    rms_norm_fwd_kernel(args);
+  });
+}
+
 }  // namespace
 
 Tensor rms_norm(const Tensor& input, const Tensor& input_weight, double eps) {
@@ -25,13 +36,7 @@ Tensor rms_norm(const Tensor& input, const Tensor& input_weight, double eps) {
   DType compute = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
   Tensor y = empty_like(x), rstd = empty(Shape{rows}, compute);
   RmsNormArgs args{x.dtype(), weight.dtype(), nullptr, nullptr, nullptr, nullptr, nullptr, rows, columns, eps};
-  enqueue("rmsNorm", {x, weight}, {y, rstd}, [args, x = x.detach(), weight = weight.detach(), y = y.detach(), rstd]() mutable {
-    args.x = x.raw();
-    args.weight = weight.raw();
-    args.rstd = rstd.raw();
-    args.out = y.raw();
-    rms_norm_fwd_kernel(args);
-  });
+  normalise(args, x, weight, y, rstd);
   if (needs_record({&x, &weight})) {
     Saved saved_x(x), saved_weight(requires_grad(x) ? weight : Tensor());
     record("rmsNorm", {x, weight}, {y}, [=](const Tensors& gradients, const Wanted& wanted) -> Tensors {
@@ -60,6 +65,13 @@ Tensor rms_norm(const Tensor& input, const Tensor& input_weight, double eps) {
       }
       return {dx, dweight};
     });
+    if (requires_grad(x)) {
+      offer_recompute(y, [=, rows = Shape{rows}] {
+        Tensor again = empty_like(saved_x.get("rmsNorm"));
+        normalise(args, saved_x.get("rmsNorm"), saved_weight.get("rmsNorm"), again, empty(rows, rstd.dtype()));
+        return again;
+      });
+    }
   }
   return y;
 }

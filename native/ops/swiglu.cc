@@ -5,6 +5,17 @@
 #include "ops/copy.h"
 
 namespace lorikeet {
+namespace {
+
+Tensor gated(const Tensor& gate, const Tensor& up) {
+  Tensor y = empty_like(gate);
+  enqueue("swiGlu", {gate, up}, {y}, [gate = gate.detach(), up = up.detach(), y = y.detach()] {
+    swiglu_fwd_kernel({gate.dtype(), gate.raw(), up.raw(), nullptr, y.raw(), nullptr, nullptr, gate.numel()});
+  });
+  return y;
+}
+
+}  // namespace
 
 Tensor swiglu(const Tensor& input_gate, const Tensor& input_up) {
   check_argument(is_float(input_gate.dtype()) && input_gate.dtype() == input_up.dtype(),
@@ -13,10 +24,7 @@ Tensor swiglu(const Tensor& input_gate, const Tensor& input_up) {
               to_string(input_up.shape()));
   check(input_gate.device() == Device::cpu && input_up.device() == Device::cpu, ErrorCode::device, "swiGlu: no cuda kernel in this build");
   Tensor gate = contiguous(input_gate), up = contiguous(input_up);
-  Tensor y = empty_like(gate);
-  enqueue("swiGlu", {gate, up}, {y}, [gate = gate.detach(), up = up.detach(), y = y.detach()] {
-    swiglu_fwd_kernel({gate.dtype(), gate.raw(), up.raw(), nullptr, y.raw(), nullptr, nullptr, gate.numel()});
-  });
+  Tensor y = gated(gate, up);
   if (needs_record({&gate, &up})) {
     Saved saved_gate(gate), saved_up(requires_grad(gate) ? up : Tensor());
     record("swiGlu", {gate, up}, {y}, [=](const Tensors& gradients, const Wanted& wanted) -> Tensors {
@@ -29,6 +37,7 @@ Tensor swiglu(const Tensor& input_gate, const Tensor& input_up) {
       });
       return {dgate, dup};
     });
+    if (requires_grad(gate)) offer_recompute(y, [=] { return gated(saved_gate.get("swiGlu"), saved_up.get("swiGlu")); });
   }
   return y;
 }

@@ -3,70 +3,28 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
 #include "core/error.h"
 #include "core/level.h"
 #include "ops/gemm.h"
+#include "tests/buffers.h"
 #include "tests/harness.h"
 
 namespace lorikeet {
 namespace {
 
-std::mt19937 generator(7);
+using namespace tests;  // NOLINT: buffers.h
 
-/// A buffer of one storage type, read and written as double.
-struct Buffer {
-  DType dtype;
-  std::vector<char> bytes;
-  Buffer(DType type, int64_t count) : dtype(type), bytes(static_cast<size_t>(std::max<int64_t>(count, 1) * size_of(type))) {}
-  void* data() { return bytes.data(); }
-  double get(int64_t i) const {
-    double value = 0;
-    LORIKEET_FLOAT_SWITCH(dtype, T, value = static_cast<double>(load(reinterpret_cast<const T*>(bytes.data()) + i)));
-    return value;
-  }
-  void set(int64_t i, double value) {
-    LORIKEET_FLOAT_SWITCH(dtype, T, store(reinterpret_cast<T*>(bytes.data()) + i, static_cast<compute_t<T>>(value)));
-  }
-};
-
-Buffer random_buffer(DType dtype, int64_t count) {
-  Buffer buffer(dtype, count);
-  std::normal_distribution<double> normal;
-  for (int64_t i = 0; i < count; ++i) buffer.set(i, normal(generator));
-  return buffer;
-}
-
-struct Panels {
-  char* data;
-  explicit Panels(int64_t bytes) : data(static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes / 64 * 64 + 64)))) {}
-  ~Panels() { std::free(data); }
-  Panels(const Panels&) = delete;
-};
-
-double dot(const Buffer& a, int64_t a_first, const Buffer& b, int64_t b_first, int64_t count) {
-  double sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += a.get(a_first + i) * b.get(b_first + i);
-  return sum;
-}
-
-/// Half a unit in the last place of a storage type, relative.
-double roundoff(DType dtype) {
-  return dtype == DType::f64 ? 0x1p-53 : dtype == DType::f32 ? 0x1p-24 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-11;
-}
-
-void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t n, int64_t k, int64_t rank) {
-  const std::string label =
-      concat(name_of(level), " x ", name_of(x_dtype), " w ", name_of(w_dtype), " m=", m, " n=", n, " k=", k, " rank=", rank);
+void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t n, int64_t k, int64_t rank, bool biased) {
+  const std::string label = concat(name_of(level), " x ", name_of(x_dtype), " w ", name_of(w_dtype), " m=", m, " n=", n, " k=", k,
+                                   " rank=", rank, biased ? " biased" : "");
   const Panel panel = panel_for(w_dtype);
   const Arithmetic arithmetic = arithmetic_for(level, x_dtype, panel);
-  Buffer x = random_buffer(x_dtype, m * k), w = random_buffer(w_dtype, n * k), bias = random_buffer(x_dtype, n);
+  Buffer x = random_buffer(x_dtype, m * k), w = random_buffer(w_dtype, n * k),
+         bias = biased ? random_buffer(x_dtype, n) : Buffer(x_dtype, n);
   const DType wide = x_dtype == DType::f64 ? DType::f64 : DType::f32;
   Buffer a = random_buffer(wide, rank * k), b = random_buffer(wide, n * rank);
   Panels panels(panel_bytes(level, panel, n, k, 2));
@@ -94,9 +52,24 @@ void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t 
   };
   add(begin, middle);
   add(middle + 1, end);
-  GemmArgs args{x.data(),    x_dtype, k,     1, y.data(),    x_dtype,
-                n,           m,       k,     n, arithmetic,  {panel, panels.data},
-                bias.data(), x_dtype, &term, 1, rows.data(), static_cast<int64_t>(rows.size())};
+  GemmArgs args{x.data(),
+                x_dtype,
+                k,
+                1,
+                y.data(),
+                x_dtype,
+                n,
+                m,
+                k,
+                n,
+                arithmetic,
+                {panel, panels.data},
+                biased ? bias.data() : nullptr,
+                x_dtype,
+                &term,
+                1,
+                rows.data(),
+                static_cast<int64_t>(rows.size())};
   gemm_kernel.at_level(level)(args);
 
   const auto adapted = [=](int64_t i) { return (i >= begin && i < middle) || (i >= middle + 1 && i < end); };
@@ -174,13 +147,57 @@ const DType kPairs[][2] = {{DType::f64, DType::f64},   {DType::f32, DType::f32},
 
 // m, n, k, rank
 const int64_t kSizes[][4] = {{1, 1, 1, 1},      {0, 5, 3, 2},      {2, 33, 31, 3},    {15, 47, 17, 8},   {16, 64, 32, 16},
-                             {17, 65, 129, 33}, {31, 100, 50, 64}, {33, 31, 200, 16}, {130, 96, 300, 1}, {5, 3, 0, 2}};
+                             {17, 65, 129, 33}, {31, 100, 50, 64}, {33, 31, 200, 16}, {130, 96, 300, 1}, {5, 3, 0, 2},
+                             {13, 40, 1300, 5}, {3, 70, 2049, 2},  {70, 40, 700, 40}, {3, 9, 1300, 5},   {37, 70, 260, 256}};
 
 NATIVE_TEST(gemm_at_every_level) {
   for (int level = 0; level <= static_cast<int>(gemm_level()); ++level) {
     for (const auto& types : kPairs) {
-      for (const auto& size : kSizes) test_product(static_cast<Level>(level), types[0], types[1], size[0], size[1], size[2], size[3]);
+      for (const auto& size : kSizes) {
+        for (bool biased : {false, true}) {
+          test_product(static_cast<Level>(level), types[0], types[1], size[0], size[1], size[2], size[3], biased);
+        }
+      }
     }
+  }
+}
+
+/// bf16 rows written from registers against the same with a bias of zero, which go through a tile: not a number, infinite, tiny.
+NATIVE_TEST(gemm_rounds_special_values_alike) {
+  const int64_t m = 13, n = 64, k = 6;
+  Buffer x = random_buffer(DType::bf16, m * k), w = random_buffer(DType::bf16, n * k), zeros(DType::bf16, n);
+  const double special[] = {NAN, -NAN, INFINITY, -INFINITY, 3e38, -3e38, 1e-20, -1e-20, 1e-38, 0};
+  for (int64_t i = 0; i < 10; ++i) x.set(i * k + i % k, special[i]);
+  for (int64_t i = 0; i < k; ++i) x.set(10 * k + i, 1e-20 * (i % 2 == 0 ? 1 : -1));
+  for (int64_t i = 0; i < n * k; i += 7) w.set(i, 1e-20);
+  for (int level = 0; level <= static_cast<int>(gemm_level()); ++level) {
+    const auto at = static_cast<Level>(level);
+    Panels panels(panel_bytes(at, Panel::bf16, n, k, 2));
+    gemm_pack_kernel.at_level(at)({w.data(), DType::bf16, n, k, k, 1, 1.0, Panel::bf16, 2, panels.data});
+    Buffer y(DType::bf16, m * n), through_tile(DType::bf16, m * n);
+    GemmArgs args{x.data(),
+                  DType::bf16,
+                  k,
+                  1,
+                  y.data(),
+                  DType::bf16,
+                  n,
+                  m,
+                  k,
+                  n,
+                  arithmetic_for(at, DType::bf16, Panel::bf16),
+                  {Panel::bf16, panels.data},
+                  nullptr,
+                  DType::bf16,
+                  nullptr,
+                  0,
+                  nullptr,
+                  0};
+    gemm_kernel.at_level(at)(args);
+    args.y = through_tile.data();
+    args.bias = zeros.data();
+    gemm_kernel.at_level(at)(args);
+    EXPECT(y.bytes == through_tile.bytes, "%s", name_of(at));
   }
 }
 

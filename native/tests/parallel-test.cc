@@ -77,6 +77,28 @@ NATIVE_TEST(pool_changes_its_size_between_jobs) {
   set_thread_count(2);
 }
 
+// A worker that the system does not run must neither hold a job up nor reach into one that is over: its tasks and what they write to are
+// gone by then.
+NATIVE_TEST(pool_leaves_late_workers_behind) {
+  set_thread_count(8);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> foreign;
+  for (int i = 0; i < 2; ++i) {
+    foreign.emplace_back([&] {
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  }
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<int> out(static_cast<size_t>(2 + round % 7), -1);
+    parallel_for(static_cast<int64_t>(out.size()), [&](int64_t task) { out[task] = out[task] < 0 ? round : -2; });
+    for (int value : out) EXPECT(value == round, "round %d, got %d", round, value);
+  }
+  stop = true;
+  for (auto& thread : foreign) thread.join();
+  set_thread_count(2);
+}
+
 NATIVE_TEST(scratch_nests_and_is_aligned) {
   for (int round = 0; round < 50; ++round) {
     Scratch outer(1000 + round * 100000);

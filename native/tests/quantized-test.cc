@@ -144,7 +144,7 @@ void test_weight(const Weight& w, const std::string& label) {
     std::vector<float> rows(w.values.size());
     dequantize_kernel.at_level(level)({w.matrix, nullptr, 0, w.matrix.rows, rows.data(), DType::f32});
     EXPECT(std::memcmp(rows.data(), w.values.data(), rows.size() * sizeof(float)) == 0, "%s %s: rows", name_of(level), label.c_str());
-    for (int64_t m : {1, 5, 130}) {
+    for (int64_t m : {1, 2, 3, 4, 5, 130}) {
       for (bool turned : {false, true}) {
         test_direction(w, label, level, DType::f32, Panel::f32, turned, m);
         test_direction(w, label, level, DType::bf16, Panel::bf16, turned, m);
@@ -161,7 +161,7 @@ NATIVE_TEST(quantized_products_have_the_bits_of_dense_ones) {
     for (int f = 0; f < static_cast<int>(Quantization::int8); ++f) {
       const auto format = static_cast<Quantization>(f);
       const int64_t block = gguf_block_type(kTypes[f])->block_size;
-      for (int64_t rows : {1, 37, 96}) {
+      for (int64_t rows : {1, 37, 300}) {
         Weight w;
         make_gguf(w, format, rows, block * (block == 32 ? 5 : 2));
         test_weight(w, concat(name_of(format), " ", w.matrix.rows, "x", w.matrix.columns));

@@ -18,7 +18,7 @@ const setThreads = op<void, [number]>('setThreads');
 /** Signatures of all native ops by name, and the members of their string unions. */
 export const { signatures, unions } = native;
 
-export const allLevels = ['scalar', 'avx2', 'avx512', 'avx512-bf16'] as const;
+export const allLevels = ['scalar', 'avx2', 'avx512', 'avx512-bf16', 'amx-bf16'] as const;
 
 /** The levels that this machine can run, lowest first. */
 export const machineLevels: readonly string[] = allLevels.slice(0, allLevels.indexOf(machineIsaLevel() as (typeof allLevels)[number]) + 1);

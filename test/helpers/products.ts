@@ -15,7 +15,7 @@ interface Controls {
 }
 const { op } = internals as unknown as { op<Name extends keyof Controls>(name: Name): Controls[Name] };
 
-const allLevels = ['scalar', 'avx2', 'avx512', 'avx512-bf16'];
+const allLevels = ['scalar', 'avx2', 'avx512', 'avx512-bf16', 'amx-bf16'];
 const machineLevel = op('machineIsaLevel')();
 
 /** Runs `body` at every level this machine has, and says which ones it lacks. */

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { InvalidArgumentError, noGrad, ShapeError, scope, type Tensor } from 'lorikeet';
 import { qr } from 'lorikeet/linalg';
-import { normal, permute, tensor } from 'lorikeet/ops';
+import { cast, normal, permute, tensor } from 'lorikeet/ops';
 
 // Householder QR is backward stable: errors stay within a few units of the last place times the largest size used here (64).
 const tolerances = { f64: 1e-13, f32: 1e-5 } as const;
@@ -84,6 +84,14 @@ test('each matrix of a batch has the bits it has alone, and views are read in th
   });
 });
 
+test('16-bit values are widened', async (t) => {
+  await scope(async () => {
+    const x = cast(normal([9, 4], { seed: 5 }), 'bf16');
+    t.is(qr(x).q.dtype, 'f32');
+    t.deepEqual(await qr(x).r.data(), await qr(cast(x, 'f32')).r.data());
+  });
+});
+
 test('empty matrices give empty factors', async (t) => {
   await scope(async () => {
     const { q, r } = qr(tensor(new Float32Array(0), { shape: [4, 0] }));
@@ -99,7 +107,10 @@ test('wrong input is a typed error', (t) => {
       instanceOf: ShapeError,
       message: 'qr: needs a matrix or a batch of matrices; got [3], expected [.., M, N]',
     });
-    t.throws(() => qr(tensor([[1]], { dtype: 'bf16' })), { instanceOf: InvalidArgumentError, message: /^qr: needs f32 or f64; got bf16/ });
+    t.throws(() => qr(tensor([[1]], { dtype: 'i64' })), {
+      instanceOf: InvalidArgumentError,
+      message: 'qr: needs a floating dtype; got i64, cast it first',
+    });
     const leaf = tensor([
       [1, 2],
       [3, 4],

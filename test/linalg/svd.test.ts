@@ -1,7 +1,8 @@
 import test from 'ava';
 import { InvalidArgumentError, ShapeError, scope, type Tensor } from 'lorikeet';
 import { svd } from 'lorikeet/linalg';
-import { matmul, mul, normal, permute, sub, tensor, transpose, unsqueeze } from 'lorikeet/ops';
+import { cast, matmul, mul, normal, permute, sub, tensor, transpose, unsqueeze } from 'lorikeet/ops';
+import { withThreads } from '../helpers/engine.js';
 
 const worst = async (x: Tensor): Promise<number> => Math.max(0, ...Array.from((await x.data()) as Float64Array, Math.abs));
 const identity = (n: number): number[][] => Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) => (i === j ? 1 : 0)));
@@ -69,9 +70,22 @@ test('each matrix of a batch has the bits it has alone, and views are read in th
   });
 });
 
+test('a long batch spread over threads has the bits of one thread; 16-bit values are widened', async (t) => {
+  const run = (threads: number): unknown => withThreads(threads, () => scope(() => svd(normal([40, 21, 17], { seed: 8 })).u.dataSync()));
+  const alone = run(1);
+  for (let i = 0; i < 5; i++) t.deepEqual(run(4), alone);
+  await scope(async () => {
+    const x = cast(normal([9, 4], { seed: 5 }), 'f16');
+    t.deepEqual(await svd(x).s.data(), await svd(cast(x, 'f32')).s.data());
+  });
+});
+
 test('wrong input is a typed error; empty matrices give empty factors', async (t) => {
   t.throws(() => svd(tensor([1, 2, 3])), { instanceOf: ShapeError, message: /^svd: needs a matrix/ });
-  t.throws(() => svd(tensor([[1]], { dtype: 'bf16' })), { instanceOf: InvalidArgumentError, message: /^svd: needs f32 or f64; got bf16/ });
+  t.throws(() => svd(tensor([[1]], { dtype: 'i64' })), {
+    instanceOf: InvalidArgumentError,
+    message: 'svd: needs a floating dtype; got i64, cast it first',
+  });
   const leaf = tensor([
     [1, 2],
     [3, 4],

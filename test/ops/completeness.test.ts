@@ -8,6 +8,7 @@ import type { OpCase } from '../helpers/op-case.js';
 const engineControl = 'engine control, not an op on tensors';
 const inPlace = 'changes tensors in place';
 const quantised = 'codes of frozen weights, without gradient, tested in ops/quantize.test.ts';
+const decomposition = 'a host decomposition without gradient, tested in linalg/';
 const noInputs = 'makes tensors from numbers';
 
 const outside: Readonly<Record<string, string>> = {
@@ -26,6 +27,10 @@ const outside: Readonly<Record<string, string>> = {
   waitForStream: engineControl,
   startProfile: engineControl,
   stopProfile: engineControl,
+  beginCapture: `${engineControl}, tested in capture.test.ts`,
+  endCapture: `${engineControl}, tested in capture.test.ts`,
+  launch: `${engineControl}, tested in capture.test.ts`,
+  dropCapture: `${engineControl}, tested in capture.test.ts`,
   full: `${noInputs}, tested in create.test.ts`,
   arange: `${noInputs}, tested in create.test.ts`,
   uniform: `${noInputs}, tested in create.test.ts`,
@@ -41,8 +46,13 @@ const outside: Readonly<Record<string, string>> = {
   globalNorm: 'takes a list of any tensors and is never recorded, tested in optim/clip.test.ts',
   nonFiniteCount: 'takes a list of any tensors and is never recorded, tested in optim/clip.test.ts',
   toDevice: 'the other device may be absent, tested in device.test.ts',
-  qr: 'a host decomposition of f64 and f32 without gradient, tested in linalg/',
-  svd: 'a host decomposition without gradient, tested in linalg/',
+  qr: decomposition,
+  svd: decomposition,
+  svdLowrank: decomposition,
+  symmetricEigen: decomposition,
+  cholesky: decomposition,
+  solve: decomposition,
+  solveTriangular: decomposition,
   mappedTensor: 'reads a file, tested in io/',
   ggufTensor: 'reads a file, tested in io/',
   packGguf: 'reads a file, tested in models/quantized.test.ts',

@@ -1,4 +1,4 @@
-import { qr, svd } from '../../linalg.js';
+import { qr, svd } from '../../linalg/index.js';
 import { tensor, uniform } from '../../ops/create.js';
 import { cast, mul } from '../../ops/elementwise.js';
 import { concat } from '../../ops/join.js';

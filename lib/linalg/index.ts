@@ -1,0 +1,10 @@
+export { cholesky } from './cholesky.js';
+export type { CacheKey } from './decomposition-cache.js';
+export { IncrementalSvd, type IncrementalSvdOptions } from './incremental-svd.js';
+export { type MapMatricesOptions, type MapMatricesProgress, type MatrixItem, mapMatrices } from './map-matrices.js';
+export { type QrFactors, qr } from './qr.js';
+export { type RandomizedSvdOptions, randomizedSvd } from './randomized-svd.js';
+export { inverse, type SolveTriangularOptions, solve, solveTriangular } from './solve.js';
+export { type SvdFactors, svd } from './svd.js';
+export { type LowrankFactors, type SvdLowrankOptions, svdLowrank } from './svd-lowrank.js';
+export { type EigenFactors, symmetricEigen } from './symmetric-eigen.js';

@@ -1,0 +1,150 @@
+#pragma once
+
+// A slice of a panel of a quantised right operand: kQuantizedGroup steps of the contraction of two vectors of outputs, for products that
+// use it at once and few times. The bits are those of the panel (quantized-panels.h).
+
+#include "cpu/gemm-pack.h"
+#include "cpu/quantized-groups.h"
+#include "cpu/quantized-panels.h"
+
+namespace lorikeet::LORIKEET_LEVEL {
+
+/// Bytes of the largest slice: f32.
+inline constexpr int64_t kSliceBytes = kQuantizedGroup * 2 * kVectorBytes;
+
+/// The rows of a panel; those past the end repeat the last one.
+struct PanelRows {
+  int64_t index[2 * kVector];
+  const uint8_t* codes[2 * kVector];
+
+  LORIKEET_INLINE void set(const QuantizedMatrix& w, int64_t first) {
+    for (int i = 0; i < 2 * kVector; ++i) {
+      index[i] = smaller(first + i, w.rows - 1);
+      codes[i] = w.codes + index[i] * w.row_bytes;
+    }
+  }
+};
+
+/// values[column][2 * kVector] = `count` columns from `first` on of kVector rows from place `from` on.
+template <class Groups>
+LORIKEET_INLINE void turned_group(const QuantizedMatrix& w, const PanelRows& rows, int from, int64_t first, int64_t count, float* values) {
+  alignas(64) float lines[kVector][kQuantizedGroup];
+  for (int i = 0; i < kVector; ++i) Groups::group(w, rows.index[from + i], first, count, lines[i]);
+  for (int64_t begin = 0; begin < count; begin += kVector) {
+    WordSquare square;
+    for (int64_t i = 0; i < kVector; ++i) memcpy(square.rows[i], lines[i] + begin, kVector * sizeof(float));
+    transpose_square(square);
+    for (int64_t i = 0; i < smaller(kVector, count - begin); ++i) {
+      memcpy(values + (begin + i) * 2 * kVector, square.rows[i], kVector * sizeof(float));
+    }
+  }
+}
+
+#if defined(__AVX512F__)
+using SignedVector [[gnu::vector_size(kVectorBytes), gnu::may_alias]] = int32_t;
+
+/// The words at `offset` of 16 blocks, one a row: words[c] holds word c of every row.
+LORIKEET_INLINE void turned_words(const uint8_t* const* rows, int64_t offset, __m512i (&words)[4]) {
+  __m512i part[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const auto load = [&](int row) __attribute__((always_inline)) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[row] + offset));
+    };
+    const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 4), 1);
+    const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i + 8)), load(i + 12), 1);
+    part[i] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
+  }
+  const __m512i a = _mm512_maskz_unpacklo_epi32(0xffff, part[0], part[1]), b = _mm512_maskz_unpacklo_epi32(0xffff, part[2], part[3]);
+  const __m512i c = _mm512_maskz_unpackhi_epi32(0xffff, part[0], part[1]), d = _mm512_maskz_unpackhi_epi32(0xffff, part[2], part[3]);
+  words[0] = _mm512_maskz_unpacklo_epi64(0xff, a, b);
+  words[1] = _mm512_maskz_unpackhi_epi64(0xff, a, b);
+  words[2] = _mm512_maskz_unpacklo_epi64(0xff, c, d);
+  words[3] = _mm512_maskz_unpackhi_epi64(0xff, c, d);
+}
+
+/// The halves in the low (or high) parts of 16 words as floats.
+LORIKEET_INLINE __m512 halves(__m512i words) { return _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, words)); }
+
+/// Nibbles as in Q4_0 and Q4_1: every one is looked up in a table of 16 floats, then scaled, then shifted where there is a minimum.
+template <class Block, bool Shifted>
+LORIKEET_INLINE void turned_nibbles(const uint8_t* const* rows, int64_t first, float zero, float* values) {
+  const int64_t block = first / Block::kBlock * Block::kBytes;
+  __m512i head[4], codes[4];
+  turned_words(rows, block, head);
+  turned_words(rows, block + Block::kBytes - 16, codes);
+  const __m512 scale = halves(head[0]), shift = halves((__m512i)((WordVector)head[0] >> 16));
+  const __m512 table = _mm512_sub_ps(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_ps(zero));
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+#pragma GCC unroll 4
+      for (int b = 0; b < 4; ++b) {
+        const auto index = (__m512i)((WordVector)codes[c] >> (8 * b + 4 * half));
+        __m512 value = _mm512_mul_ps(scale, _mm512_maskz_permutexvar_ps(0xffff, index, table));
+        if constexpr (Shifted) value = _mm512_add_ps(value, shift);
+        _mm512_store_ps(values + (16 * half + 4 * c + b) * 2 * kVector, value);
+      }
+    }
+  }
+}
+
+template <>
+LORIKEET_INLINE void turned_group<GgufGroups<Q4_1>>(const QuantizedMatrix&, const PanelRows& rows, int from, int64_t first, int64_t,
+                                                    float* values) {
+  turned_nibbles<Q4_1, true>(rows.codes + from, first, 0, values);
+}
+
+template <>
+LORIKEET_INLINE void turned_group<GgufGroups<Q4_0>>(const QuantizedMatrix&, const PanelRows& rows, int from, int64_t first, int64_t,
+                                                    float* values) {
+  turned_nibbles<Q4_0, false>(rows.codes + from, first, 8, values);
+}
+
+template <>
+LORIKEET_INLINE void turned_group<GgufGroups<Q8_0>>(const QuantizedMatrix&, const PanelRows& rows, int from, int64_t first, int64_t,
+                                                    float* values) {
+  const int64_t block = first / Q8_0::kBlock * Q8_0::kBytes;
+  __m512i head[4];
+  turned_words(rows.codes + from, block, head);
+  const __m512 scale = halves(head[0]);
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    __m512i codes[4];
+    turned_words(rows.codes + from, block + 2 + 16 * half, codes);
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+#pragma GCC unroll 4
+      for (int b = 0; b < 4; ++b) {
+        const auto code = (__m512i)((SignedVector)((WordVector)codes[c] << (24 - 8 * b)) >> 24);
+        _mm512_store_ps(values + (16 * half + 4 * c + b) * 2 * kVector, _mm512_mul_ps(scale, _mm512_maskz_cvtepi32_ps(0xffff, code)));
+      }
+    }
+  }
+}
+#endif
+
+/// The slice of the rows of a panel and `count` columns from `first` on, a multiple of kQuantizedGroup. `out` has kSliceBytes.
+template <class Groups>
+LORIKEET_INLINE void slice_of(const QuantizedMatrix& w, Panel panel, const PanelRows& rows, int64_t first, int64_t count, void* out) {
+  if (panel == Panel::f32) {
+    for (int side = 0; side < 2; ++side)
+      turned_group<Groups>(w, rows, side * kVector, first, count, static_cast<float*>(out) + side * kVector);
+    return;
+  }
+  alignas(64) float values[kQuantizedGroup * 2 * kVector];
+  for (int side = 0; side < 2; ++side) turned_group<Groups>(w, rows, side * kVector, first, count, values + side * kVector);
+  for (int64_t j = count * 2 * kVector; count % 2 != 0 && j < (count + 1) * 2 * kVector; ++j) values[j] = 0;
+  auto* words = static_cast<uint32_t*>(out);
+  for (int64_t step = 0; step < (count + 1) / 2; ++step) {
+    const float *low = values + 2 * step * 2 * kVector, *high = low + 2 * kVector;
+    for (int j = 0; j < 2 * kVector; ++j) words[step * 2 * kVector + j] = pair_of(to_bf16(low[j]), to_bf16(high[j]));
+  }
+}
+
+inline void quantized_slice(const QuantizedMatrix& w, Panel panel, const PanelRows& rows, int64_t first, int64_t count, void* out) {
+  LORIKEET_QUANTIZATION_SWITCH(w.format, Groups, slice_of<Groups>(w, panel, rows, first, count, out))
+}
+
+}  // namespace lorikeet::LORIKEET_LEVEL

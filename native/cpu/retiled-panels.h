@@ -1,0 +1,95 @@
+#pragma once
+
+// Panels of the transpose of a packed right operand, made from its panels when a product wants them; layouts in ops/gemm.h, bits those of
+// packing the transpose.
+
+#include "cpu/quantized-panels.h"
+
+namespace lorikeet::LORIKEET_LEVEL {
+
+/// Panels of W [outputs, contraction], two vectors wide.
+struct PackedMatrix {
+  const char* panels;
+  int64_t outputs, contraction;
+};
+
+/// Words [kVector][kVector] of steps [step, step + kVector) and outputs [output, output + kVector), turned: a row for each output. Zero
+/// past the last step.
+template <int Depth>
+LORIKEET_INLINE void turned_square(const PackedMatrix& w, int64_t output, int64_t step, WordSquare& square) {
+  constexpr int64_t kWidth = 2 * kVector;
+  const int64_t steps = (w.contraction + Depth - 1) / Depth;
+  const auto* panel = reinterpret_cast<const uint32_t*>(w.panels) + output / kWidth * kWidth * steps;
+  for (int64_t i = 0; i < kVector; ++i) {
+    if (step + i < steps) {
+      memcpy(square.rows[i], panel + (step + i) * kWidth + output % kWidth, kVector * sizeof(uint32_t));
+    } else {
+      zero_words(square.rows[i]);
+    }
+  }
+  transpose_square(square);
+}
+
+LORIKEET_INLINE void retile_f32(const PackedMatrix& w, int64_t panel, uint32_t* out) {
+  constexpr int64_t kWidth = 2 * kVector;
+  for (int64_t n = 0; n < w.outputs; n += kVector) {
+    const int64_t rows = smaller(kVector, w.outputs - n);
+    for (int64_t half = 0; half < kWidth; half += kVector) {
+      WordSquare square;
+      turned_square<1>(w, n, panel * kWidth + half, square);
+      for (int64_t i = 0; i < rows; ++i) memcpy(out + (n + i) * kWidth + half, square.rows[i], kVector * sizeof(uint32_t));
+    }
+  }
+}
+
+/// Two neighbouring outputs are the halves of a word: their rows of the square are zipped.
+LORIKEET_INLINE void retile_bf16(const PackedMatrix& w, int64_t panel, uint32_t* out) {
+  constexpr int64_t kWidth = 2 * kVector;
+  static_assert(kVector % 2 == 0);
+  for (int64_t n = 0; n < w.outputs; n += kVector) {
+    const int64_t rows = smaller(kVector, w.outputs - n);
+    WordSquare square;
+    turned_square<2>(w, n, panel * kVector, square);
+    for (int64_t i = 0; i < rows; i += 2) {
+      uint16_t low[kWidth], high[kWidth];
+      memcpy(low, square.rows[i], sizeof low);
+      memcpy(high, square.rows[i + 1], sizeof high);
+      uint32_t* words = out + (n + i) / 2 * kWidth;
+      for (int64_t j = 0; j < kWidth; ++j) words[j] = low[j] | (static_cast<uint32_t>(high[j]) << 16);
+    }
+  }
+}
+
+LORIKEET_INLINE void retile_f64(const PackedMatrix& w, int64_t panel, double* out) {
+  constexpr int64_t kWidth = kVector;
+  const auto* source = reinterpret_cast<const double*>(w.panels);
+  for (int64_t n = 0; n < w.outputs; ++n) {
+    const double* from = source + n / kWidth * kWidth * w.contraction + n % kWidth;
+    for (int64_t j = 0; j < kWidth; ++j) {
+      const int64_t step = panel * kWidth + j;
+      out[n * kWidth + j] = step < w.contraction ? from[step * kWidth] : 0;
+    }
+  }
+}
+
+/// Panel `p` (two vectors wide) of the transpose of W.
+LORIKEET_INLINE void retiled_panel(const PackedMatrix& w, Panel panel, int64_t p, void* out) {
+  if (panel == Panel::f64) {
+    retile_f64(w, p, static_cast<double*>(out));
+  } else if (panel == Panel::f32) {
+    retile_f32(w, p, static_cast<uint32_t*>(out));
+  } else {
+    retile_bf16(w, p, static_cast<uint32_t*>(out));
+  }
+}
+
+/// Panel `p` of a right operand whose panels are made on the fly, for a product with `k` steps of contraction and `n` outputs.
+LORIKEET_INLINE void make_panel(const RightOperand& right, int64_t k, int64_t n, int64_t p, void* out) {
+  if (right.is_quantized()) {
+    quantized_panel(right.quantized, right.turned, right.panel, p, out);
+  } else {
+    retiled_panel({static_cast<const char*>(right.panels), k, n}, right.panel, p, out);
+  }
+}
+
+}  // namespace lorikeet::LORIKEET_LEVEL
