@@ -1,5 +1,5 @@
 // One training step: forward, loss, backward, clip at 1.0, AdamW. Random weights of a published shape, or --model PATH.
-// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--checkpoint] [--layout retile|dual] [--model PATH]
+// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--compute int8] [--checkpoint] [--layout retile|dual] [--model PATH]
 //   [--profile] [--threads N | --threads 1,2] [--warmup 2] [--foreign-load [--rounds 2]] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
 import { parseArgs } from 'node:util';
 import { type DType, loadModel, type Model, scope, setThreads, threads } from 'lorikeet';
@@ -20,6 +20,7 @@ import { type ShapeName, shapes } from './step/shapes.js';
 interface Options {
   readonly shape: string;
   readonly dtype: string;
+  readonly compute: string | undefined;
   readonly batch: number;
   readonly seq: number;
   readonly rank: number;
@@ -39,6 +40,7 @@ interface Options {
 const flags = {
   shape: { type: 'string', default: 'smollm2-135m' },
   dtype: { type: 'string', default: 'f32' },
+  compute: { type: 'string' },
   batch: { type: 'string', default: '1' },
   seq: { type: 'string', default: '1024' },
   rank: { type: 'string', default: '16' },
@@ -60,7 +62,10 @@ const flags = {
 const optionalNumber = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
 
 function modelOf(options: Options): Promise<Model> | Model {
-  if (options.model !== undefined) return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16', layout: options.layout });
+  const int8 = options.compute === 'int8';
+  if (options.compute !== undefined && !int8) throw new Error(`step: unknown compute "${options.compute}"; expected int8`);
+  if (options.model !== undefined)
+    return loadModel(options.model, { dtype: options.dtype as 'f32' | 'bf16', layout: options.layout, ...(int8 && { compute: 'int8' }) });
   if (!Object.hasOwn(shapes, options.shape))
     throw new Error(`step: unknown shape "${options.shape}"; expected ${Object.keys(shapes).join(', ')}`);
   const published = shapes[options.shape as ShapeName];
@@ -70,6 +75,7 @@ function modelOf(options: Options): Promise<Model> | Model {
     { ...config, ...(options.layers !== undefined && { num_hidden_layers: options.layers }) },
     options.dtype as DType,
     options.layout,
+    int8,
   );
 }
 
@@ -118,6 +124,7 @@ async function step(options: Options, report: Report): Promise<StepNumbers & Rec
     shape: options.model ?? options.shape,
     layers: network.shape.layers,
     dtype: options.dtype,
+    compute: options.compute ?? options.dtype,
     batch: options.batch,
     seq: options.seq,
     rank: options.rank,
@@ -202,6 +209,7 @@ export const suite: Suite = {
     const options: Options = {
       shape: values.shape,
       dtype: values.dtype,
+      compute: values.compute,
       batch: Number(values.batch),
       seq: Number(values.seq),
       rank: Number(values.rank),

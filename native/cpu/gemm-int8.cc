@@ -30,7 +30,6 @@ LORIKEET_INLINE void write_row(const float* source, const float* bias, int64_t c
 /// Extra is the kind of the low-rank terms.
 template <class Extra>
 struct Int8Product {
-  using Left = typename Extra::Left;
   static constexpr int64_t kWidth = 2 * kVector;
 
   const GemmArgs& args;
@@ -38,7 +37,7 @@ struct Int8Product {
   const float* bias;           // [n], or null
   const float* factors;        // of the columns of x, [k], or null
   const float* output_scales;  // [n rounded up to whole panels], or null
-  Left* packed_z;
+  char* packed_z;
   int64_t row_bytes, groups;
   uint8_t* codes = nullptr;
   float* scales = nullptr;
@@ -64,15 +63,13 @@ struct Int8Product {
 
   void shrink(int64_t block) const {
     if (plan.starts[block] == plan.starts[block + 1]) return;
-    Scratch memory(steps_of<Extra>(args.k) * Extra::kLeftRows * kRows * static_cast<int64_t>(sizeof(Left)));
-    Left* left = memory.as<Left>();
+    Scratch memory(left_bytes<Extra>(args.k));
+    LeftView left{};
     LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
       const T* x = static_cast<const T*>(args.x) + block * kRows * args.x_row_stride;
-      if (args.x_column_stride == 1) {
-        pack_left_rows<Extra>(left, x, args.x_row_stride, rows_of(block), args.k);
-      } else {
-        pack_left<Extra>(left, x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
-      }
+      left = args.x_column_stride == 1
+                 ? copy_left_rows<Extra>(memory.as<void>(), x, args.x_row_stride, rows_of(block), args.k)
+                 : copy_left<Extra>(memory.as<void>(), x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
     });
     for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
       shrink_block<Extra>(args, plan.terms[i], left, packed_z + plan.terms[i].packed);
@@ -150,7 +147,7 @@ void run_int8(const GemmArgs& args) {
   Scratch terms(count_block_terms(args) * static_cast<int64_t>(sizeof(BlockTerm)));
   LowRankPlan plan{starts.as<int64_t>(), terms.as<BlockTerm>(), 0};
   make_plan<Extra>(args, blocks, plan);
-  Scratch packed(plan.packed_elements * static_cast<int64_t>(sizeof(typename Extra::Left)));
+  Scratch packed(plan.packed_bytes);
   // Rows a cache line apart beside their length: twelve rows of a power of two would share one set of the first cache.
   const int64_t row_bytes = (args.k + 63) / 64 * 64 + 64;
   Int8Product<Extra>{args,
@@ -158,7 +155,7 @@ void run_int8(const GemmArgs& args) {
                      args.bias == nullptr ? nullptr : bias.as<float>(),
                      args.right.turned ? weight_scales.as<float>() : nullptr,
                      args.right.turned ? nullptr : weight_scales.as<float>(),
-                     packed.as<typename Extra::Left>(),
+                     packed.as<char>(),
                      row_bytes,
                      int8_groups(args.k)}
       .run();

