@@ -1,6 +1,6 @@
 #include "ops/layer-norm.h"
-#include "cpu/lanes.h"
 #include "cpu/level.h"
+#include "cpu/row-sums.h"
 #include "cpu/row-tasks.h"
 
 // Rows x [D], n = (x - mean) · rstd:
@@ -21,24 +21,19 @@ void forward(const LayerNormArgs& a) {
   for_each_row(a.rows, n, [&](int64_t row) {
     const T* x = static_cast<const T*>(a.x) + row * n;
     T* y = static_cast<T*>(a.out) + row * n;
-    C mean = lane_sum<C>(n, [&](int64_t i) { return load(x + i); }) / static_cast<C>(n);
-    C squares = lane_sum<C>(n, [&](int64_t i) {
-      C d = load(x + i) - mean;
+    C mean = vector_sum<T>(n, [&](int64_t i, int64_t count) { return load_stored(x + i, count); }) / static_cast<C>(n);
+    C squares = vector_sum<T>(n, [&](int64_t i, int64_t count) {
+      Vector<C> d = only_first<T>(load_stored(x + i, count) - splat(mean), count);
       return d * d;
     });
     C rstd = C(1) / __builtin_sqrt(squares / static_cast<C>(n) + static_cast<C>(a.eps));
     static_cast<C*>(a.mean)[row] = mean;
     static_cast<C*>(a.rstd)[row] = rstd;
-    if (w != nullptr && b != nullptr) {
-      for (int64_t i = 0; i < n; ++i) {
-        store(y + i, fma((load(x + i) - mean) * rstd, static_cast<C>(load(w + i)), static_cast<C>(load(b + i))));
-      }
-      return;
-    }
-    for (int64_t i = 0; i < n; ++i) {
-      C scale = w != nullptr ? static_cast<C>(load(w + i)) : C(1), shift = b != nullptr ? static_cast<C>(load(b + i)) : C(0);
-      store(y + i, fma((load(x + i) - mean) * rstd, scale, shift));
-    }
+    for_each_vector<T>(n, [&](int64_t i, int64_t count) {
+      Vector<C> scale = w != nullptr ? load_stored(w + i, count) : splat(C(1));
+      Vector<C> shift = b != nullptr ? load_stored(b + i, count) : Vector<C>{};
+      store_stored(y + i, fma((load_stored(x + i, count) - splat(mean)) * splat(rstd), scale, shift), count);
+    });
   });
 }
 
@@ -52,10 +47,16 @@ void backward(const LayerNormArgs& a) {
     const T* dy = static_cast<const T*>(a.dy) + row * n;
     T* dx = static_cast<T*>(a.out) + row * n;
     C mean = static_cast<const C*>(a.mean)[row], rstd = static_cast<const C*>(a.rstd)[row];
-    auto g = [&](int64_t i) { return w != nullptr ? load(dy + i) * static_cast<C>(load(w + i)) : load(dy + i); };
-    C sum = lane_sum<C>(n, g) / static_cast<C>(n);
-    C dot = lane_sum<C>(n, [&](int64_t i) { return g(i) * ((load(x + i) - mean) * rstd); }) / static_cast<C>(n);
-    for (int64_t i = 0; i < n; ++i) store(dx + i, rstd * (g(i) - sum - (load(x + i) - mean) * rstd * dot));
+    auto g = [&](int64_t i, int64_t count) {
+      Vector<C> v = load_stored(dy + i, count);
+      return w != nullptr ? v * load_stored(w + i, count) : v;
+    };
+    auto normal = [&](int64_t i, int64_t count) { return (load_stored(x + i, count) - splat(mean)) * splat(rstd); };
+    C sum = vector_sum<T>(n, g) / static_cast<C>(n);
+    C dot = vector_sum<T>(n, [&](int64_t i, int64_t count) { return g(i, count) * normal(i, count); }) / static_cast<C>(n);
+    for_each_vector<T>(n, [&](int64_t i, int64_t count) {
+      store_stored(dx + i, splat(rstd) * (g(i, count) - splat(sum) - normal(i, count) * splat(dot)), count);
+    });
   });
 }
 

@@ -85,7 +85,7 @@ inline void pair_product(int64_t rows, int64_t columns, int64_t pairs, LeftPairs
 LORIKEET_INLINE void store_interleaved(__m512i even_low_odd_high, uint32_t* pairs) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
                                          18, 2, 17, 1, 16, 0);
-  _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(order, even_low_odd_high));
+  _mm512_storeu_si512(pairs, _mm512_maskz_permutexvar_epi16(0xffffffff, order, even_low_odd_high));
 }
 
 /// pairs[i] = (even[i], odd[i]) rounded to bf16.
@@ -108,7 +108,7 @@ LORIKEET_INLINE void pair_rows(const BFloat16* even, const BFloat16* odd, int64_
     const int64_t rest = columns - c;
     const __mmask16 mask = rest >= 16 ? 0xffff : static_cast<__mmask16>((1u << rest) - 1);
     const __m256i high = odd != nullptr ? _mm256_maskz_loadu_epi16(mask, odd + c) : _mm256_setzero_si256();
-    store_interleaved(_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi16(mask, even + c)), high, 1), pairs + c);
+    store_interleaved(_mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(_mm256_maskz_loadu_epi16(mask, even + c)), high, 1), pairs + c);
   }
 }
 #endif

@@ -1,6 +1,6 @@
 #include "ops/rms-norm.h"
-#include "cpu/lanes.h"
 #include "cpu/level.h"
+#include "cpu/row-sums.h"
 #include "cpu/row-tasks.h"
 
 // Rows x [D], weight w [D], n = x · rstd:
@@ -28,13 +28,15 @@ void forward(const RmsNormArgs& a) {
   for_each_row(a.rows, n, [&](int64_t row) {
     const T* x = static_cast<const T*>(a.x) + row * n;
     T* y = static_cast<T*>(a.out) + row * n;
-    C squares = lane_sum<C>(n, [&](int64_t i) {
-      C v = load(x + i);
+    C squares = vector_sum<T>(n, [&](int64_t i, int64_t count) {
+      Vector<C> v = load_stored(x + i, count);
       return v * v;
     });
     C r = C(1) / __builtin_sqrt(squares / static_cast<C>(n) + static_cast<C>(a.eps));
     rstd[row] = r;
-    for (int64_t i = 0; i < n; ++i) store(y + i, static_cast<C>(load(w + i)) * rounded<T>(load(x + i) * r));
+    for_each_vector<T>(n, [&](int64_t i, int64_t count) {
+      store_stored(y + i, load_stored(w + i, count) * rounded_to<T>(load_stored(x + i, count) * splat(r)), count);
+    });
   });
 }
 
@@ -49,9 +51,13 @@ void backward(const RmsNormArgs& a) {
     const T* dy = static_cast<const T*>(a.dy) + row * n;
     T* dx = static_cast<T*>(a.out) + row * n;
     C r = rstd[row];
-    C dot = lane_sum<C>(n, [&](int64_t i) { return load(dy + i) * static_cast<C>(load(w + i)) * load(x + i); });
+    C dot = vector_sum<T>(
+        n, [&](int64_t i, int64_t count) { return load_stored(dy + i, count) * load_stored(w + i, count) * load_stored(x + i, count); });
     C share = dot * r * r / static_cast<C>(n);
-    for (int64_t i = 0; i < n; ++i) store(dx + i, r * fma(-share, load(x + i), load(dy + i) * static_cast<C>(load(w + i))));
+    for_each_vector<T>(n, [&](int64_t i, int64_t count) {
+      Vector<C> g = load_stored(dy + i, count) * load_stored(w + i, count);
+      store_stored(dx + i, splat(r) * fma(splat(-share), load_stored(x + i, count), g), count);
+    });
   });
 }
 

@@ -88,10 +88,14 @@ LORIKEET_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<do
 #endif
 #endif
 
-/// a > b ? a : b in every lane; b where one is not a number.
+/// a > b ? a : b in every lane; b where one is not a number. (A full mask is no mask; gcc 12 warns of its own form without one.)
 #if defined(__AVX512F__)
-LORIKEET_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) { return (Vector<float>)_mm512_max_ps((__m512)a, (__m512)b); }
-LORIKEET_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) { return (Vector<double>)_mm512_max_pd((__m512d)a, (__m512d)b); }
+LORIKEET_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) {
+  return (Vector<float>)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+}
+LORIKEET_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) {
+  return (Vector<double>)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b);
+}
 #elif defined(__AVX2__)
 LORIKEET_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) { return (Vector<float>)_mm256_max_ps((__m256)a, (__m256)b); }
 LORIKEET_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) { return (Vector<double>)_mm256_max_pd((__m256d)a, (__m256d)b); }

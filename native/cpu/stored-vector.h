@@ -20,29 +20,32 @@ LORIKEET_INLINE void store_stored(float* p, Vector<float> v) { store_vector(p, v
 LORIKEET_INLINE void store_stored(double* p, Vector<double> v) { store_vector(p, v); }
 
 #if defined(__AVX512F__)
+// Zero-masked forms with a full mask are the plain instructions; gcc 12 warns of the undefined operand in its own plain ones.
+using Words [[gnu::vector_size(kSimdBytes), gnu::may_alias]] = uint32_t;
+inline constexpr __mmask16 kAllLanes = 0xffff;
+
+LORIKEET_INLINE Vector<float> from_bf16_bits(__m256i bits) {
+  return (Vector<float>)((Words)_mm512_maskz_cvtepu16_epi32(kAllLanes, bits) << 16);
+}
+LORIKEET_INLINE __m256i to_bf16_bits(Vector<float> v) {
+#if defined(__AVX512BF16__)
+  return (__m256i)_mm512_cvtneps_pbh((__m512)v);  // subnormal numbers become zero
+#else
+  const Words bits = (Words)v, sum = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const Words kept = v == v ? sum : bits | 0x400000u;
+  return _mm512_maskz_cvtepi32_epi16(kAllLanes, (__m512i)(kept >> 16));
+#endif
+}
 LORIKEET_INLINE Vector<float> load_stored(const BFloat16* p) {
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return (Vector<float>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
+  return from_bf16_bits(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 LORIKEET_INLINE Vector<float> load_stored(const Float16* p) {
-  return (Vector<float>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return (Vector<float>)_mm512_maskz_cvtph_ps(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 LORIKEET_INLINE void store_stored(Float16* p, Vector<float> v) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtps_ph(kAllLanes, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
 }
-LORIKEET_INLINE void store_stored(BFloat16* p, Vector<float> v) {
-#if defined(__AVX512BF16__)
-  const __m256i rounded = (__m256i)_mm512_cvtneps_pbh((__m512)v);  // subnormal numbers become zero
-#else
-  const __m512i bits = (__m512i)v;
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-  const __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
-  sum = _mm512_mask_or_epi32(sum, is_nan, bits, _mm512_set1_epi32(0x400000));
-  const __m256i rounded = _mm512_cvtepi32_epi16(_mm512_srli_epi32(sum, 16));
-#endif
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded);
-}
+LORIKEET_INLINE void store_stored(BFloat16* p, Vector<float> v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16_bits(v)); }
 #elif defined(__AVX2__)
 LORIKEET_INLINE Vector<float> load_stored(const BFloat16* p) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -91,6 +94,17 @@ LORIKEET_INLINE void store_stored(T* p, StoredVector<T> v, int64_t count) {
   T part[kStoredWidth<T>];
   store_stored(part, v);
   __builtin_memcpy(p, part, static_cast<size_t>(count) * sizeof(T));
+}
+
+/// v as it is after storing it in T.
+template <class T>
+LORIKEET_INLINE StoredVector<T> rounded_to(StoredVector<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (__is_same(T, BFloat16)) return from_bf16_bits(to_bf16_bits(v));
+#endif
+  T stored[kStoredWidth<T>];
+  store_stored(stored, v);
+  return load_stored(stored);
 }
 
 /// v with zeros in the lanes from `count` on.

@@ -1,6 +1,7 @@
 #include "ops/swiglu.h"
 #include "cpu/level.h"
-#include "cpu/vector-math.h"
+#include "cpu/stored-vector.h"
+#include "cpu/vector-exp.h"
 
 // s = sigmoid(gate):
 //   forward   y = gate · s · up
@@ -23,10 +24,11 @@ void forward(const SwigluArgs& a) {
   auto up = static_cast<const T*>(a.up);
   auto y = static_cast<T*>(a.out);
   for_each_run(a.n, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      C g = load(gate + i);
-      store(y + i, g * vsigmoid(g) * load(up + i));
-    }
+    for_each_vector<T>(last - first, [&](int64_t at, int64_t count) {
+      const int64_t i = first + at;
+      Vector<C> g = load_stored(gate + i, count);
+      store_stored(y + i, g * sigmoid_for<T>(g) * load_stored(up + i, count), count);
+    });
   });
 }
 
@@ -39,14 +41,14 @@ void backward(const SwigluArgs& a) {
   auto dgate = static_cast<T*>(a.dgate);
   auto dup = static_cast<T*>(a.dup);
   for_each_run(a.n, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; dup != nullptr && i < last; ++i) {
-      C g = load(gate + i);
-      store(dup + i, load(dy + i) * (g * vsigmoid(g)));
-    }
-    for (int64_t i = first; dgate != nullptr && i < last; ++i) {
-      C g = load(gate + i), s = vsigmoid(g);
-      store(dgate + i, load(dy + i) * load(up + i) * (s * fma(g, C(1) - s, C(1))));
-    }
+    for_each_vector<T>(last - first, [&](int64_t at, int64_t count) {
+      const int64_t i = first + at;
+      Vector<C> g = load_stored(gate + i, count), s = sigmoid_for<T>(g), d = load_stored(dy + i, count);
+      if (dup != nullptr) store_stored(dup + i, d * (g * s), count);
+      if (dgate == nullptr) return;
+      const Vector<C> one = splat(C(1));
+      store_stored(dgate + i, d * load_stored(up + i, count) * (s * fma(g, one - s, one)), count);
+    });
   });
 }
 

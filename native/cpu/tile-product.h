@@ -26,7 +26,7 @@ template <class C, int Rows, int Vectors>
 LORIKEET_INLINE void product_block(int64_t depth, Left<C> a, const C* b, int64_t b_stride, C* out, int64_t out_stride, bool accumulate) {
   constexpr int kWidth = kVectorWidth<C>;
   Vector<C> sum[Rows][Vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) sum[i][j] = accumulate ? load_vector(out + i * out_stride + j * kWidth) : Vector<C>{};
@@ -36,14 +36,14 @@ LORIKEET_INLINE void product_block(int64_t depth, Left<C> a, const C* b, int64_t
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) right[j] = load_vector(b + c * b_stride + j * kWidth);
     const C* left = a.data + c * a.column_stride;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
       Vector<C> value = splat(left[i * a.row_stride]);
 #pragma GCC unroll 4
       for (int j = 0; j < Vectors; ++j) sum[i][j] = fma(value, right[j], sum[i][j]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) store_vector(out + i * out_stride + j * kWidth, sum[i][j]);
@@ -53,6 +53,12 @@ LORIKEET_INLINE void product_block(int64_t depth, Left<C> a, const C* b, int64_t
 template <class C, int Vectors>
 void product_columns(int64_t rows, int64_t depth, Left<C> a, const C* b, int64_t b_stride, C* out, int64_t out_stride, bool accumulate) {
   int64_t row = 0;
+  // One vector needs as many rows again to hide the latency of a multiply-add.
+  constexpr int kTallRows = Vectors == 1 ? 2 * kProductRows : kProductRows;
+  for (; kTallRows > kProductRows && row + kTallRows <= rows; row += kTallRows) {
+    product_block<C, kTallRows, Vectors>(depth, {a.data + row * a.row_stride, a.row_stride, a.column_stride}, b, b_stride,
+                                         out + row * out_stride, out_stride, accumulate);
+  }
   for (; row + kProductRows <= rows; row += kProductRows) {
     product_block<C, kProductRows, Vectors>(depth, {a.data + row * a.row_stride, a.row_stride, a.column_stride}, b, b_stride,
                                             out + row * out_stride, out_stride, accumulate);

@@ -53,6 +53,11 @@ LORIKEET_INLINE Vector<float> exp_of(Vector<float> x) {
   return (splat(1.0f) + fma(q, r * r, r)) * (Vector<float>)((Words)shifted << 23);
 }
 
+LORIKEET_INLINE Vector<double> exp_of(Vector<double> x) {
+  for (int lane = 0; lane < kVectorWidth<double>; ++lane) x[lane] = vexp(x[lane]);
+  return x;
+}
+
 /// 1 / (1 + e^-x) in every lane, accurate also where it is close to 0.
 LORIKEET_INLINE Vector<float> sigmoid_of(Vector<float> x) {
   const Vector<float> e = exp_of(x < 0.0f ? x : -x);
@@ -69,7 +74,7 @@ LORIKEET_INLINE Vector<float> rough_sigmoid_of(Vector<float> x) {
   const Vector<float> sum = splat(1.0f) + exp2_of<4>(t > limit ? limit : t);
 #if defined(__AVX512F__)
   // One Newton step from 14 bits.
-  const Vector<float> r = (Vector<float>)_mm512_rcp14_ps((__m512)sum);
+  const Vector<float> r = (Vector<float>)_mm512_maskz_rcp14_ps(0xffff, (__m512)sum);
   return r * fma(-sum, r, splat(2.0f));
 #else
   return splat(1.0f) / sum;

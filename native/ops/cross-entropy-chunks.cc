@@ -8,6 +8,8 @@ namespace {
 
 constexpr int64_t kLogitsInChunk = 8 << 20;
 constexpr int64_t kHeadBlock = 4096;
+/// Elements between rows of logits, so that rows of a power of two do not meet in the same lines of a cache.
+constexpr int64_t kRowGap = 80;
 
 char* at(void* memory, int64_t elements, DType dtype) { return static_cast<char*>(memory) + elements * size_of(dtype); }
 const char* at(const void* memory, int64_t elements, DType dtype) { return static_cast<const char*>(memory) + elements * size_of(dtype); }
@@ -29,8 +31,8 @@ class Chunks {
         run_(run),
         chunk_(std::min(plan.chunk_rows(), std::max<int64_t>(plan.rows, 1))),
         narrow_gradients_(run.dhidden != nullptr && run.dhead == nullptr && run.dbias == nullptr && plan.dtype != plan.wide),
-        logits_(chunk_ * plan.vocabulary * size_of(plan.wide)),
-        gradients_(narrow_gradients_ ? chunk_ * plan.vocabulary * size_of(plan.dtype) : 0),
+        stride_(run.dhead == nullptr && run.dbias == nullptr ? plan.vocabulary + kRowGap : plan.vocabulary),
+        logits_(chunk_ * stride_ * size_of(plan.wide)),
         hidden_(chunk_ * plan.width * size_of(plan.dtype)),
         dhidden_(chunk_ * plan.width * size_of(plan.dtype)),
         losses_(chunk_ * size_of(plan.wide)),
@@ -44,20 +46,23 @@ class Chunks {
  private:
   void run_chunk(const int64_t* rows, int64_t count) {
     const void* x = gather_rows(run_.hidden, rows, count, plan_.width, plan_.dtype, hidden_.data());
-    multiply(x, plan_.dtype, plan_.width, run_.head, plan_.vocabulary, logits_.data(), plan_.wide, count, run_.bias);
+    multiply(x, plan_.dtype, plan_.width, plan_.width, run_.head, plan_.vocabulary, logits_.data(), plan_.wide, stride_, count, run_.bias);
     targets_.clear();
     for (int64_t i = 0; i < count; ++i) targets_.push_back(run_.targets[rows[i]]);
     const void* weights = run_.weights != nullptr ? gather_rows(run_.weights, rows, count, 1, plan_.wide, weights_.data()) : nullptr;
     bool wants_gradients = run_.dhidden != nullptr || run_.dhead != nullptr || run_.dbias != nullptr;
-    void* gradients = !wants_gradients ? nullptr : narrow_gradients_ ? gradients_.data() : logits_.data();
+    void* gradients = wants_gradients ? logits_.data() : nullptr;
     DType gradient_dtype = narrow_gradients_ ? plan_.dtype : plan_.wide;
-    loss_rows_kernel.at_level(plan_.level)({plan_.wide, logits_.data(), count, plan_.vocabulary, targets_.data(), plan_.ignore_index,
-                                            plan_.logit_scale, losses_.data(), weights, gradients, gradient_dtype});
+    const int64_t gradient_stride = stride_ * (size_of(plan_.wide) / size_of(gradient_dtype));
+    loss_rows_kernel.at_level(plan_.level)({plan_.wide, logits_.data(), stride_, count, plan_.vocabulary, targets_.data(),
+                                            plan_.ignore_index, plan_.logit_scale, losses_.data(), weights, gradients, gradient_dtype,
+                                            gradient_stride});
     for (int64_t i = 0; run_.losses != nullptr && i < count; ++i) {
       std::memcpy(at(run_.losses, rows[i], plan_.wide), at(losses_.data(), i, plan_.wide), static_cast<size_t>(size_of(plan_.wide)));
     }
     if (run_.dhidden != nullptr) {
-      multiply(gradients, gradient_dtype, plan_.vocabulary, run_.head_turned, plan_.width, dhidden_.data(), plan_.dtype, count, nullptr);
+      multiply(gradients, gradient_dtype, plan_.vocabulary, gradient_stride, run_.head_turned, plan_.width, dhidden_.data(), plan_.dtype,
+               plan_.width, count, nullptr);
       for (int64_t i = 0; i < count; ++i) {
         std::memcpy(at(run_.dhidden, rows[i] * plan_.width, plan_.dtype), at(dhidden_.data(), i * plan_.width, plan_.dtype),
                     static_cast<size_t>(plan_.width * size_of(plan_.dtype)));
@@ -67,17 +72,17 @@ class Chunks {
     if (run_.dbias != nullptr) add_rows_kernel.at_level(plan_.level)({plan_.wide, logits_.data(), run_.dbias, count, plan_.vocabulary});
   }
 
-  /// y [rows, outputs] = x [rows, inputs] · right + bias.
-  void multiply(const void* x, DType x_dtype, int64_t inputs, const RightOperand& right, int64_t outputs, void* y, DType y_dtype,
-                int64_t rows, const void* bias) {
+  /// y [rows, outputs] = x [rows, inputs] · right + bias, rows of x and y with their strides.
+  void multiply(const void* x, DType x_dtype, int64_t inputs, int64_t x_stride, const RightOperand& right, int64_t outputs, void* y,
+                DType y_dtype, int64_t y_stride, int64_t rows, const void* bias) {
     GemmArgs args{};
     args.x = x;
     args.x_dtype = x_dtype;
-    args.x_row_stride = inputs;
+    args.x_row_stride = x_stride;
     args.x_column_stride = 1;
     args.y = y;
     args.y_dtype = y_dtype;
-    args.y_row_stride = outputs;
+    args.y_row_stride = y_stride;
     args.m = rows;
     args.k = inputs;
     args.n = outputs;
@@ -117,10 +122,11 @@ class Chunks {
   const LossPlan& plan_;
   const LossRun& run_;
   int64_t chunk_;
-  /// The gradients in the logits are rounded to the hidden dtype, so that dhidden runs at that type's speed; not where the head wants them
-  /// too.
+  /// Gradients take the place of the logits, row by row. They are rounded to the hidden dtype, so that dhidden runs at that type's speed;
+  /// not where the head wants them too.
   bool narrow_gradients_;
-  WorkBuffer logits_, gradients_, hidden_, dhidden_, losses_, weights_;
+  int64_t stride_;  // of the rows of logits
+  WorkBuffer logits_, hidden_, dhidden_, losses_, weights_;
   std::vector<int64_t> targets_;
 };
 

@@ -133,8 +133,12 @@ Tensor logits_cross_entropy(const Tensor& input, const Tensor& input_targets, in
   plan.vocabulary = logits.size(-1);
   plan.ignore_index = ignore_index;
   Tensor losses = empty(targets.shape(), wide_of(logits.dtype()));
-  LossRowsArgs args{logits.dtype(), nullptr, plan.rows, plan.vocabulary, nullptr,       ignore_index,
-                    logit_scale,    nullptr, nullptr,   nullptr,         logits.dtype()};
+  LossRowsArgs args{};
+  args.dtype = args.gradient_dtype = logits.dtype();
+  args.rows = plan.rows;
+  args.columns = args.logits_row_stride = args.gradient_row_stride = plan.vocabulary;
+  args.ignore_index = ignore_index;
+  args.scale = logit_scale;
   enqueue("logitsCrossEntropy", {logits, targets}, {losses}, [=, logits = logits.detach(), losses = losses.detach()]() mutable {
     plan.valid_rows("logitsCrossEntropy", targets.data<int64_t>());
     args.logits = logits.raw();

@@ -26,14 +26,16 @@ Tensor logits_cross_entropy(const Tensor& logits, const Tensor& targets, int64_t
 struct LossRowsArgs {
   DType dtype;
   const void* logits;
+  int64_t logits_row_stride;
   int64_t rows, columns;
   const int64_t* targets;
   int64_t ignore_index;
   double scale;
   void* losses;
   const void* weights;  // [rows] factors of the gradients, or null for 1
-  void* gradients;      // [rows, columns], may be the logits themselves when of their dtype
+  void* gradients;      // [rows, columns], may lie in the logits' own rows
   DType gradient_dtype;
+  int64_t gradient_row_stride;
 };
 inline constinit Kernel<LossRowsArgs> loss_rows_kernel{"crossEntropy"};
 
