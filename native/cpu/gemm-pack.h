@@ -110,10 +110,9 @@ void pack_left(typename Kind::Left* left, const T* x, int64_t row_stride, int64_
 /// The same for a block that is wholly the caller's to overwrite, with rows that lie along the contraction.
 template <class Kind, class T>
 void pack_left_rows(typename Kind::Left* left, const T* x, int64_t row_stride, int64_t rows, int64_t k) {
-  if constexpr (sizeof(typename Kind::Left) == 8) {
+  if constexpr (sizeof(typename Kind::Left) == 8 || kRows > kVector) {
     pack_left<Kind>(left, x, row_stride, 1, rows, k);
   } else {
-    static_assert(kRows <= kVector);
     constexpr int kDepth = Kind::kDepth / Kind::kLeftRows;  // contraction elements in a word
     const int64_t steps = steps_of<Kind>(k) * Kind::kLeftRows;
     auto* words = reinterpret_cast<uint32_t*>(left);
