@@ -39,6 +39,8 @@ struct BFloat16 {
 struct Float16 {
   uint16_t bits;
 };
+#elif defined(__aarch64__) && !defined(__clang__) && __GNUC__ < 13
+using Float16 = __fp16;  // what C++ of these compilers calls it on Arm
 #else
 using Float16 = _Float16;
 #endif
