@@ -19,14 +19,14 @@ inline constexpr int64_t kAcrossRows = 48;
 inline constexpr int64_t kLine = 64;
 
 /// Lines to fetch, one in each step: `run` neighbours, then a jump.
-struct Ahead {
+struct Fetch {
   const char* line;
   int64_t run, jump;
 };
 
 /// Steps of a chunk: tile += x · panel for R rows, `stride` apart when a row is contiguous (Along), else side by side.
 template <class Kind, int R, bool Along>
-void thin_micro(int64_t steps, const typename Kind::Left* x, int64_t stride, const void* right_panel, void* tile_memory, Ahead ahead) {
+void thin_micro(int64_t steps, const typename Kind::Element* x, int64_t stride, const void* right_panel, void* tile_memory, Fetch ahead) {
   using Vector = typename Kind::Vector;
   const auto* right = static_cast<const Vector*>(right_panel);
   auto* tile = static_cast<Vector*>(tile_memory);
@@ -62,7 +62,7 @@ void thin_micro(int64_t steps, const typename Kind::Left* x, int64_t stride, con
 }
 
 template <class Kind>
-using ThinMicro = void (*)(int64_t, const typename Kind::Left*, int64_t, const void*, void*, Ahead);
+using ThinMicro = void (*)(int64_t, const typename Kind::Element*, int64_t, const void*, void*, Fetch);
 
 template <class Kind, bool Along>
 ThinMicro<Kind> thin_micro_for(int64_t rows) {
@@ -90,7 +90,7 @@ ThinMicro<Kind> thin_micro_for(int64_t rows) {
 /// The rows [first, first + rows) of out in the panels [panel_begin, panel_end).
 template <class Kind, class T, bool Along>
 struct ThinTask {
-  using Element = typename Kind::Left;
+  using Element = typename Kind::Element;
   static constexpr int64_t kWidth = 2 * kVectorBytes / sizeof(Element);
   static constexpr int64_t kGroupRows = Along ? kRows : kAcrossRows;
   static constexpr int64_t kSteps = Along ? kChunkSteps : kAcrossSteps;
@@ -113,7 +113,7 @@ struct ThinTask {
   }
 
   /// What block `block` of a group fetches of the group that comes next.
-  Ahead ahead_of(int64_t row, int64_t begin, int64_t block) const {
+  Fetch ahead_of(int64_t row, int64_t begin, int64_t block) const {
     row += kGroupRows;
     if (row >= rows) {
       row = 0;
@@ -133,7 +133,7 @@ struct ThinTask {
       const char* right = static_cast<const char*>(args.panels) + (panel * args.steps + begin) * 2 * kVectorBytes;
       for (int64_t block = 0; block * kRows < own; ++block) {
         const int64_t in_block = own - block * kRows < kRows ? own - block * kRows : kRows;
-        const Ahead ahead = panel == panel_begin ? ahead_of(row, begin, block) : Ahead{reinterpret_cast<const char*>(room), 1, -kLine};
+        const Fetch ahead = panel == panel_begin ? ahead_of(row, begin, block) : Fetch{reinterpret_cast<const char*>(room), 1, -kLine};
         thin_micro_for<Kind, Along>(in_block)(steps, room + block * kRows * (Along ? length : 1), length, right,
                                               tile_at(tiles, row / kRows + block, panel), ahead);
       }
@@ -164,7 +164,7 @@ struct ThinTask {
 
 template <class Kind, class T>
 void thin_run(const ThinProductArgs& args) {
-  constexpr int64_t kWidth = 2 * kVectorBytes / sizeof(typename Kind::Left);
+  constexpr int64_t kWidth = 2 * kVectorBytes / sizeof(typename Kind::Element);
   constexpr int64_t kGroup = kAcrossRows / kRows;
   const int64_t blocks = (args.rows + kRows - 1) / kRows, panels = (args.width + kWidth - 1) / kWidth;
   // Enough tasks for every thread, enough rows in each. The cut does not change a bit of the result.
