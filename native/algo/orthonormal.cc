@@ -12,7 +12,7 @@ namespace lorikeet {
 namespace {
 
 constexpr int64_t kSliceRows = 256;
-constexpr int64_t kSlices = 16;  // at most: each has a Gram matrix of its own
+constexpr int64_t kSlices = 16;  // at most, and none lower than wide: each has a Gram matrix of its own
 constexpr int kPasses = 4;
 constexpr double kRoundoff = std::numeric_limits<double>::epsilon() / 2;
 
@@ -24,7 +24,7 @@ class Rows {
       : y_(y),
         rows_(rows),
         n_(n),
-        slice_rows_(std::max(kSliceRows, (rows + kSlices - 1) / kSlices)),
+        slice_rows_(std::max({kSliceRows, n, (rows + kSlices - 1) / kSlices})),
         slices_((rows + slice_rows_ - 1) / slice_rows_) {}
 
   int64_t slices() const { return slices_; }
@@ -34,8 +34,8 @@ class Rows {
   void each(bool write, const Body& body) const {
     parallel_for(slices_, [&](int64_t slice) {
       const int64_t first = slice * slice_rows_, count = std::min(slice_rows_, rows_ - first);
-      Scratch memory(slice_rows_ * n_ * static_cast<int64_t>(sizeof(double)));
-      auto* values = memory.as<double>();
+      Buffer<double> memory(slice_rows_ * n_);
+      double* values = memory.data();
       T* own = y_ + first * n_;
       std::copy(own, own + count * n_, values);
       body(slice, count, values);
