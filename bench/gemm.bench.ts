@@ -1,5 +1,5 @@
 // Matrix products: a frozen weight in its packed layout against the same product from plain tensors, against OpenBLAS and oneDNN where they are installed and,
-// with --peer, against PyTorch.
+// with --peer, against PyTorch. Small products are timed in queues of several, as a model queues them, and so are those of the libraries.
 // npm run bench -- gemm [--shapes 512x4096x4096,...] [--dtype f32,bf16] [--threads N] [--peer PYTHON] [--json]
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -14,9 +14,14 @@ import { calibrate, peakFlops, percentOf, rooflineOf } from './roofline/roofline
 /** Rows x output features x input features: decode, and the layers of SmolLM2-135M, Qwen2.5-0.5B and a 7B model. */
 const defaultShapes = '1x4096x4096,128x768x768,1024x576x576,1024x1536x576,1024x4864x896,512x4096x4096';
 
+/** Products in one timed run: enough for 4 GFLOP, at most 32. */
+const callsOf = (flops: number): number => Math.min(32, Math.max(1, Math.round(4e9 / flops)));
+
 interface Row {
   readonly shape: string;
   readonly dtype: string;
+  /** Products queued in one timed run; times are of one product. */
+  readonly calls: number;
   readonly ms: number;
   readonly ms_min: number;
   readonly gflops: number;
@@ -75,19 +80,25 @@ export const suite: Suite = {
           const x = normal([m, k], { dtype: dtype as DType, seed: 1 });
           const dense = normal([n, k], { dtype: dtype as DType, seed: 2 });
           const weight = packWeight(dense);
-          const [packed, plain] = await interleaved([() => linear(x, weight), () => matmul(x, transpose(dense, 0, 1))]);
+          const flops = 2 * m * n * k;
+          const calls = callsOf(flops);
+          const queued = (run: () => unknown) => () => {
+            for (let call = 0; call < calls; call++) run();
+          };
+          const timings = await interleaved([queued(() => linear(x, weight)), queued(() => matmul(x, transpose(dense, 0, 1)))]);
+          const [packed, plain] = timings.map(({ p50, min }) => ({ p50: p50 / calls, min: min / calls }));
           weight.dispose();
           if (packed === undefined || plain === undefined) throw new Error('bench: nothing was measured');
           const peer = peers.find((row) => row.shape === shape && row.dtype === dtype);
           const ofLibrary = (library: string) =>
             libraries.find((row) => row.library === library && row.shape === shape && row.dtype === dtype)?.ms;
           const [openblas, onednn] = [ofLibrary('OpenBLAS'), ofLibrary('oneDNN')];
-          const flops = 2 * m * n * k;
           const bytes = (dtype === 'bf16' ? 2 : 4) * (m * k + n * k + m * n);
           const floor = Math.max(flops / peakFlops(figures, dtype), bytes / rooflineOf(figures).gigabytesPerSecond) / 1e6;
           rows.push({
             shape,
             dtype,
+            calls,
             ms: rounded(packed.p50, 3),
             ms_min: rounded(packed.min, 3),
             gflops: gigaflops(flops, packed.p50),

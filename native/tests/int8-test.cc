@@ -72,7 +72,7 @@ struct Product {
     args.k = k;
     args.n = n;
     args.arithmetic = Arithmetic::f32;
-    args.right = {Panel::int8, panels.data, {}, turned, scales.data()};
+    args.right = {Panel::int8, panels.data, {}, turned, false, scales.data()};
     return args;
   }
 };

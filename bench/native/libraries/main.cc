@@ -1,9 +1,11 @@
 // y = x wᵀ with the libraries of others. bench_libraries THREADS SHAPE[,SHAPE...] DTYPE[,DTYPE...] prints one JSON object: {rows:
-// [{library, shape, dtype, ms}], missing: [{library, reason}]} with median times. Weights are prepacked where the library can.
+// [{library, shape, dtype, ms}], missing: [{library, reason}]} with median times. Weights are prepacked where the library can. One timed
+// run is several products when they are small.
 #include <dlfcn.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -38,15 +40,23 @@ std::vector<float> random(long count) {
   return values;
 }
 
-double median_ms(const std::function<void()>& run) {
+/// Products in one timed run: enough for 4 GFLOP, at most 32.
+long calls_of(const Shape& shape) {
+  const double flops = 2.0 * static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
+  return std::clamp(std::lround(4e9 / flops), 1L, 32L);
+}
+
+/// The median time of one product.
+double median_ms(const Shape& shape, const std::function<void()>& run) {
   using Clock = std::chrono::steady_clock;
+  const long calls = calls_of(shape);
   for (int i = 0; i < 3; ++i) run();
   std::vector<double> times;
   const Clock::time_point begin = Clock::now();
   while (times.size() < 10 || Clock::now() - begin < std::chrono::milliseconds(300)) {
     const Clock::time_point start = Clock::now();
-    run();
-    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    for (long call = 0; call < calls; ++call) run();
+    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count() / static_cast<double>(calls));
   }
   std::sort(times.begin(), times.end());
   return times[times.size() / 2];
@@ -77,7 +87,7 @@ std::string openblas(int threads, const std::vector<Shape>& shapes, const std::v
       std::vector<float> y(static_cast<size_t>(shape.m * shape.n));
       constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
       print_row("OpenBLAS", shape, dtype,
-                median_ms([&] { sgemm(kRowMajor, kPlain, kTransposed, m, n, k, 1, x.data(), k, w.data(), k, 0, y.data(), n); }));
+                median_ms(shape, [&] { sgemm(kRowMajor, kPlain, kTransposed, m, n, k, 1, x.data(), k, w.data(), k, 0, y.data(), n); }));
     }
   }
   return {};
@@ -103,7 +113,7 @@ double onednn_ms(dnnl::engine& engine, dnnl::stream& stream, const Shape& shape,
   dnnl::reorder(w_plain, w).execute(stream, w_plain, w);
   stream.wait();
   const dnnl::matmul product(plan);
-  return median_ms([&] {
+  return median_ms(shape, [&] {
     product.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
     stream.wait();
   });
