@@ -2,8 +2,9 @@
 // of x are quantised, and the z of low-rank terms computed from x itself; (2) tasks of some blocks times some panels fill tiles (integer
 // products scaled into f32, then the terms as further steps of the same tile) and write them out.
 
-#include "cpu/gemm-int8.h"
+#include "cpu/level.h"
 
+#include "cpu/gemm-int8.h"
 #include "cpu/gemm-low-rank.h"
 #include "cpu/int8-micro.h"
 
