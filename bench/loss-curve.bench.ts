@@ -1,6 +1,6 @@
 // Loss by step of the same training in several dtypes: math word problems, LoRA r=16 on all linears, the same rows in the same order.
 // npm run bench -- loss-curve [--dtypes f32,bf16] [--steps 300] [--batch 4] [--seq 256] [--noise-seeds 2,3] [--noise-steps 60] [--model PATH] [--json]
-//   --noise-seeds trains the first dtype again with other seeds and fewer steps: how far runs lie apart that differ in nothing but luck.
+//   A dtype may name what it is computed in: bf16/int8. --noise-seeds trains the first dtype again with other seeds and fewer steps: how far runs lie apart that differ in nothing but luck.
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { evaluate, type LoadOptions, loadModel, train } from 'lorikeet';
@@ -49,7 +49,9 @@ interface Curve {
 
 async function curveOf(options: RunOptions, report: Report): Promise<Curve> {
   const { dtype, seed, steps, batch, seq } = options;
-  const model = await loadModel(options.model, { dtype: dtype as NonNullable<LoadOptions['dtype']> });
+  const [kept, compute] = dtype.split('/');
+  const loading = { dtype: kept, ...(compute !== undefined && { compute }) } as LoadOptions;
+  const model = await loadModel(options.model, loading);
   try {
     const tuned = await attach(model, { type: 'lora', rank: 16, alpha: 32, targets: 'all-linear' }, { seed });
     const heldOutLoss = async (): Promise<number> => rounded((await evaluate(tuned, heldOut, { maxLength: seq })).nll, 4);

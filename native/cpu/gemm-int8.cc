@@ -34,7 +34,7 @@ struct Int8Product {
   static constexpr int64_t kWidth = 2 * kVector;
 
   const GemmArgs& args;
-  const LowRankPlan& plan;
+  const BlockTerms& terms;
   const float* bias;           // [n], or null
   const float* factors;        // of the columns of x, [k], or null
   const float* output_scales;  // [n rounded up to whole panels], or null
@@ -63,7 +63,7 @@ struct Int8Product {
   }
 
   void shrink(int64_t block) const {
-    if (plan.starts[block] == plan.starts[block + 1]) return;
+    if (terms.begin(block) == terms.end(block)) return;
     Scratch memory(left_bytes<Extra>(args.k));
     LeftView left{};
     LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
@@ -72,8 +72,8 @@ struct Int8Product {
                  ? copy_left_rows<Extra>(memory.as<void>(), x, args.x_row_stride, rows_of(block), args.k)
                  : copy_left<Extra>(memory.as<void>(), x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
     });
-    for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
-      shrink_block<Extra>(args, plan.terms[i], left, packed_z + plan.terms[i].packed);
+    for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
+      shrink_block<Extra>(args, *part, left, packed_z + part->packed);
     }
   }
 
@@ -82,8 +82,8 @@ struct Int8Product {
     const int64_t rows = rows_of(block), first = panel * kWidth, columns = bounded(args.n - first, 0, kWidth);
     const char* right = static_cast<const char*>(args.right.panels) + panel * int8_panel_stride(kThisLevel, args.k);
     int8_micro_for(rows)(args.k, left_of(block), right, output_scales == nullptr ? nullptr : output_scales + first, tile);
-    for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
-      expand_tile<Extra>(args, plan.terms[i], packed_z + plan.terms[i].packed, panel, tile);
+    for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
+      expand_tile<Extra>(args, *part, packed_z + part->packed, panel, tile);
     }
     LORIKEET_FLOAT_SWITCH(args.y_dtype, T, {
       T* y = static_cast<T*>(args.y) + block * kRows * args.y_row_stride + first;
@@ -138,21 +138,18 @@ void widen_bias(const GemmArgs& args, float* out) {
 template <class Extra>
 void run_int8(const GemmArgs& args) {
   constexpr int64_t kFloat = sizeof(float), kWidth = 2 * kVector;
-  const int64_t blocks = (args.m + kRows - 1) / kRows, scaled = args.right.turned ? args.k : args.n;
+  const int64_t scaled = args.right.turned ? args.k : args.n;
   Scratch bias(args.bias == nullptr ? 0 : args.n * kFloat);
   if (args.bias != nullptr) widen_bias(args, bias.as<float>());
   const int64_t padded = (scaled + kWidth - 1) / kWidth * kWidth;
   Scratch weight_scales(padded * kFloat);
   for (int64_t i = 0; i < padded; ++i) weight_scales.as<float>()[i] = i < scaled ? args.right.scales[i] * kInverse127 : 0;
-  Scratch starts((blocks + 1) * static_cast<int64_t>(sizeof(int64_t)));
-  Scratch terms(count_block_terms(args) * static_cast<int64_t>(sizeof(BlockTerm)));
-  LowRankPlan plan{starts.as<int64_t>(), terms.as<BlockTerm>(), 0};
-  make_plan<Extra>(args, blocks, plan);
-  Scratch packed(plan.packed_bytes);
+  const BlockTerms terms(args, kRows, left_bytes<Extra>);
+  Scratch packed(terms.packed_bytes());
   // Rows a cache line apart beside their length: twelve rows of a power of two would share one set of the first cache.
   const int64_t row_bytes = (args.k + 63) / 64 * 64 + 64;
   Int8Product<Extra>{args,
-                     plan,
+                     terms,
                      args.bias == nullptr ? nullptr : bias.as<float>(),
                      args.right.turned ? weight_scales.as<float>() : nullptr,
                      args.right.turned ? nullptr : weight_scales.as<float>(),

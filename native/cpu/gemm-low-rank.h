@@ -1,64 +1,12 @@
 #pragma once
 
-// The low-rank part of one product: which terms meet which left block, their z = x · shrinkᵀ, and z packed for the extra steps of the main
-// tile.
+// The low-rank part of one product: z = x · shrinkᵀ of the terms of a left block, and z packed for the extra steps of the main tile.
 
+#include "cpu/block-terms.h"
 #include "cpu/dropout-mask.h"
 #include "cpu/gemm-pack.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
-
-/// Rows [row, row + rows) of one left block take part in one term.
-struct BlockTerm {
-  int32_t term;
-  int32_t row, rows;
-  int64_t z_row;
-  int64_t packed;  // offset of its rows in the packed z, in bytes
-};
-
-/// The rows of `args` cut at block borders, by block: terms of block b are [starts[b], starts[b + 1]).
-struct LowRankPlan {
-  int64_t* starts;
-  BlockTerm* terms;
-  int64_t packed_bytes;
-};
-
-LORIKEET_INLINE int64_t count_block_terms(const GemmArgs& args) {
-  int64_t count = 0;
-  for (int64_t i = 0; i < args.row_count; ++i) {
-    const LowRankRows& rows = args.rows[i];
-    if (rows.row_end > rows.row_begin) count += (rows.row_end - 1) / kRows - rows.row_begin / kRows + 1;
-  }
-  return count;
-}
-
-/// Fills a plan whose arrays have blocks + 1 and count_block_terms entries. Stable: terms of a block keep the order of args.rows.
-template <class Kind>
-void make_plan(const GemmArgs& args, int64_t blocks, LowRankPlan& plan) {
-  for (int64_t b = 0; b <= blocks; ++b) plan.starts[b] = 0;
-  auto for_cuts = [&](auto body) __attribute__((always_inline)) {
-    for (int64_t i = 0; i < args.row_count; ++i) {
-      const LowRankRows& rows = args.rows[i];
-      for (int64_t begin = rows.row_begin; begin < rows.row_end;) {
-        const int64_t block = begin / kRows;
-        const int64_t end = (block + 1) * kRows < rows.row_end ? (block + 1) * kRows : rows.row_end;
-        body(rows, block, begin, end);
-        begin = end;
-      }
-    }
-  };
-  for_cuts([&](const LowRankRows&, int64_t block, int64_t, int64_t) __attribute__((always_inline)) { ++plan.starts[block + 1]; });
-  for (int64_t b = 0; b < blocks; ++b) plan.starts[b + 1] += plan.starts[b];
-  plan.packed_bytes = 0;
-  for_cuts([&](const LowRankRows& rows, int64_t block, int64_t begin, int64_t end) __attribute__((always_inline)) {
-    // starts[block] walks to the end of its block and is moved back below.
-    plan.terms[plan.starts[block]++] = BlockTerm{rows.term, static_cast<int32_t>(begin - block * kRows), static_cast<int32_t>(end - begin),
-                                                 rows.z_row + begin - rows.row_begin, plan.packed_bytes};
-    plan.packed_bytes += left_bytes<Kind>(args.terms[rows.term].rank);
-  });
-  for (int64_t b = blocks; b > 0; --b) plan.starts[b] = plan.starts[b - 1];
-  plan.starts[0] = 0;
-}
 
 /// The rows of one part of a left block with dropped elements cleared.
 template <class Kind>

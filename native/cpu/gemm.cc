@@ -49,7 +49,7 @@ struct Product {
   static constexpr int64_t kTileSize = kTileBytes / sizeof(Accumulator);
 
   const GemmArgs& args;
-  const LowRankPlan& plan;
+  const BlockTerms& terms;
   const Accumulator* bias;
   char* packed;        // z of the terms
   int64_t steps;       // of the contraction; 0 without a right operand
@@ -84,8 +84,8 @@ struct Product {
         }
       });
     }
-    for (int64_t i = plan.starts[block]; i < plan.starts[block + 1]; ++i) {
-      shrink_block<Extra>(args, plan.terms[i], left_of(block), packed + plan.terms[i].packed);
+    for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
+      shrink_block<Extra>(args, *part, left_of(block), packed + part->packed);
     }
   }
 
@@ -111,18 +111,18 @@ struct Product {
     const Micro product = micro_for<Main, 2>(rows_of(block));
     if (!last) return product(&main, 1, {tile, accumulate}, ahead);
     Strip strips[1 + kTermsInRegisters] = {main};
-    int64_t count = 1, term = plan.starts[block];
-    const int64_t terms = plan.starts[block + 1];
-    for (; term < terms && count <= kTermsInRegisters && in_registers(plan.terms[term], block); ++term) {
-      strips[count++] = expand_strip<Extra>(args, plan.terms[term], packed + plan.terms[term].packed, panel);
+    int64_t count = 1;
+    const BlockTerm *part = terms.begin(block), *end = terms.end(block);
+    for (; part != end && count <= kTermsInRegisters && in_registers(*part, block); ++part) {
+      strips[count++] = expand_strip<Extra>(args, *part, packed + part->packed, panel);
     }
-    const bool whole = term == terms && bias == nullptr && (panel + 1) * kWidth <= args.n;
+    const bool whole = part == end && bias == nullptr && (panel + 1) * kWidth <= args.n;
     if (Main::kStoresRows && whole && args.y_dtype == DType::bf16) {
       auto* y = static_cast<BFloat16*>(args.y) + block * kRows * args.y_row_stride + panel * kWidth;
       return product(strips, count, {tile, accumulate, reinterpret_cast<char*>(y), args.y_row_stride * size_of(DType::bf16)}, ahead);
     }
     product(strips, count, {tile, accumulate}, ahead);
-    for (; term < terms; ++term) expand_tile<Extra>(args, plan.terms[term], packed + plan.terms[term].packed, panel, tile);
+    for (; part != end; ++part) expand_tile<Extra>(args, *part, packed + part->packed, panel, tile);
     write(tile, block, panel);
   }
 
@@ -164,7 +164,7 @@ struct Product {
     copy_memory = memory.as<char>();
     for (first_block = 0; first_block < blocks; first_block += chunk) {
       const int64_t end = smaller(first_block + chunk, blocks);
-      if (copies || plan.packed_bytes > 0) {
+      if (copies || terms.packed_bytes() > 0) {
         for_tasks(small, end - first_block, [&](int64_t task) { prepare(first_block + task); });
       }
       if (args.y == nullptr) continue;
@@ -198,7 +198,6 @@ struct Product {
 template <class Main, class Extra>
 void run_product(const GemmArgs& args) {
   using Accumulator = typename Main::Accumulator;
-  const int64_t blocks = (args.m + kRows - 1) / kRows;
   Scratch bias_memory(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(Accumulator)));
   auto* bias = args.bias == nullptr ? nullptr : bias_memory.as<Accumulator>();
   if (bias != nullptr) {
@@ -207,15 +206,12 @@ void run_product(const GemmArgs& args) {
         for (int64_t j = 0; j < args.n; ++j) { bias[j] = static_cast<Accumulator>(load(static_cast<const T*>(args.bias) + j)); });
   }
   if (has_few_rows(args)) return few_rows<Main, Extra>(args, bias);
-  Scratch starts((blocks + 1) * static_cast<int64_t>(sizeof(int64_t)));
-  Scratch terms(count_block_terms(args) * static_cast<int64_t>(sizeof(BlockTerm)));
-  LowRankPlan plan{starts.as<int64_t>(), terms.as<BlockTerm>(), 0};
-  make_plan<Extra>(args, blocks, plan);
-  Scratch packed(plan.packed_bytes);
+  const BlockTerms terms(args, kRows, left_bytes<Extra>);
+  Scratch packed(terms.packed_bytes());
   const int64_t steps = args.right.empty() ? 0 : steps_of<Main>(args.k);
   const int64_t passes = steps > kPassSteps ? ceil_div(steps, kPassSteps) : 1;
   const bool readable = args.x_dtype == dtype_of(typename Main::Element{}) && args.x_column_stride == 1 && args.k % Main::kDepth == 0;
-  Product<Main, Extra>{args, plan, bias, packed.as<char>(), steps, within(ceil_div(steps, passes), 1, kPassSteps), !readable}.run();
+  Product<Main, Extra>{args, terms, bias, packed.as<char>(), steps, within(ceil_div(steps, passes), 1, kPassSteps), !readable}.run();
 }
 
 void gemm(const GemmArgs& args) {
