@@ -21,20 +21,22 @@ LORIKEET_INLINE Vector<C> table_vector(const float* p, int64_t count) {
   }
 }
 
-/// A row of heads wider than a vector.
+/// A row of heads, each by itself.
 template <class T>
-LORIKEET_INLINE void turn_row(const RopeArgs& a, const float* __restrict__ cos, const float* __restrict__ sin, const T* __restrict__ x,
-                              T* __restrict__ y) {
+LORIKEET_INLINE void turn_row(const RopeArgs& a, const float* __restrict__ cos, const float* __restrict__ sin, const T* row, T* out) {
   using C = compute_t<T>;
   const C sign = a.inverse ? C(-1) : C(1);
-  for (int64_t head = 0; head < a.heads; ++head, x += a.width, y += a.width) {
-    for_each_vector<T>(a.half, [&](int64_t i, int64_t count) {
-      Vector<C> x1 = load_stored(x + i, count), x2 = load_stored(x + a.half + i, count);
+  const int64_t half = a.half, width = a.width, heads = a.heads;
+  for (int64_t head = 0; head < heads; ++head) {
+    const T* __restrict__ x = row + head * width;
+    T* __restrict__ y = out + head * width;
+    for_each_vector<T>(half, [&](int64_t i, int64_t count) {
+      Vector<C> x1 = load_stored(x + i, count), x2 = load_stored(x + half + i, count);
       Vector<C> c = table_vector<C>(cos + i, count), s = table_vector<C>(sin + i, count) * splat(sign);
       store_stored(y + i, x1 * c - x2 * s, count);
-      store_stored(y + a.half + i, x2 * c + x1 * s, count);
+      store_stored(y + half + i, x2 * c + x1 * s, count);
     });
-    for (int64_t i = 2 * a.half; i < a.width; ++i) y[i] = x[i];
+    for (int64_t i = 2 * half; i < width; ++i) y[i] = x[i];
   }
 }
 
