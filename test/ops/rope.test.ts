@@ -41,6 +41,8 @@ test('whole and partial rotation at every level and dtype', (t) => {
         for (const [B, T, H, K, half] of [
           [2, 3, 4, 8, 4],
           [1, 5, 1, 2, 1],
+          [2, 3, 5, 4, 2],
+          [2, 5, 3, 16, 8],
           [2, 2, 3, 80, 16],
           [1, 1, 2, 7, 3],
           [1, 3, 2, 6, 0],
@@ -54,6 +56,8 @@ test('whole and partial rotation at every level and dtype', (t) => {
           const long = rope(x, cos, sin, tensor(BigInt64Array.from(positions, BigInt), { shape: [B, T] }));
           near(t, numbers(long), expected, error, `${level} ${dtype} [${[B, T, H, K]}] ${half}`);
           t.true(sameBits(long, rope(x, cos, sin, tensor(Int32Array.from(positions), { shape: [B, T] }))), `${level} ${dtype} i32`);
+          const alone = rope(narrow(x, 2, H - 1, 1), cos, sin, tensor(Int32Array.from(positions), { shape: [B, T] }));
+          t.true(sameBits(narrow(long, 2, H - 1, 1), alone), `${level} ${dtype} a head alone`);
         }
       }
       t.deepEqual(
