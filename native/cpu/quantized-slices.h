@@ -130,7 +130,8 @@ template <class Groups>
 LORIKEET_INLINE void turned_group(const QuantizedMatrix& w, const PanelRows& rows, int from, int64_t first, int64_t count, float* values) {
 #if defined(__AVX512F__)
   if constexpr (!__is_same(TurnedGroup<Groups>, void)) {
-    const TurnedGroup<Groups> group([&](int i) __attribute__((always_inline)) { return rows.codes[from + i]; }, first);
+    const TurnedGroup<Groups> group(
+        [&](int i) __attribute__((always_inline)) { return rows.codes[from + i]; }, first);
 #pragma GCC unroll 32
     for (int j = 0; j < kQuantizedGroup; ++j) _mm512_store_ps(values + j * 2 * kVector, group.value(j));
     return;
