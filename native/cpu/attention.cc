@@ -8,6 +8,8 @@
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
 
+inline constexpr int64_t kFewTileRows = 16;
+
 template <class C>
 struct RunningSoftmax {
   C* most;    // m
@@ -71,6 +73,15 @@ void scale_lanes(int64_t columns, int64_t lanes, const C* factors, C* gathered) 
   }
 }
 
+/// Asks for `count` rows, for tiles with so few query rows that waiting for memory takes longer than the products do.
+template <class T>
+LORIKEET_INLINE void prefetch_rows(const T* rows, int64_t stride, int64_t count, int64_t columns) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t j = 0; j < count; ++j) {
+    for (int64_t c = 0; c < columns; c += kLine) __builtin_prefetch(rows + j * stride + c);
+  }
+}
+
 template <class T>
 void forward_tile(const AttentionArgs& a, const Tile& tile) {
   using C = compute_t<T>;
@@ -93,6 +104,11 @@ void forward_tile(const AttentionArgs& a, const Tile& tile) {
   const T* keys = static_cast<const T*>(a.k) + tile.batch * a.k_strides[0] + tile.group * a.k_strides[2];
   const T* values = static_cast<const T*>(a.v) + tile.batch * a.v_strides[0] + tile.group * a.v_strides[2];
   for_each_key_block(a, tile, [&](int64_t key, int64_t count) {
+    const int64_t next = key + kBlockKeys, rest = tile.all_to - next;
+    if (tile.rows <= kFewTileRows) {
+      prefetch_rows(values + key * a.v_strides[1], a.v_strides[1], count, a.width);
+      prefetch_rows(keys + next * a.k_strides[1], a.k_strides[1], rest < kBlockKeys ? rest : kBlockKeys, a.width);
+    }
     score_products<T, C>(keys + key * a.k_strides[1], a.k_strides[1], count, a.width, lanes, turned, room, scores);
     finish_scores<C>(a, tile, key, count, lanes, scores, nullptr);
     if (add_block<T, C>(pairs, exponent_factor<C>(a), count, lanes, scores, state)) {

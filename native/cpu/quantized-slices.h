@@ -25,31 +25,17 @@ struct PanelRows {
   }
 };
 
-/// values[column][2 * kVector] = `count` columns from `first` on of kVector rows from place `from` on.
-template <class Groups>
-LORIKEET_INLINE void turned_group(const QuantizedMatrix& w, const PanelRows& rows, int from, int64_t first, int64_t count, float* values) {
-  alignas(64) float lines[kVector][kQuantizedGroup];
-  for (int i = 0; i < kVector; ++i) Groups::group(w, rows.index[from + i], first, count, lines[i]);
-  for (int64_t begin = 0; begin < count; begin += kVector) {
-    WordSquare square;
-    for (int64_t i = 0; i < kVector; ++i) memcpy(square.rows[i], lines[i] + begin, kVector * sizeof(float));
-    transpose_square(square);
-    for (int64_t i = 0; i < smaller(kVector, count - begin); ++i) {
-      memcpy(values + (begin + i) * 2 * kVector, square.rows[i], kVector * sizeof(float));
-    }
-  }
-}
-
 #if defined(__AVX512F__)
 using SignedVector [[gnu::vector_size(kVectorBytes), gnu::may_alias]] = int32_t;
 
-/// The words at `offset` of 16 blocks, one a row: words[c] holds word c of every row.
-LORIKEET_INLINE void turned_words(const uint8_t* const* rows, int64_t offset, __m512i (&words)[4]) {
+/// The words at `offset` of 16 blocks, one a row that begins at rows(i): words[c] holds word c of every row.
+template <class Rows>
+LORIKEET_INLINE void turned_words(const Rows& rows, int64_t offset, __m512i (&words)[4]) {
   __m512i part[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const auto load = [&](int row) __attribute__((always_inline)) {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[row] + offset));
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows(row) + offset));
     };
     const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 4), 1);
     const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i + 8)), load(i + 12), 1);
@@ -66,64 +52,102 @@ LORIKEET_INLINE void turned_words(const uint8_t* const* rows, int64_t offset, __
 /// The halves in the low (or high) parts of 16 words as floats.
 LORIKEET_INLINE __m512 halves(__m512i words) { return _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, words)); }
 
-/// Nibbles as in Q4_0 and Q4_1: every one is looked up in a table of 16 floats, then scaled, then shifted where there is a minimum.
+/// Nibbles as in Q4_0 and Q4_1, of 16 rows: every one is looked up in a table of 16 floats and scaled, which is exact, so that a minimum
+/// may be added in the same step.
 template <class Block, bool Shifted>
-LORIKEET_INLINE void turned_nibbles(const uint8_t* const* rows, int64_t first, float zero, float* values) {
-  const int64_t block = first / Block::kBlock * Block::kBytes;
-  __m512i head[4], codes[4];
-  turned_words(rows, block, head);
-  turned_words(rows, block + Block::kBytes - 16, codes);
-  const __m512 scale = halves(head[0]), shift = halves((__m512i)((WordVector)head[0] >> 16));
-  const __m512 table = _mm512_sub_ps(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_ps(zero));
+struct TurnedNibbles {
+  __m512i codes[4];
+  __m512 scale, shift, table;
+
+  template <class Rows>
+  LORIKEET_INLINE TurnedNibbles(const Rows& rows, int64_t first) {
+    const int64_t block = first / Block::kBlock * Block::kBytes;
+    __m512i head[4];
+    turned_words(rows, block, head);
+    turned_words(rows, block + Block::kBytes - 16, codes);
+    scale = halves(head[0]);
+    shift = halves((__m512i)((WordVector)head[0] >> 16));
+    table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    if constexpr (!Shifted) table = _mm512_sub_ps(table, _mm512_set1_ps(8));
+  }
+
+  /// Column j of the block.
+  LORIKEET_INLINE __m512 value(int j) const {
+    const auto index = (__m512i)((WordVector)codes[j % 16 / 4] >> (8 * (j % 4) + 4 * (j / 16)));
+    const __m512 code = _mm512_maskz_permutexvar_ps(0xffff, index, table);
+    if constexpr (Shifted) return _mm512_fmadd_ps(scale, code, shift);
+    return _mm512_mul_ps(scale, code);
+  }
+};
+
+struct TurnedBytes {
+  __m512i codes[8];
+  __m512 scale;
+
+  template <class Rows>
+  LORIKEET_INLINE TurnedBytes(const Rows& rows, int64_t first) {
+    const int64_t block = first / Q8_0::kBlock * Q8_0::kBytes;
+    __m512i words[4];
+    turned_words(rows, block, words);
+    scale = halves(words[0]);
 #pragma GCC unroll 2
-  for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < 2; ++half) {
+      turned_words(rows, block + 2 + 16 * half, words);
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
-#pragma GCC unroll 4
-      for (int b = 0; b < 4; ++b) {
-        const auto index = (__m512i)((WordVector)codes[c] >> (8 * b + 4 * half));
-        __m512 value = _mm512_mul_ps(scale, _mm512_maskz_permutexvar_ps(0xffff, index, table));
-        if constexpr (Shifted) value = _mm512_add_ps(value, shift);
-        _mm512_store_ps(values + (16 * half + 4 * c + b) * 2 * kVector, value);
-      }
+      for (int c = 0; c < 4; ++c) codes[4 * half + c] = words[c];
     }
   }
-}
 
-template <>
-LORIKEET_INLINE void turned_group<GgufGroups<Q4_1>>(const QuantizedMatrix&, const PanelRows& rows, int from, int64_t first, int64_t,
-                                                    float* values) {
-  turned_nibbles<Q4_1, true>(rows.codes + from, first, 0, values);
-}
-
-template <>
-LORIKEET_INLINE void turned_group<GgufGroups<Q4_0>>(const QuantizedMatrix&, const PanelRows& rows, int from, int64_t first, int64_t,
-                                                    float* values) {
-  turned_nibbles<Q4_0, false>(rows.codes + from, first, 8, values);
-}
-
-template <>
-LORIKEET_INLINE void turned_group<GgufGroups<Q8_0>>(const QuantizedMatrix&, const PanelRows& rows, int from, int64_t first, int64_t,
-                                                    float* values) {
-  const int64_t block = first / Q8_0::kBlock * Q8_0::kBytes;
-  __m512i head[4];
-  turned_words(rows.codes + from, block, head);
-  const __m512 scale = halves(head[0]);
-#pragma GCC unroll 2
-  for (int half = 0; half < 2; ++half) {
-    __m512i codes[4];
-    turned_words(rows.codes + from, block + 2 + 16 * half, codes);
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
-#pragma GCC unroll 4
-      for (int b = 0; b < 4; ++b) {
-        const auto code = (__m512i)((SignedVector)((WordVector)codes[c] << (24 - 8 * b)) >> 24);
-        _mm512_store_ps(values + (16 * half + 4 * c + b) * 2 * kVector, _mm512_mul_ps(scale, _mm512_maskz_cvtepi32_ps(0xffff, code)));
-      }
-    }
+  LORIKEET_INLINE __m512 value(int j) const {
+    const auto code = (__m512i)((SignedVector)((WordVector)codes[j / 4] << (24 - 8 * (j % 4))) >> 24);
+    return _mm512_mul_ps(scale, _mm512_maskz_cvtepi32_ps(0xffff, code));
   }
-}
+};
+
+/// A group of 16 rows of a format in registers, for the formats that have one.
+template <class Groups>
+struct TurnedGroupOf {
+  using Type = void;
+};
+template <>
+struct TurnedGroupOf<GgufGroups<Q4_0>> {
+  using Type = TurnedNibbles<Q4_0, false>;
+};
+template <>
+struct TurnedGroupOf<GgufGroups<Q4_1>> {
+  using Type = TurnedNibbles<Q4_1, true>;
+};
+template <>
+struct TurnedGroupOf<GgufGroups<Q8_0>> {
+  using Type = TurnedBytes;
+};
+template <class Groups>
+using TurnedGroup = typename TurnedGroupOf<Groups>::Type;
 #endif
+
+/// values[column][2 * kVector] = `count` columns from `first` on of kVector rows from place `from` on.
+template <class Groups>
+LORIKEET_INLINE void turned_group(const QuantizedMatrix& w, const PanelRows& rows, int from, int64_t first, int64_t count, float* values) {
+#if defined(__AVX512F__)
+  if constexpr (!__is_same(TurnedGroup<Groups>, void)) {
+    const TurnedGroup<Groups> group(
+        [&](int i) __attribute__((always_inline)) { return rows.codes[from + i]; }, first);
+#pragma GCC unroll 32
+    for (int j = 0; j < kQuantizedGroup; ++j) _mm512_store_ps(values + j * 2 * kVector, group.value(j));
+    return;
+  }
+#endif
+  alignas(64) float lines[kVector][kQuantizedGroup];
+  for (int i = 0; i < kVector; ++i) Groups::group(w, rows.index[from + i], first, count, lines[i]);
+  for (int64_t begin = 0; begin < count; begin += kVector) {
+    WordSquare square;
+    for (int64_t i = 0; i < kVector; ++i) memcpy(square.rows[i], lines[i] + begin, kVector * sizeof(float));
+    transpose_square(square);
+    for (int64_t i = 0; i < smaller(kVector, count - begin); ++i) {
+      memcpy(values + (begin + i) * 2 * kVector, square.rows[i], kVector * sizeof(float));
+    }
+  }
+}
 
 /// The slice of the rows of a panel and `count` columns from `first` on, a multiple of kQuantizedGroup. `out` has kSliceBytes.
 template <class Groups>
