@@ -123,7 +123,7 @@ test.serial('merging makes layers dense, unmerging gives the codes back', async 
   const { maxError } = await tuned.merge({ dequantize: true });
   t.true(maxError > 0 && maxError < 0.05, String(maxError));
   const merged = new Map(model.network.namedParameters()).get('model.layers.0.self_attn.q_proj.weight');
-  t.is((merged as PackedWeight).layout, 'dual');
+  t.is((merged as PackedWeight).layout, 'retile');
   tuned.unmerge();
   for (const [name, value] of model.network.namedParameters()) t.true(value === before.get(name), name);
   tuned.dispose();
