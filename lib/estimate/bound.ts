@@ -16,7 +16,7 @@ export interface StepShape {
 /** Copies of what goes into and comes out of the linear layers of a block that are alive at once, at most: for themselves, norms, gates, attention and their gradients. */
 const kCopies = 3;
 /** Logits that the loss of a bare head computes at a time. */
-const kLogitChunk = 2 ** 23;
+const kLogitChunk = 2 ** 24;
 /** Bytes of a logit with its gradient. */
 const kLogitBytes = 8;
 

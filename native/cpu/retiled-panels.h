@@ -13,6 +13,9 @@ struct PackedMatrix {
   int64_t outputs, contraction;
 };
 
+/// A square brings that of so many outputs further into the cache: squares of different panels lie far apart.
+inline constexpr int64_t kOutputsAhead = 128;
+
 /// Words [kVector][kVector] of steps [step, step + kVector) and outputs [output, output + kVector), turned: a row for each output. Zero
 /// past the last step.
 template <int Depth>
@@ -22,6 +25,7 @@ LORIKEET_INLINE void turned_square(const PackedMatrix& w, int64_t output, int64_
   const auto* panel = reinterpret_cast<const uint32_t*>(w.panels) + output / kWidth * kWidth * steps;
   for (int64_t i = 0; i < kVector; ++i) {
     if (step + i < steps) {
+      if (output + kOutputsAhead < w.outputs) __builtin_prefetch(panel + kOutputsAhead * steps + (step + i) * kWidth + output % kWidth);
       memcpy(square.rows[i], panel + (step + i) * kWidth + output % kWidth, kVector * sizeof(uint32_t));
     } else {
       zero_words(square.rows[i]);

@@ -6,7 +6,7 @@
 namespace lorikeet {
 namespace {
 
-constexpr int64_t kLogitsInChunk = 8 << 20;
+constexpr int64_t kLogitsInChunk = 16 << 20;
 constexpr int64_t kHeadBlock = 4096;
 /// Elements between rows of logits, so that rows of a power of two do not meet in the same lines of a cache.
 constexpr int64_t kRowGap = 80;
@@ -26,10 +26,10 @@ const void* gather_rows(const void* matrix, const int64_t* rows, int64_t count, 
 /// The chunk loop with its buffers.
 class Chunks {
  public:
-  Chunks(const LossPlan& plan, const LossRun& run)
+  Chunks(const LossPlan& plan, const LossRun& run, int64_t chunk_rows)
       : plan_(plan),
         run_(run),
-        chunk_(std::min(plan.chunk_rows(), std::max<int64_t>(plan.rows, 1))),
+        chunk_(chunk_rows),
         narrow_gradients_(run.dhidden != nullptr && run.dhead == nullptr && run.dbias == nullptr && plan.dtype != plan.wide),
         stride_(run.dhead == nullptr && run.dbias == nullptr ? plan.vocabulary + kRowGap : plan.vocabulary),
         logits_(chunk_ * stride_ * size_of(plan.wide)),
@@ -132,7 +132,11 @@ class Chunks {
 
 }  // namespace
 
-int64_t LossPlan::chunk_rows() const { return std::clamp<int64_t>(kLogitsInChunk / std::max<int64_t>(vocabulary, 1), 64, 512); }
+int64_t LossPlan::chunk_rows(int64_t count) const {
+  const int64_t most = std::clamp<int64_t>(kLogitsInChunk / std::max<int64_t>(vocabulary, 1), 64, 512);
+  const int64_t chunks = (count + most - 1) / most, block = kGemmRows[static_cast<int>(level)];
+  return chunks > 1 ? ((count + chunks - 1) / chunks + block - 1) / block * block : std::max<int64_t>(count, 1);
+}
 
 std::vector<int64_t> LossPlan::valid_rows(const char* op, const int64_t* targets) const {
   std::vector<int64_t> valid;
@@ -157,7 +161,7 @@ void run_loss_chunks(const LossPlan& plan, const LossRun& run) {
   clear(run.dhead, plan.vocabulary * plan.width, plan.wide);
   clear(run.dbias, plan.vocabulary, plan.wide);
   if (valid.empty()) return;
-  Chunks(plan, run).run(valid);
+  Chunks(plan, run, plan.chunk_rows(static_cast<int64_t>(valid.size()))).run(valid);
 }
 
 }  // namespace lorikeet

@@ -34,8 +34,9 @@ struct LossPlan {
   double logit_scale;
   DType bias_dtype;
 
-  /// Rows of a chunk: its logits take about 32 MiB, and there are enough rows to use each read of the head well.
-  int64_t chunk_rows() const;
+  /// Rows of a chunk of `count` rows: as equal as whole blocks of a product allow. Logits take about 64 MiB at most, with at least 64 rows
+  /// to use each read of the head well: panels of its transpose may be made for every chunk anew.
+  int64_t chunk_rows(int64_t count) const;
   /// The rows that count, in order. Throws for a target outside the vocabulary.
   std::vector<int64_t> valid_rows(const char* op, const int64_t* targets) const;
 };
