@@ -7,17 +7,13 @@
 #include "cpu/gemm-int8.h"
 #include "cpu/gemm-low-rank.h"
 #include "cpu/int8-micro.h"
+#include "cpu/integers.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
 inline constexpr int64_t kCodeBytes = 16 << 20;    // quantised rows in flight
 inline constexpr int64_t kGroupBytes = 256 << 10;  // of them, read in one go: they stay in a level-2 cache
 inline constexpr float kInverse127 = 1.0f / 127.0f;
-
-LORIKEET_INLINE int64_t bounded(int64_t value, int64_t low, int64_t high) {
-  const int64_t raised = value < low ? low : value;
-  return raised > high ? high : raised;
-}
 
 template <class T>
 LORIKEET_INLINE void write_row(const float* source, const float* bias, int64_t columns, T* target) {
@@ -44,7 +40,7 @@ struct Int8Product {
   float* scales = nullptr;
   int64_t first_block = 0;
 
-  int64_t rows_of(int64_t block) const { return bounded(args.m - block * kRows, 0, kRows); }
+  int64_t rows_of(int64_t block) const { return within(args.m - block * kRows, 0, kRows); }
 
   Int8Rows left_of(int64_t block) const {
     const int64_t row = (block - first_block) * kRows;
@@ -79,7 +75,7 @@ struct Int8Product {
 
   void fill(int64_t block, int64_t panel) const {
     alignas(64) float tile[kTileBytes / sizeof(float)];
-    const int64_t rows = rows_of(block), first = panel * kWidth, columns = bounded(args.n - first, 0, kWidth);
+    const int64_t rows = rows_of(block), first = panel * kWidth, columns = within(args.n - first, 0, kWidth);
     const char* right = static_cast<const char*>(args.right.panels) + panel * int8_panel_stride(kThisLevel, args.k);
     int8_micro_for(rows)(args.k, left_of(block), right, output_scales == nullptr ? nullptr : output_scales + first, tile);
     for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
@@ -103,7 +99,7 @@ struct Int8Product {
     const int64_t blocks = (args.m + kRows - 1) / kRows, panels = (args.n + kWidth - 1) / kWidth;
     const bool small = args.m * args.k * (args.n + 16) < (1 << 18);
     const int64_t block_bytes = row_bytes * kRows;
-    const int64_t chunk = bounded(kCodeBytes / block_bytes, 8, blocks);
+    const int64_t chunk = within(kCodeBytes / block_bytes, 8, blocks);
     Scratch code_memory(chunk * block_bytes), scale_memory(chunk * kRows * groups * static_cast<int64_t>(sizeof(float)));
     codes = code_memory.as<uint8_t>();
     scales = scale_memory.as<float>();
@@ -113,13 +109,13 @@ struct Int8Product {
         quantize(first_block + task);
         shrink(first_block + task);
       });
-      const int64_t group = bounded(kGroupBytes / block_bytes, 4, end - first_block);
+      const int64_t group = within(kGroupBytes / block_bytes, 4, end - first_block);
       const int64_t parts = (end - first_block + group - 1) / group;
       // Panels of a task: enough tasks for every thread, enough work in each. The cut does not change a bit of the result.
-      const int64_t share = bounded(panels * parts / (8 * thread_count()), 1, 16), shares = (panels + share - 1) / share;
+      const int64_t share = within(panels * parts / (8 * thread_count()), 1, 16), shares = (panels + share - 1) / share;
       for_tasks(small, parts * shares, [&](int64_t task) {
-        const int64_t panel_begin = task % shares * share, panel_end = bounded(panel_begin + share, 0, panels);
-        const int64_t begin = first_block + task / shares * group, block_end = bounded(begin + group, 0, end);
+        const int64_t panel_begin = task % shares * share, panel_end = within(panel_begin + share, 0, panels);
+        const int64_t begin = first_block + task / shares * group, block_end = within(begin + group, 0, end);
         for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
           for (int64_t block = begin; block < block_end; ++block) fill(block, panel);
         }

@@ -1,14 +1,14 @@
 // y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles; every other arithmetic is that of the level below, and so are all
 // layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of low-rank terms computed from them. (2) Tasks of some blocks
 // times some panels go over the contraction in passes that keep a panel in a level-1 cache, their accumulators in a level-2 cache; the last
-// pass adds the terms as further steps and writes out. Panels made on the fly are made by the
-// task that reads them.
+// pass adds the terms as further steps and writes out. Panels made on the fly are made by the task that reads them.
 
 #include "cpu/level.h"
 
 #if defined(__AMX_BF16__)
 
 #include "core/tiles.h"
+#include "cpu/integers.h"
 #include "cpu/retiled-panels.h"
 #include "cpu/tile-amx.h"
 #include "cpu/tile-emulated.h"
@@ -23,12 +23,6 @@ inline constexpr int64_t kGroupBlocks = 16;        // blocks of a task: with kTa
 inline constexpr int64_t kTaskPanels = 8;
 inline constexpr int64_t kMadePanelBytes = 512 << 10;  // panels of one task that are made on the fly
 inline constexpr int64_t kBlockBytes = kTileBlock * kTileBlock * sizeof(float);
-
-LORIKEET_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-LORIKEET_INLINE int64_t within(int64_t value, int64_t low, int64_t high) {
-  const int64_t raised = value < low ? low : value;
-  return raised > high ? high : raised;
-}
 
 /// Out of line: it is large, and both policies use it.
 [[gnu::noinline]] static void made_panel(const GemmArgs& args, int64_t panel, void* out) {

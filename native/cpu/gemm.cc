@@ -10,6 +10,7 @@
 #include "cpu/gemm-low-rank.h"
 #include "cpu/gemm.h"
 #include "cpu/gemv.h"
+#include "cpu/integers.h"
 #include "cpu/retiled-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
@@ -19,13 +20,6 @@ inline constexpr int64_t kPassSteps = 512;         // of the contraction in one 
 inline constexpr int64_t kGroupBytes = 384 << 10;  // left blocks read over and over in one pass: they stay in a level-2 cache
 inline constexpr int64_t kTermsInRegisters = 3;    // low-rank terms that go on with the sums of the base product
 inline constexpr int64_t kMadeBytes = 512 << 10;   // panels of one task that are made on the fly
-
-LORIKEET_INLINE int64_t within(int64_t value, int64_t low, int64_t high) {
-  const int64_t raised = value < low ? low : value;
-  return raised > high ? high : raised;
-}
-
-LORIKEET_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 LORIKEET_INLINE constexpr DType dtype_of(float) { return DType::f32; }
 LORIKEET_INLINE constexpr DType dtype_of(double) { return DType::f64; }

@@ -3,14 +3,13 @@
 // Panels of a quantised right operand, made when a product wants them; layouts in ops/gemm.h, bits those of packing the dequantised matrix.
 
 #include "cpu/gemm-pack.h"
+#include "cpu/integers.h"
 #include "cpu/quantized-groups.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
 /// Columns of a slice: 32 rows of it fit half a level-1 cache.
 inline constexpr int64_t kSliceColumns = 128;
-
-LORIKEET_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /// Panel over rows [first, first + width) of the matrix, contraction over its columns: slices of rows are turned in registers.
 template <class Groups>
