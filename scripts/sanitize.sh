@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 build() {
-  cmake -S . -B "build-$1" -G Ninja "-DLORIKEET_SANITIZE=$2" "-DLORIKEET_LEVELS=$3" >/dev/null
+  cmake -S . -B "build-$1" -G Ninja "-DLORIKEET_SANITIZE=$2" "-DLORIKEET_ONLY_LEVELS=$3" >/dev/null
   ninja -C "build-$1" native_tests
 }
 
