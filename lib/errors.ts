@@ -227,3 +227,10 @@ export function errorFromCode(code: string, message: string): LorikeetError {
       return new NativeError(message);
   }
 }
+
+/** An error of the engine as one of its kind that also says where it arose; any other as it is. */
+export function withPlace(error: unknown, place: string): unknown {
+  if (!(error instanceof LorikeetError)) return error;
+  const placed = errorFromCode(error.code, `${place}: ${error.message}`);
+  return placed.code === error.code ? placed : error;
+}

@@ -92,8 +92,14 @@ export class AdaptedLayer extends Layer {
     }
   }
 
+  /** The modules of these adapters, and what stands in for the absent ones that took a part out of the weight. */
   #modulesOf(names: readonly string[]): AdapterModule[] {
-    return names.flatMap((name) => this.adaptersOf(name));
+    const modules = names.flatMap((name) => this.adaptersOf(name));
+    for (const [name, absent] of this.#adapters) {
+      if (names.includes(name) || this.#activation.merged.has(name)) continue;
+      for (const { taken } of absent) if (taken !== undefined) modules.push(taken.standIn);
+    }
+    return modules;
   }
 
   /** Low-rank branches first, in one product with the base; the others around it in their order. */

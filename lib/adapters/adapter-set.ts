@@ -1,14 +1,17 @@
 import { AdapterError, ConfigError, didYouMean, throwIfAborted } from '../errors.js';
+import { Calibration, type CalibrationData } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
+import type { Model } from '../model.js';
 import type { Module, Parameter } from '../nn/module.js';
 import { hashName } from '../random.js';
 import { unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
-import type { AdapterModule, AnyMethod, CalibrationData, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
 import { adaptedLayers, eject, inject, layersOf, modulesOn } from './inject.js';
 import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
 import { type ResolvedConfig, targetOptions } from './resolve-config.js';
+import { takeParts } from './taken-pair.js';
 import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
 
@@ -20,7 +23,7 @@ export interface AttachOptions {
   readonly seed?: number;
   /** Whether the new adapter becomes the active one, alone. Default true. */
   readonly activate?: boolean;
-  /** Batches of token ids, for methods that look at data before they start. */
+  /** Batches for methods that look at data before they start: of token ids for a model, `{ batches, forward, loss }` for a network of one's own. */
   readonly data?: CalibrationData;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly path: string }) => void;
@@ -64,8 +67,12 @@ export class AdapterSet {
   readonly #adapters = new Map<string, Attached>();
   #merged: MergedState[] = [];
 
-  constructor(network: Module) {
+  readonly #model: Model | undefined;
+
+  /** `model`: the language model that `network` belongs to, if it does. */
+  constructor(network: Module, model?: Model) {
     this.network = network;
+    this.#model = model;
   }
 
   get names(): readonly string[] {
@@ -108,44 +115,73 @@ export class AdapterSet {
     const name = options.name ?? kDefaultName;
     this.#checkName(name);
     this.#requireUnmerged('attach');
-    if (options.data !== undefined && resolved.method.usesData !== true) {
-      throw new ConfigError(`attach: the method "${resolved.method.name}" reads no data; expected no "data" option`);
-    }
+    const usesData = resolved.method.usesData?.(resolved.config) ?? false;
+    if (options.data !== undefined && !usesData)
+      throw new ConfigError(`attach: "${resolved.method.name}" with these options reads no data; expected no "data" option`);
+    this.#requireWhole(name);
     for (const other of this.#adapters.values()) {
       const reason = other.method === resolved.method ? resolved.method.conflict?.(resolved.config, other.config) : undefined;
       if (reason !== undefined) throw new AdapterError(`attach: "${name}" cannot be beside "${other.name}": ${reason}`);
     }
     if (this.network.trainableParameters().length > 0) this.network.freeze();
-    const { placements, targets } = await unscoped(() => this.#create(resolved.method, resolved.config, options));
-    const attached: Attached = { name, ...resolved, placements, targets, file };
+    const { config, placements, targets } = await unscoped(() => this.#create(resolved.method, resolved.config, options));
+    const attached: Attached = { name, method: resolved.method, config, placements, targets, file };
     inject(this.network, name, placements, this.#activation);
+    try {
+      takeParts(this.network, placements);
+    } catch (error) {
+      for (const [, layer] of adaptedLayers(
+        this.network,
+        placements.map(({ path }) => path),
+      ))
+        layer.remove(name);
+      throw error;
+    }
     this.#adapters.set(name, attached);
     this.#activation.known.add(name);
     if (options.activate ?? true) this.activate([name]);
     return attached;
   }
 
+  /** The name of the adapter that took parts out of the weights, if one did. */
+  get splitBy(): string | undefined {
+    return [...this.#adapters.values()].find(({ placements }) => placements.some(({ module }) => module.taken !== undefined))?.name;
+  }
+
+  #requireWhole(name: string): void {
+    const owner = this.splitBy;
+    if (owner === undefined) return;
+    throw new AdapterError(
+      `attach: "${name}" cannot be beside "${owner}", which took a part out of the frozen weights; save "${owner}", which writes it for the published weights, and load it on a fresh model`,
+    );
+  }
+
   async #create(
     method: AnyMethod,
-    config: CommonConfig,
+    given: CommonConfig,
     options: AttachOptions,
-  ): Promise<{ placements: Placement[]; targets: string | readonly string[] }> {
+  ): Promise<{ config: CommonConfig; placements: Placement[]; targets: string | readonly string[] }> {
     const layers = layersOf(this.network);
-    const wanted = targetOptions(method, config);
-    const targets = selectTargets(method.name, layers, wanted);
+    const wanted = targetOptions(method, given);
+    const selected = selectTargets(method.name, layers, wanted);
     const context: CreateContext = {
       dtype: this.dtype,
       seed: options.seed ?? 0,
       stream: (path, name) => hashName(`${path}.${name}`),
       signal: options.signal,
-      data: options.data,
+      network: this.network,
+      data: options.data === undefined ? undefined : Calibration.of(options.data, this.#model),
+      onProgress: (progress) => options.onProgress?.(progress),
     };
+    const prepared = await this.#bare(() => method.prepare?.(selected, given, context));
+    const { config = given, targets = selected } = prepared ?? {};
     const placements: Placement[] = [];
     try {
       for (const target of targets) {
         throwIfAborted(options.signal, 'attach');
-        placements.push({ path: target.path, module: await method.create(target, config, context) });
-        options.onProgress?.({ done: placements.length, total: targets.length, path: target.path });
+        const module = prepared === undefined ? await method.create(target, config, context) : prepared.create(target);
+        placements.push({ path: target.path, module });
+        if (prepared === undefined) options.onProgress?.({ done: placements.length, total: targets.length, path: target.path });
       }
       for (const placement of (await method.extras?.(layers, targets, config, context)) ?? []) placements.push(placement);
       for (const { path, layer } of this.#savedWhole(method, config, layers))
@@ -154,8 +190,22 @@ export class AdapterSet {
     } catch (error) {
       for (const { module } of placements) module.dispose();
       throw error;
+    } finally {
+      prepared?.dispose();
     }
-    return { placements, targets: portableTargets(wanted, layers) };
+    const named = targets === selected ? wanted : { ...wanted, targets: targets.map(({ path }) => path) };
+    return { config, placements, targets: portableTargets(named, layers) };
+  }
+
+  /** Runs `work` while the network computes as if it had no adapters. */
+  async #bare<T>(work: () => T | Promise<T>): Promise<T> {
+    const { enabled } = this;
+    this.#activation.enabled = false;
+    try {
+      return await work();
+    } finally {
+      this.#activation.enabled = enabled;
+    }
   }
 
   /** The layers with parameters in the modules that `modulesToSave` means. */

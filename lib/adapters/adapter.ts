@@ -1,3 +1,4 @@
+import type { Calibration } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
 import type { ForwardContext } from '../nn/context.js';
 import { type Layer, Module } from '../nn/module.js';
@@ -76,6 +77,19 @@ export abstract class AdapterModule extends Module {
   setScale?(factor: number): void;
   /** Random sources of this module, whose state belongs to a training checkpoint. */
   readonly random?: RandomSource;
+  /** What this module took out of the frozen weights of its layer, if it did. */
+  readonly taken?: TakenPart | undefined;
+}
+
+/** A part of a frozen weight that an adapter took over, and that trains with it from there on. */
+export interface TakenPart {
+  /** Runs where the adapter does not: it gives back what was taken, so that the layer computes as it did before the adapter came. */
+  readonly standIn: AdapterModule;
+  /** Its tensors by the end of their name in a checkpoint; they are part of a training's state and stay as they are. */
+  readonly tensors: Readonly<Record<string, Tensor>>;
+  /** Takes the part out of the layer's weight; `putBack` reverts it, to rounding. */
+  take(layer: Layer): void;
+  putBack(layer: Layer): void;
 }
 
 /** What a method gets to know beside its config when it creates its modules. */
@@ -86,17 +100,36 @@ export interface CreateContext {
   /** A number of its own for each (path, name), to be given to the random generator: starting values do not depend on the order of creation. */
   stream(path: string, name: string): number;
   readonly signal: AbortSignal | undefined;
-  /** Batches of token ids for methods that look at data before they start. */
-  readonly data: CalibrationData | undefined;
+  readonly network: Module;
+  /** Batches for methods that look at data before they start; undefined when `attach` got none. */
+  readonly data: Calibration | undefined;
+  /** To be called after each piece of work that comes before the modules are made. */
+  readonly onProgress: (progress: { readonly done: number; readonly total: number; readonly path: string }) => void;
 }
-
-/** Batches of rows of token ids. */
-export type CalibrationData = Iterable<readonly (readonly number[])[]> | AsyncIterable<readonly (readonly number[])[]>;
 
 /** A module of a method and where it goes. */
 export interface Placement {
   readonly path: string;
   readonly module: AdapterModule;
+}
+
+/** What a look at all targets, their weights or data led to. */
+export interface Preparation<Config> {
+  /** The config as it is from here on, with the ranks that were found. */
+  readonly config: Config;
+  /** The targets that get a module. */
+  readonly targets: readonly Target[];
+  /** The module of one of them; called once for each. */
+  create(target: Target): AdapterModule;
+  /** Releases what `create` did not take over. */
+  dispose(): void;
+}
+
+/** An adapter as tensors for the published base, whatever it took out of the weights here. */
+export interface PortableAdapter<Config> {
+  readonly config: Config;
+  /** By name in a checkpoint; the enclosing scope owns what was made for this. */
+  readonly tensors: readonly (readonly [name: string, value: Tensor])[];
 }
 
 /** What a method reads from and writes to `adapter_config.json` of a PEFT folder. */
@@ -123,12 +156,17 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   readonly defaults: Config;
   /** Throws `ConfigError` for a value or combination that cannot work, whatever the model. */
   check(config: Config): void;
-  /** Whether the method reads `data` when it is attached. */
-  readonly usesData?: boolean;
+  /** Whether the method reads `data` when it is attached with this config. Default: no. */
+  usesData?(config: Config): boolean;
   /** What is adapted when `targets` is null. */
   readonly roles: readonly Role[];
   /** The kinds of layers it can adapt, so that a role means those alone. Default all. */
   readonly kinds?: readonly Candidate['kind'][];
+  /**
+   * Looks at all targets, their weights and data before any module is made; for the configs that need it. Leaves the network as it is. Without it, or where it
+   * returns undefined, `create` makes the module of each target.
+   */
+  prepare?(targets: readonly Target[], config: Config, context: CreateContext): Promise<Preparation<Config> | undefined>;
   /** The module for one target; throws `ConfigError` for a kind of layer that the method cannot adapt. */
   create(target: Target, config: Config, context: CreateContext): AdapterModule | Promise<AdapterModule>;
   /** Modules beside the targets, among all layers of the model. */
@@ -138,6 +176,8 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
     config: Config,
     context: CreateContext,
   ): Iterable<Placement> | Promise<Iterable<Placement>>;
+  /** The adapter for the published base; absent where modules never take a part out of the weights. Called without recording, inside a scope. */
+  portable?(config: Config, placements: readonly Placement[]): PortableAdapter<Config>;
   /** Whether two adapters with these configs may be on one model; returns what speaks against it. */
   conflict?(config: Config, other: Config): string | undefined;
 }

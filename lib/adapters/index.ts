@@ -1,7 +1,7 @@
+export type { CalibrationBatch, CalibrationData, CalibrationRuns } from '../inits/calibration.js';
 export {
   type AdapterMethod,
   AdapterModule,
-  type CalibrationData,
   type CommonConfig,
   type CreateContext,
   commonDefaults,
@@ -9,6 +9,9 @@ export {
   type LayerParameters,
   type PeftFormat,
   type Placement,
+  type PortableAdapter,
+  type Preparation,
+  type TakenPart,
   type Target,
 } from './adapter.js';
 export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from './adapter-set.js';

@@ -1,13 +1,16 @@
 import { AdapterError, ConfigError } from '../errors.js';
+import { type InitConfig, type InitName, resolveInit } from '../inits/registry.js';
 import type { CommonConfig } from './adapter.js';
 import { commonDefaults } from './adapter.js';
+import type { PlainInit } from './lora-init.js';
 import type { Pattern } from './patterns.js';
 
 /**
  * Starting values. `true`: A uniform within 1 / sqrt(inputs), B zero. `'gaussian'`: A normal with deviation 1 / rank, B zero. `'orthogonal'`: both non-zero with
- * B A = 0 (rank must be even). `false`: A and B uniform, so the adapter changes the model from the start.
+ * B A = 0 (rank must be even). `false`: A and B uniform, so the adapter changes the model from the start. Others look at the weights or at data: a name, or
+ * `{ type, … }` with options (see `lib/inits`).
  */
-export type LoraInit = boolean | 'gaussian' | 'orthogonal';
+export type LoraInit = PlainInit | InitName | `pissa_niter_${number}` | InitConfig;
 
 /** Options of LoRA; each is optional in `attach`. */
 export interface LoraConfig extends CommonConfig {
@@ -67,16 +70,22 @@ export function checkLora(config: LoraConfig): void {
   if (!isNumber(dropout) || dropout < 0 || dropout >= 1) throw wrong('dropout must be at least 0 and below 1', dropout);
   for (const key of ['rsLora', 'dora', 'loraBias'] as const)
     if (typeof config[key] !== 'boolean') throw wrong(`${key} must be true or false`, config[key]);
-  if (typeof init !== 'boolean' && init !== 'gaussian' && init !== 'orthogonal') {
-    throw wrong('unknown init', init, 'true, false, "gaussian" or "orthogonal"');
-  }
+  const looking = resolveInit(init);
   if (!['none', 'all', 'lora_only'].includes(bias)) throw wrong('unknown bias mode', bias, '"none", "all" or "lora_only"');
   for (const [key, value] of Object.entries(rankPattern))
     if (!isRank(value)) throw wrong(`rankPattern["${key}"] must be a positive integer`, value);
   for (const [key, value] of Object.entries(alphaPattern))
     if (!isNumber(value)) throw wrong(`alphaPattern["${key}"] must be a number`, value);
   if (config.loraBias && config.dora) throw new ConfigError('lora: loraBias cannot be combined with dora');
-  if (config.loraBias && typeof init === 'string') throw wrong('loraBias needs init true or false', init);
+  if (config.loraBias && typeof init !== 'boolean') throw wrong('loraBias needs init true or false', init);
+  if (looking !== undefined) {
+    const { method, options } = looking;
+    if (config.dora && method.changesBase)
+      throw new ConfigError(
+        `lora: init "${method.name}" changes the frozen weight, from which dora takes its magnitudes; expected one of the two`,
+      );
+    method.check(options, config);
+  }
   checkTokens(config.trainableTokenIndices);
 }
 

@@ -6,7 +6,9 @@ import { contiguous, transpose } from '../ops/shape.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { CreateContext } from './adapter.js';
-import type { LoraInit } from './lora-config.js';
+
+/** Starting values that need neither weights nor data. */
+export type PlainInit = boolean | 'gaussian' | 'orthogonal';
 
 /** The starting A [R, K] and B [N, R] of a pair, and its bias [N] when asked for. */
 export interface StartingPair {
@@ -28,7 +30,7 @@ export function startLinear(
   inputs: number,
   outputs: number,
   rank: number,
-  init: LoraInit,
+  init: PlainInit,
   bias: boolean,
   context: CreateContext,
 ): StartingPair {
@@ -58,7 +60,7 @@ export function startEmbedding(
   size: number,
   width: number,
   rank: number,
-  init: LoraInit,
+  init: PlainInit,
   context: CreateContext,
 ): StartingPair {
   if (init === 'orthogonal')

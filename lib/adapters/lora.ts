@@ -1,4 +1,5 @@
 import { ConfigError, didYouMean } from '../errors.js';
+import { resolveInit } from '../inits/registry.js';
 import { peftLora } from '../io/peft-lora.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
@@ -7,8 +8,9 @@ import { DoraEmbedding } from './dora-embedding.js';
 import { DoraLinear } from './dora-linear.js';
 import { checkLora, type LoraConfig, loraConflict, loraDefaults } from './lora-config.js';
 import { LoraEmbedding } from './lora-embedding.js';
-import { startEmbedding, startLinear } from './lora-init.js';
+import { type PlainInit, startEmbedding, startLinear } from './lora-init.js';
 import { LoraLinear } from './lora-linear.js';
+import { portableLora, prepareLora } from './lora-start.js';
 import { fromPattern, unusedPatternKeys } from './patterns.js';
 import { TokenHead, TokenRows } from './token-rows.js';
 import { parametersOf, TrainedBias, TrainedCopy } from './trained-copy.js';
@@ -23,17 +25,18 @@ export function rankAndScale(
   return { rank, scale: config.rsLora ? alpha / Math.sqrt(rank) : alpha / rank };
 }
 
-function create(target: Target, config: LoraConfig, context: CreateContext): AdapterModule {
+/** The module of one target with plain starting values. */
+export function createLora(target: Target, config: LoraConfig, context: CreateContext): AdapterModule {
   const { path, layer } = target;
   const { rank, scale } = rankAndScale(config, path);
   if (layer instanceof Linear) {
-    const { a, b, bias } = startLinear(path, layer.inFeatures, layer.outFeatures, rank, config.init, config.loraBias, context);
+    const { a, b, bias } = startLinear(path, layer.inFeatures, layer.outFeatures, rank, config.init as PlainInit, config.loraBias, context);
     const options = { scale, dropout: config.dropout, seed: context.seed, path };
     return config.dora ? new DoraLinear(a, b, options, layer) : new LoraLinear(a, b, bias, options);
   }
   if (layer instanceof Embedding) {
     if (config.loraBias) throw new ConfigError(`lora: loraBias is not available for embeddings; got target "${path}"`);
-    const { a, b } = startEmbedding(path, layer.size, layer.width, rank, config.init, context);
+    const { a, b } = startEmbedding(path, layer.size, layer.width, rank, config.init as PlainInit, context);
     return config.dora ? new DoraEmbedding(a, b, scale, layer) : new LoraEmbedding(a, b, scale);
   }
   throw new ConfigError(`lora: cannot adapt "${path}" (${layer.constructor.name}); it adapts linear layers and embeddings`);
@@ -119,7 +122,10 @@ export const lora = {
   check: checkLora,
   roles: ['attention.query', 'attention.value'],
   kinds: ['linear', 'embedding'],
-  create,
+  usesData: (config) => resolveInit(config.init)?.method.usesData ?? false,
+  prepare: prepareLora,
+  create: createLora,
   extras,
+  portable: portableLora,
   conflict: loraConflict,
 } as const satisfies AdapterMethod<'lora', LoraConfig>;

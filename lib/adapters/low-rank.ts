@@ -4,6 +4,7 @@ import { matmul } from '../ops/linalg.js';
 import { RandomSource } from '../random.js';
 import type { Tensor } from '../tensor.js';
 import { AdapterModule } from './adapter.js';
+import type { TakenPair } from './taken-pair.js';
 
 /** One factor of a pair: `weight`, and `bias` for a B that has one. */
 export class Factor extends Module {
@@ -32,16 +33,19 @@ export abstract class LowRankPair extends AdapterModule {
   readonly lora_B: Factor;
   readonly dropout: number;
   override readonly random: RandomSource;
+  override readonly taken: TakenPair | undefined;
   readonly #configured: number;
   #factor = 1;
 
-  constructor(a: Tensor, b: Tensor, bias: Tensor | undefined, options: LowRankOptions) {
+  /** Owns `taken`, the part of the frozen weight that the pair started from, if it did. */
+  constructor(a: Tensor, b: Tensor, bias: Tensor | undefined, options: LowRankOptions, taken?: TakenPair) {
     super();
     this.lora_A = new Factor(a);
     this.lora_B = new Factor(b, bias);
     this.dropout = options.dropout;
     this.random = new RandomSource(options.seed, options.path);
     this.#configured = options.scale;
+    this.taken = taken;
   }
 
   /** The configured scale times the factor set with `setScale`. */
@@ -52,6 +56,11 @@ export abstract class LowRankPair extends AdapterModule {
   /** Multiplies the configured scale; a later call replaces an earlier one. */
   override setScale(factor: number): void {
     this.#factor = factor;
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.taken?.dispose();
   }
 
   /** scale * B A, [N, K]. */

@@ -32,7 +32,7 @@ export class TunedModel implements LanguageModel {
 
   private constructor(model: Model) {
     this.model = model;
-    this.adapters = new AdapterSet(model.network);
+    this.adapters = new AdapterSet(model.network, model);
   }
 
   /** The tuned form of a model: the one it has, or a new one without adapters. */

@@ -33,7 +33,7 @@ export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): 
 
 /** Methods that only look at shapes can be put onto layers that have no weights yet; what others say of them is no fault of the recipe. */
 async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<AdapterPlan['size']> {
-  if (adapter.method.usesData) return undefined;
+  if (adapter.method.usesData?.(adapter.config)) return undefined;
   try {
     const { placements } = await set.add(adapter);
     const tensors = placements.flatMap(({ module }) => tensorsOf(module).map(([, tensor]) => tensor));

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { access, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import type { AnyMethod, CommonConfig, PortableAdapter } from '../adapters/adapter.js';
 import type { Attached } from '../adapters/adapter-set.js';
 import { tensorsOf } from '../adapters/adapter-set.js';
 import { embeddingBases } from '../adapters/base-weights.js';
@@ -31,6 +32,11 @@ export interface PeftSaveOptions {
   readonly dtype?: 'f32' | 'bf16' | 'f16';
   /** Also write the bare weights of adapted embeddings and heads, as PEFT does; loaders do not need them. Default false. */
   readonly saveEmbeddings?: boolean;
+  /**
+   * Of an adapter that took a part out of the frozen weights as it started (PiSSA and its kin). `published` (the default): as plain LoRA of twice the rank on the
+   * published weights. `split`: as trained, for the weights that are left.
+   */
+  readonly form?: 'published' | 'split';
   /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
   readonly baseModel?: string;
 }
@@ -88,13 +94,11 @@ async function hintFor(folder: string): Promise<string> {
 
 /** Writes an adapter as a PEFT folder: the folder appears whole, and one that was there is replaced whole. */
 export async function savePeftFolder(folder: string, attached: Attached, network: Module, options: PeftSaveOptions = {}): Promise<void> {
-  const config = writePeftConfig({ ...attached, baseModel: options.baseModel });
   await scope(async () => {
+    const { config: settings, tensors: own } = portable(attached, options.form);
+    const config = writePeftConfig({ ...attached, config: settings, baseModel: options.baseModel });
     const tensors: Record<string, Tensor> = {};
     noGrad(() => {
-      const own = attached.placements.flatMap(({ path, module }) =>
-        tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const),
-      );
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
       for (const [name, value] of [...own, ...bases]) {
         tensors[`${kPrefix}${name}`] = options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
@@ -108,6 +112,16 @@ export async function savePeftFolder(folder: string, attached: Attached, network
       await writeFileAtomically(join(target, kConfig), config);
     });
   });
+}
+
+/** The config and tensors to be written: for the published base, or as they stand on the base in memory. */
+function portable({ method, config, placements }: Attached, form: PeftSaveOptions['form'] = 'published'): PortableAdapter<CommonConfig> {
+  if (form === 'published' && method.portable !== undefined)
+    return noGrad(() => (method as AnyMethod).portable?.(config, placements)) as PortableAdapter<CommonConfig>;
+  return {
+    config,
+    tensors: placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const)),
+  };
 }
 
 const holds = (file: string, text: string): Promise<boolean> =>

@@ -1,7 +1,7 @@
-import { errorFromCode, InvalidArgumentError, LorikeetError, throwIfAborted } from '../errors.js';
-import { narrow } from '../ops/shape.js';
+import { InvalidArgumentError, throwIfAborted, withPlace } from '../errors.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { computed } from './computed.js';
 import { type CacheKey, DecompositionCache } from './decomposition-cache.js';
 
 /** A matrix by name, made when its turn comes. */
@@ -62,26 +62,11 @@ export function mapMatrices<Name extends string>(
         if (file !== undefined) await cache?.write(file, made);
         return { factors: made, cached: false };
       }).catch((error: unknown) => {
-        throw withName(error, name);
+        throw withPlace(error, `mapMatrices: "${name}"`);
       });
       results.set(name, factors);
       progress?.({ done: results.size, total: items.length, name, cached });
     }
     return results;
   });
-}
-
-/** Waits until tensors hold their values; rejects with the error of the work that failed. */
-async function computed(tensors: readonly Tensor[]): Promise<void> {
-  for (const tensor of tensors) {
-    if (tensor.size === 0) continue;
-    await scope(() => tensor.shape.reduce((head, _, dim) => narrow(head, dim, 0, 1), tensor.detach()).data());
-  }
-}
-
-/** An error of the engine as one of its kind that names the matrix; any other as it is. */
-function withName(error: unknown, name: string): unknown {
-  if (!(error instanceof LorikeetError)) return error;
-  const named = errorFromCode(error.code, `mapMatrices: "${name}": ${error.message}`);
-  return named.code === error.code ? named : error;
 }

@@ -9,7 +9,7 @@ for (const [change, message] of [
   [{ alpha: Number.NaN }, /alpha must be a number/],
   [{ dropout: 1 }, /dropout must be at least 0 and below 1; got 1/],
   [{ dropout: -0.1 }, /dropout must be at least 0 and below 1; got -0\.1/],
-  [{ init: 'nonsense' }, /unknown init; got "nonsense", expected true, false, "gaussian" or "orthogonal"/],
+  [{ init: 'nonsense' }, /unknown init; got "nonsense", expected true, false or one of gaussian, orthogonal, pissa/],
   [{ bias: 'some' }, /unknown bias mode; got "some"/],
   [{ loraBias: true, dora: true }, /loraBias cannot be combined with dora/],
   [{ loraBias: true, init: 'gaussian' }, /loraBias needs init true or false; got "gaussian"/],

@@ -293,7 +293,10 @@ test.serial('a fired signal leaves the network as it was', async (t) => {
 
 test.serial('a method that reads no data refuses data', async (t) => {
   const network = new TinyNetwork();
-  await t.throwsAsync(attach(network, { type: 'lora' }, { data: [] }), { code: 'config', message: /"lora" reads no data/ });
+  await t.throwsAsync(attach(network, { type: 'lora' }, { data: [] }), {
+    code: 'config',
+    message: /"lora" with these options reads no data/,
+  });
   network.dispose();
 });
 

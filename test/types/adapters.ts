@@ -33,7 +33,7 @@ export async function bad(): Promise<void> {
   // @ts-expect-error unknown bias mode
   await attach(model, { type: 'lora', bias: 'some' });
   // @ts-expect-error unknown init
-  await attach(model, { type: 'lora', init: 'pissa' });
+  await attach(model, { type: 'lora', init: 'pisa' });
   // @ts-expect-error targets are names
   await attach(model, { type: 'lora', targets: [1, 2] });
   // @ts-expect-error PEFT's spelling

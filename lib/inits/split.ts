@@ -1,0 +1,42 @@
+import { withPlace } from '../errors.js';
+import { computed } from '../linalg/computed.js';
+import { mul, sqrt } from '../ops/elementwise.js';
+import { contiguous, narrow, transpose, unsqueeze } from '../ops/shape.js';
+import { noGrad, scope } from '../scope.js';
+import { Tensor } from '../tensor.js';
+
+/** Factors of a matrix [N, K]: u [N, Q], s [Q], vt [Q, K]. */
+export interface Factors {
+  readonly u: Tensor;
+  readonly s: Tensor;
+  readonly vt: Tensor;
+}
+
+/** The components `start` to `start + rank` as a pair with s B A = u diag(s) vt, the singular values shared evenly: A = sqrt(S / s) vt, B = u sqrt(S / s). */
+export function sharedPair({ u, s, vt }: Factors, start: number, rank: number, scale: number): { a: Tensor; b: Tensor } {
+  const root = sqrt(mul(narrow(s, 0, start, rank), 1 / scale));
+  return {
+    a: contiguous(mul(narrow(vt, 0, start, rank), unsqueeze(root, 1))),
+    b: contiguous(mul(narrow(u, 1, start, rank), root)),
+  };
+}
+
+/** Factors with v [K, Q], as `svdLowrank` gives them. */
+export const withVt = ({ u, s, v }: { readonly u: Tensor; readonly s: Tensor; readonly v: Tensor }): Factors => ({
+  u,
+  s,
+  vt: transpose(v),
+});
+
+/** The tensors that `work` makes of one layer, once they hold their values; all else of it is released. An error of the engine names the layer. */
+export async function onLayer<T extends Readonly<Record<string, unknown>>>(init: string, path: string, work: () => T): Promise<T> {
+  try {
+    return await scope(async () => {
+      const made = noGrad(work);
+      await computed(Object.values(made).filter((value) => value instanceof Tensor));
+      return made;
+    });
+  } catch (error) {
+    throw withPlace(error, `${init}: "${path}"`);
+  }
+}

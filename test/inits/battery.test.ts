@@ -1,0 +1,91 @@
+// What every initialisation promises, run over the registry on a tiny language model.
+import { join } from 'node:path';
+import test from 'ava';
+import { type AdapterConfig, attach, loadAdapter, type Model, type TunedModel } from 'lorikeet';
+import type { AnyInit } from '#dist/inits/init.js';
+import { inits } from '#dist/inits/registry.js';
+import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
+import { perturb } from '../helpers/perturb.js';
+
+const ids = [3, 17, 42, 5, 8, 80];
+const rows = [
+  [3, 17, 42, 5, 8, 80, 12, 9],
+  [7, 7, 30, 61, 2, 44, 10, 11],
+];
+
+const methods: Readonly<Record<string, AnyInit>> = inits;
+
+const started = (model: Model, name: string, options: object = {}): Promise<TunedModel> => {
+  const method = methods[name] as AnyInit;
+  const config = { type: 'lora', rank: 4, alpha: 8, targets: 'all-linear', init: { type: name }, ...options };
+  return attach(model, config as unknown as AdapterConfig, method.usesData ? { data: Array.from({ length: 4 }, () => rows) } : {});
+};
+
+for (const [name, method] of Object.entries(methods)) {
+  test.serial(`${name}: starts as the base, and the base is there whenever the adapter is not`, async (t) => {
+    const model = await loadTiny();
+    const base = await logitsOf(model, ids);
+    const tuned = await started(model, name);
+    t.true(relativeError(await logitsOf(tuned, ids), base) < 1e-5);
+    perturb(tuned);
+    t.true(relativeError(await logitsOf(tuned, ids), base) > 1e-3);
+    tuned.disable();
+    t.true(relativeError(await logitsOf(tuned, ids), base) < 1e-5);
+    tuned.enable();
+    const adapted = await logitsOf(tuned, ids);
+    await tuned.merge();
+    t.true(relativeError(await logitsOf(tuned, ids), adapted) < 1e-5);
+    await tuned.unmerge();
+    t.true(sameBits(await logitsOf(tuned, ids), adapted));
+    tuned.dispose();
+    t.true(relativeError(await logitsOf(model, ids), base) < 1e-5);
+    model.dispose();
+  });
+
+  test.serial(`${name}: the saved adapter belongs to the published base`, async (t) => {
+    const model = await loadTiny();
+    for (const rsLora of [false, true]) {
+      const tuned = await started(model, name, { rsLora });
+      perturb(tuned);
+      const adapted = await logitsOf(tuned, ids);
+      const folder = join(temporaryFolder(), 'adapter');
+      await tuned.save(folder);
+      tuned.dispose();
+      const fresh = await loadTiny();
+      const loaded = await loadAdapter(fresh, folder);
+      t.true(relativeError(await logitsOf(loaded, ids), adapted) < 1e-5);
+      fresh.dispose();
+    }
+    model.dispose();
+  });
+
+  test.serial(`${name}: the same seed gives the same bits`, async (t) => {
+    const values = async (): Promise<Float32Array[]> => {
+      const model = await loadTiny();
+      const tuned = await started(model, name);
+      const found = await Promise.all([...tuned.namedParameters()].map(async ([, value]) => (await value.data()) as Float32Array));
+      model.dispose();
+      return found;
+    };
+    const [one, two] = [await values(), await values()];
+    t.is(one.length, two.length);
+    t.true(one.every((value, i) => sameBits(value, two[i] as Float32Array)));
+  });
+
+  if (method.changesBase) {
+    test.serial(`${name}: no second adapter beside it, and no split of a head that is the embedding`, async (t) => {
+      const model = await loadTiny();
+      const tuned = await started(model, name);
+      await t.throwsAsync(attach(tuned, { type: 'lora' }, { name: 'second' }), {
+        code: 'adapter',
+        message: /"second" cannot be beside "default", which took a part out of the frozen weights; save "default"/,
+      });
+      tuned.dispose();
+      await t.throwsAsync(started(model, name, { targets: ['lm_head'] }), {
+        code: 'adapter',
+        message: /"lm_head" is that of the embedding/,
+      });
+      model.dispose();
+    });
+  }
+}
