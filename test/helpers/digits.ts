@@ -7,8 +7,9 @@ import { tensor } from '#dist/ops/create.js';
 import { relu } from '#dist/ops/elementwise.js';
 import { indexSelect } from '#dist/ops/index-ops.js';
 import { logitsCrossEntropy } from '#dist/ops/loss.js';
+import { argmax } from '#dist/ops/reduce.js';
 import { AdamW } from '#dist/optim/index.js';
-import { scope } from '#dist/scope.js';
+import { noGrad, scope } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
 
 const kPixels = 64;
@@ -152,12 +153,28 @@ export function loraConfig(rank: number, alpha: number, options: object = {}, la
   } as AdapterConfig;
 }
 
-/** Loss before each of `steps` full-batch steps of adapting a network to a task. */
-export async function curve(network: Mlp, task: Task, variant: Variant, steps: number, seed: number): Promise<number[]> {
+/** Share of right answers on a task. */
+export async function accuracy(network: Mlp, { images, labels, rows }: Task): Promise<number> {
+  const [guesses, truth] = await scope(async () => Promise.all([noGrad(() => argmax(network.forward(images), -1)).data(), labels.data()]));
+  let right = 0;
+  for (let i = 0; i < rows; i++) right += Number(guesses[i] === truth[i]);
+  return right / rows;
+}
+
+/** Loss before each of `steps` full-batch steps of adapting a network to a task; `atEnd` sees the network with its adapter. */
+export async function curve(
+  network: Mlp,
+  task: Task,
+  variant: Variant,
+  steps: number,
+  seed: number,
+  atEnd?: () => Promise<void>,
+): Promise<number[]> {
   const { adapter, learningRate, groups, data = false } = variant;
   const set = await attach(network, adapter, { seed, ...(data ? { data: calibration(network, task) } : {}) });
   const optimizer = new AdamW(groups?.(set) ?? [{ parameters: set.parameters() }], { learningRate, weightDecay: 0 });
   const losses = Array.from({ length: steps }, () => step(optimizer, () => logitsCrossEntropy(network.forward(task.images), task.labels)));
+  await atEnd?.();
   optimizer.dispose();
   set.dispose();
   return losses;
