@@ -4,10 +4,11 @@ import type { JsonObject } from '../io/json.js';
 import type { Model } from '../model.js';
 import type { Module, Parameter } from '../nn/module.js';
 import { hashName } from '../random.js';
-import { unscoped } from '../scope.js';
+import { disposeTensors, unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
 import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import { noInitial, readInitialFactors } from './initial-factors.js';
 import { adaptedLayers, eject, inject, layersOf, modulesOn } from './inject.js';
 import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
 import { type ResolvedConfig, targetOptions } from './resolve-config.js';
@@ -25,6 +26,11 @@ export interface AttachOptions {
   readonly activate?: boolean;
   /** Batches for methods that look at data before they start: of token ids for a model, `{ batches, forward, loss }` for a network of one's own. */
   readonly data?: CalibrationData;
+  /**
+   * Folder of factors that the initialisation of the config found before, in place of looking at weights or data again: what `save` with `form: 'initial'` wrote,
+   * or PEFT's initial adapter. The weights get the same bits as the first time.
+   */
+  readonly initial?: string | undefined;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly path: string }) => void;
 }
@@ -57,6 +63,11 @@ export function tensorsOf(module: AdapterModule): [string, Tensor][] {
   return [...module.namedParameters()].filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor);
 }
 
+const sets = new WeakMap<Module, AdapterSet>();
+
+/** The adapters on a network, if it ever had any. */
+export const adaptersOn = (network: Module): AdapterSet | undefined => sets.get(network);
+
 /**
  * The adapters on a network: adds and removes them, says which are active, merges them. Shared by models and by any network of one's own
  * (`attach(network, …)`). Owns the adapters; `dispose()` takes them off and leaves the network as it was.
@@ -73,6 +84,7 @@ export class AdapterSet {
   constructor(network: Module, model?: Model) {
     this.network = network;
     this.#model = model;
+    sets.set(network, this);
   }
 
   get names(): readonly string[] {
@@ -118,13 +130,16 @@ export class AdapterSet {
     const usesData = resolved.method.usesData?.(resolved.config) ?? false;
     if (options.data !== undefined && !usesData)
       throw new ConfigError(`attach: "${resolved.method.name}" with these options reads no data; expected no "data" option`);
+    if (options.initial !== undefined && resolved.method.prepare === undefined) throw noInitial(resolved.method.name);
     this.#requireWhole(name);
     for (const other of this.#adapters.values()) {
       const reason = other.method === resolved.method ? resolved.method.conflict?.(resolved.config, other.config) : undefined;
       if (reason !== undefined) throw new AdapterError(`attach: "${name}" cannot be beside "${other.name}": ${reason}`);
     }
     if (this.network.trainableParameters().length > 0) this.network.freeze();
-    const { config, placements, targets } = await unscoped(() => this.#create(resolved.method, resolved.config, options));
+    const { config, placements, targets } = await unscoped(() =>
+      this.#create(resolved.method, resolved.config, options, file !== undefined),
+    );
     const attached: Attached = { name, method: resolved.method, config, placements, targets, file };
     inject(this.network, name, placements, this.#activation);
     try {
@@ -148,6 +163,14 @@ export class AdapterSet {
     return [...this.#adapters.values()].find(({ placements }) => placements.some(({ module }) => module.taken !== undefined))?.name;
   }
 
+  /** What the weights lack at the moment: the name of the initialisation whose part an adapter holds. */
+  get lacking(): string | undefined {
+    const owner = this.splitBy;
+    if (owner === undefined || this.#activation.merged.has(owner)) return undefined;
+    const { method, config } = this.get(owner);
+    return method.takes?.(config)?.name ?? method.name;
+  }
+
   #requireWhole(name: string): void {
     const owner = this.splitBy;
     if (owner === undefined) return;
@@ -160,6 +183,7 @@ export class AdapterSet {
     method: AnyMethod,
     given: CommonConfig,
     options: AttachOptions,
+    loading: boolean,
   ): Promise<{ config: CommonConfig; placements: Placement[]; targets: string | readonly string[] }> {
     const layers = layersOf(this.network);
     const wanted = targetOptions(method, given);
@@ -172,8 +196,12 @@ export class AdapterSet {
       network: this.network,
       data: options.data === undefined ? undefined : Calibration.of(options.data, this.#model),
       onProgress: (progress) => options.onProgress?.(progress),
+      initial: options.initial === undefined ? undefined : await readInitialFactors(options.initial),
+      loading,
     };
-    const prepared = await this.#bare(() => method.prepare?.(selected, given, context));
+    const prepared = await this.#bare(() => method.prepare?.(selected, given, context)).finally(() =>
+      disposeTensors(context.initial?.tensors.values() ?? []),
+    );
     const { config = given, targets = selected } = prepared ?? {};
     const placements: Placement[] = [];
     try {

@@ -6,6 +6,7 @@ import type { Role } from '../nn/role.js';
 import type { LowRankFactors } from '../ops/lowrank.js';
 import type { RandomSource } from '../random.js';
 import type { DType, Tensor } from '../tensor.js';
+import type { InitialFactors } from './initial-factors.js';
 import type { Candidate, Targets } from './targets.js';
 
 /** Options every method has: which modules it adapts. `null` means the method's own roles. */
@@ -103,6 +104,10 @@ export interface CreateContext {
   readonly network: Module;
   /** Batches for methods that look at data before they start; undefined when `attach` got none. */
   readonly data: Calibration | undefined;
+  /** Factors that were found before, to start from in place of looking at weights or data again. */
+  readonly initial: InitialFactors | undefined;
+  /** Whether all values come from a file as soon as the modules are made. */
+  readonly loading: boolean;
   /** To be called after each piece of work that comes before the modules are made. */
   readonly onProgress: (progress: { readonly done: number; readonly total: number; readonly path: string }) => void;
 }
@@ -125,7 +130,22 @@ export interface Preparation<Config> {
   dispose(): void;
 }
 
-/** An adapter as tensors for the published base, whatever it took out of the weights here. */
+/** How modules come by the part that they take out of frozen weights. */
+export interface TakenKind {
+  /** What it is called: `pissa`. */
+  readonly name: string;
+  /** Whether data decide what it is. */
+  readonly usesData: boolean;
+  /** Whether it can be found again from the published weights alone, with the same result every time. */
+  readonly repeatable: boolean;
+  /** Whether the weights that are left follow from the factors. */
+  readonly formedFromFactors: boolean;
+}
+
+/** `published`: for the published weights. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter. */
+export type AdapterForm = 'published' | 'split' | 'initial';
+
+/** An adapter as tensors for a file. */
 export interface PortableAdapter<Config> {
   readonly config: Config;
   /** By name in a checkpoint; the enclosing scope owns what was made for this. */
@@ -158,6 +178,10 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   check(config: Config): void;
   /** Whether the method reads `data` when it is attached with this config. Default: no. */
   usesData?(config: Config): boolean;
+  /** How many batches of how many rows it looks at, where a recipe makes them; absent or undefined: a customary number. */
+  calibration?(config: Config): { readonly batchSize?: number | undefined; readonly batches?: number | undefined };
+  /** The same adapter with plain starting values: of the same size, and made without a look at weights or data. Default: the config itself. */
+  plain?(config: Config): Config;
   /** What is adapted when `targets` is null. */
   readonly roles: readonly Role[];
   /** The kinds of layers it can adapt, so that a role means those alone. Default all. */
@@ -176,8 +200,10 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
     config: Config,
     context: CreateContext,
   ): Iterable<Placement> | Promise<Iterable<Placement>>;
-  /** The adapter for the published base; absent where modules never take a part out of the weights. Called without recording, inside a scope. */
-  portable?(config: Config, placements: readonly Placement[]): PortableAdapter<Config>;
+  /** What the modules of a config take out of the frozen weights; undefined where they leave them alone. */
+  takes?(config: Config): TakenKind | undefined;
+  /** The adapter in a form of `AdapterForm`; absent where modules never take a part out of the weights. Called without recording, inside a scope. */
+  portable?(config: Config, placements: readonly Placement[], form: AdapterForm): PortableAdapter<Config>;
   /** Whether two adapters with these configs may be on one model; returns what speaks against it. */
   conflict?(config: Config, other: Config): string | undefined;
 }

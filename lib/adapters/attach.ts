@@ -1,21 +1,10 @@
 import { Model } from '../model.js';
 import type { Module } from '../nn/module.js';
 import type { AdapterMethod, CommonConfig } from './adapter.js';
-import { AdapterSet, type AttachOptions } from './adapter-set.js';
+import { AdapterSet, type AttachOptions, adaptersOn } from './adapter-set.js';
 import type { AdapterConfig } from './registry.js';
 import { type ResolvedConfig, resolveConfig, resolveOptions } from './resolve-config.js';
 import { TunedModel } from './tuned-model.js';
-
-const sets = new WeakMap<Module, AdapterSet>();
-
-/** The adapters of a bare network: those it has, or a new set. */
-function setOf(network: Module): AdapterSet {
-  const present = sets.get(network);
-  if (present !== undefined) return present;
-  const fresh = new AdapterSet(network);
-  sets.set(network, fresh);
-  return fresh;
-}
 
 /**
  * Puts a new adapter onto a model. `config` names the method and any of its options; wrong options of a method do not compile, and throw `ConfigError` where
@@ -75,7 +64,7 @@ async function add(
     await tuned.adapters.add(resolved, options);
     return tuned;
   }
-  const set = base instanceof AdapterSet ? base : setOf(base);
+  const set = base instanceof AdapterSet ? base : (adaptersOn(base) ?? new AdapterSet(base));
   await set.add(resolved, options);
   return set;
 }

@@ -1,10 +1,12 @@
-import { AdapterError, didYouMean } from '../errors.js';
+import { AdapterError, ConfigError, didYouMean } from '../errors.js';
 import { type PeftFolder, readPeftFolder } from '../io/peft.js';
 import type { Model } from '../model.js';
+import { residualOf } from '../models/residual.js';
 import { cast } from '../ops/elementwise.js';
 import { copyInto } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import type { TakenKind } from './adapter.js';
 import { type Attached, type AttachOptions, tensorsOf } from './adapter-set.js';
 import { differingBases } from './base-weights.js';
 import { layersOf } from './inject.js';
@@ -39,6 +41,13 @@ export class AdapterMismatchError extends AdapterError {
 }
 
 export interface LoadAdapterOptions extends Pick<AttachOptions, 'name' | 'seed' | 'activate' | 'signal' | 'onProgress'> {
+  /**
+   * Of an adapter whose file says that its weights were split first (`init_lora_weights` such as `pissa`): folder of the initial adapter that was saved before
+   * training. Without it the split is computed again, where that has the same result every time.
+   */
+  readonly initial?: string | undefined;
+  /** Compute the split again although a random or data-driven one is not the one that was trained on, so that the model is only nearly that. Default false. */
+  readonly approximate?: boolean;
   /** False: load what fits and return a report. Default true: anything that does not fit is an error. */
   readonly strict?: boolean;
   /** Called for what is odd but harmless (unknown config keys, targets without a module). Default: a process warning. */
@@ -54,7 +63,8 @@ export interface LoadAdapterOptions extends Pick<AttachOptions, 'name' | 'seed' 
  * const tuned = await loadAdapter(model, './my-adapter', { name: 'notes' });
  * ```
  *
- * Throws `FormatError` for broken files and `ConfigError` for a config whose meaning is not supported.
+ * Throws `FormatError` for broken files, `ConfigError` for a config whose meaning is not supported, and `AdapterError` where the model holds weights that were
+ * split already.
  */
 export function loadAdapter(
   model: Model | TunedModel,
@@ -71,12 +81,18 @@ export async function loadAdapter(
   folder: string,
   options: LoadAdapterOptions = {},
 ): Promise<TunedModel | { readonly tuned: TunedModel; readonly report: LoadReport }> {
-  const { strict = true, onWarning = (message: string) => process.emitWarning(message, 'LorikeetWarning'), ...rest } = options;
+  const {
+    strict = true,
+    approximate = false,
+    onWarning = (message: string) => process.emitWarning(message, 'LorikeetWarning'),
+    ...rest
+  } = options;
   const tuned = TunedModel.of(model);
   const before = tuned.active;
   const source = await readPeftFolder(folder);
   try {
     const { method, config, file } = source.config;
+    checkSplit(folder, method.takes?.(config), tuned, options);
     const attached = await tuned.adapters.add(resolveOptions(method, { ...config, allowUnmatched: true }), rest, file);
     let report: LoadReport;
     try {
@@ -95,6 +111,27 @@ export async function loadAdapter(
   } finally {
     for (const tensor of source.tensors.values()) tensor.dispose();
   }
+}
+
+/** Throws where the weights that the adapter was trained on cannot be had from those of the model. */
+function checkSplit(folder: string, taken: TakenKind | undefined, { config }: TunedModel, options: LoadAdapterOptions): void {
+  const { initial, approximate = false } = options;
+  if (taken === undefined) {
+    if (initial === undefined && !approximate) return;
+    throw new ConfigError(`loadAdapter: ${folder} is for the weights as they are; expected no "initial" and no "approximate"`);
+  }
+  const residual = residualOf(config);
+  if (residual !== undefined)
+    throw new AdapterError(
+      `loadAdapter: ${folder} is marked "${taken.name}" and would split the weights, but this model holds what "${residual}" left of them; expected an adapter ` +
+        'with init_lora_weights true, or the published model',
+    );
+  if (initial !== undefined || taken.repeatable || (approximate && !taken.usesData)) return;
+  throw new ConfigError(
+    `loadAdapter: ${folder} is for weights that "${taken.name}" has changed, and its result cannot be computed again; expected its initial adapter ` +
+      '(initial: FOLDER), or the adapter converted to plain LoRA in PEFT (save_pretrained with path_initial_model_for_weight_conversion)' +
+      (taken.usesData ? '' : '; approximate: true takes a result that is nearly the same'),
+  );
 }
 
 const same = (a: readonly number[], b: readonly number[]): boolean => a.length === b.length && a.every((size, i) => size === b[i]);

@@ -2,34 +2,38 @@ import { ConfigError, throwIfAborted } from '../errors.js';
 import type { AnyInit, Start, StartLayer } from '../inits/init.js';
 import { resolveInit } from '../inits/registry.js';
 import { Linear } from '../nn/linear.js';
-import { clone, neg } from '../ops/elementwise.js';
-import { concat } from '../ops/join.js';
+import { clone } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
 import { keep } from '../scope.js';
-import type { Tensor } from '../tensor.js';
-import type { CreateContext, Placement, PortableAdapter, Preparation, Target } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import type { CreateContext, Preparation, Target } from './adapter.js';
+import { foundStarts, noInitial } from './initial-factors.js';
 import { createLora, rankAndScale } from './lora.js';
 import type { LoraConfig } from './lora-config.js';
 import { LoraLinear } from './lora-linear.js';
 import type { Pattern } from './patterns.js';
 import { checkSplittable, TakenPair } from './taken-pair.js';
 
-/** Runs the initialisation of the config over the weights or data; undefined for those that need neither. */
+/** Runs the initialisation of the config over the weights or data, or takes what it found before; undefined where neither is needed. */
 export async function prepareLora(
   targets: readonly Target[],
   config: LoraConfig,
   context: CreateContext,
 ): Promise<Preparation<LoraConfig> | undefined> {
   const init = resolveInit(config.init);
+  if (init === undefined && context.initial !== undefined) throw noInitial('lora');
   if (init === undefined) return undefined;
   const { method, options } = init;
-  if (method.usesData && context.data === undefined)
+  if (context.loading && !method.changesBase) return undefined;
+  const { initial } = context;
+  if (initial === undefined && method.usesData && context.data === undefined)
     throw new ConfigError(`lora: init "${method.name}" looks at data; expected batches in the option "data" of attach`);
+  if (initial !== undefined && method.formedFromFactors?.(options) === false)
+    throw new ConfigError(`lora: init "${method.name}" leaves weights that do not follow from its factors; expected no "initial"`);
   const layers = targets.flatMap((target) => startLayer(target, config, method) ?? []);
   const starts = new Map<string, Start>();
   try {
-    for await (const start of method.start(layers, options, context)) {
+    const begun = initial === undefined ? method.start(layers, options, context) : foundStarts(layers, initial, method, context.dtype);
+    for await (const start of begun) {
       starts.set(start.path, start);
       throwIfAborted(context.signal, 'attach');
     }
@@ -43,7 +47,7 @@ export async function prepareLora(
     targets: targets.filter(({ path }) => starts.get(path)?.a.shape[0] !== 0),
     create: (target) => {
       const start = starts.get(target.path);
-      if (start === undefined) return createLora(target, { ...found, init: true }, context);
+      if (start === undefined) return createLora(target, found, context);
       starts.delete(target.path);
       return startedModule(target, start, found, context);
     },
@@ -104,42 +108,4 @@ function startedModule({ path, layer }: Target, start: Start, config: LoraConfig
     base === 'kept' ? undefined : new TakenPair(keep(clone(a)), keep(clone(b)), scale, base instanceof PackedWeight ? base : undefined);
   for (const factor of [a, b]) keep(factor).setRequiresGrad(true);
   return new LoraLinear(a, b, undefined, { scale, dropout: config.dropout, seed: context.seed, path }, taken);
-}
-
-/**
- * The adapter for the published weights: where a pair took s B0 A0 out of them, s (B A - B0 A0) as one pair of twice the rank, with alpha raised so that s
- * stays: "PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models".
- */
-export function portableLora(config: LoraConfig, placements: readonly Placement[]): PortableAdapter<LoraConfig> {
-  const split = placements.some(({ module }) => module.taken !== undefined);
-  const tensors = placements.flatMap(({ path, module }) =>
-    portableTensors(module).map(([end, value]) => [`${path}.${end}`, value] as const),
-  );
-  if (!split) return { config, tensors };
-  const alphaFactor = config.rsLora ? Math.SQRT2 : 2;
-  return {
-    config: {
-      ...config,
-      init: true,
-      rank: 2 * config.rank,
-      alpha: alphaFactor * config.alpha,
-      rankPattern: scaled(config.rankPattern, 2),
-      alphaPattern: scaled(config.alphaPattern, alphaFactor),
-    },
-    tensors,
-  };
-}
-
-const scaled = (pattern: Pattern, factor: number): Pattern =>
-  Object.fromEntries(Object.entries(pattern).map(([key, value]) => [key, value * factor]));
-
-function portableTensors(module: Placement['module']): [string, Tensor][] {
-  const own = tensorsOf(module);
-  if (!(module instanceof LoraLinear) || module.taken === undefined) return own;
-  const { initial_A: a, initial_B: b } = module.taken.tensors;
-  return own.map(([end, value]) => {
-    if (end === 'lora_A.weight') return [end, concat([value, a], 0)];
-    if (end === 'lora_B.weight') return [end, concat([value, neg(b)], 1)];
-    return [end, value];
-  });
 }

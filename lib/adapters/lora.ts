@@ -1,5 +1,5 @@
 import { ConfigError, didYouMean } from '../errors.js';
-import { resolveInit } from '../inits/registry.js';
+import { plainInit, resolveInit } from '../inits/registry.js';
 import { peftLora } from '../io/peft-lora.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
@@ -8,9 +8,10 @@ import { DoraEmbedding } from './dora-embedding.js';
 import { DoraLinear } from './dora-linear.js';
 import { checkLora, type LoraConfig, loraConflict, loraDefaults } from './lora-config.js';
 import { LoraEmbedding } from './lora-embedding.js';
-import { type PlainInit, startEmbedding, startLinear } from './lora-init.js';
+import { startEmbedding, startLinear } from './lora-init.js';
 import { LoraLinear } from './lora-linear.js';
-import { portableLora, prepareLora } from './lora-start.js';
+import { portableLora, takesOf } from './lora-portable.js';
+import { prepareLora } from './lora-start.js';
 import { fromPattern, unusedPatternKeys } from './patterns.js';
 import { TokenHead, TokenRows } from './token-rows.js';
 import { parametersOf, TrainedBias, TrainedCopy } from './trained-copy.js';
@@ -29,14 +30,15 @@ export function rankAndScale(
 export function createLora(target: Target, config: LoraConfig, context: CreateContext): AdapterModule {
   const { path, layer } = target;
   const { rank, scale } = rankAndScale(config, path);
+  const init = plainInit(config.init);
   if (layer instanceof Linear) {
-    const { a, b, bias } = startLinear(path, layer.inFeatures, layer.outFeatures, rank, config.init as PlainInit, config.loraBias, context);
+    const { a, b, bias } = startLinear(path, layer.inFeatures, layer.outFeatures, rank, init, config.loraBias, context);
     const options = { scale, dropout: config.dropout, seed: context.seed, path };
     return config.dora ? new DoraLinear(a, b, options, layer) : new LoraLinear(a, b, bias, options);
   }
   if (layer instanceof Embedding) {
     if (config.loraBias) throw new ConfigError(`lora: loraBias is not available for embeddings; got target "${path}"`);
-    const { a, b } = startEmbedding(path, layer.size, layer.width, rank, config.init as PlainInit, context);
+    const { a, b } = startEmbedding(path, layer.size, layer.width, rank, init, context);
     return config.dora ? new DoraEmbedding(a, b, scale, layer) : new LoraEmbedding(a, b, scale);
   }
   throw new ConfigError(`lora: cannot adapt "${path}" (${layer.constructor.name}); it adapts linear layers and embeddings`);
@@ -123,6 +125,9 @@ export const lora = {
   roles: ['attention.query', 'attention.value'],
   kinds: ['linear', 'embedding'],
   usesData: (config) => resolveInit(config.init)?.method.usesData ?? false,
+  calibration: (config) => resolveInit(config.init)?.options ?? {},
+  plain: (config) => ({ ...config, init: plainInit(config.init) }),
+  takes: takesOf,
   prepare: prepareLora,
   create: createLora,
   extras,

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { AdapterError, DisposedError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
 import { type PeftSaveOptions, savePeftFolder } from '../io/peft.js';
@@ -5,6 +6,7 @@ import type { Tokenizer } from '../io/tokenizer.js';
 import type { LanguageModel, LoadedAs, LossInput, Model } from '../model.js';
 import type { ForwardOptions, TokenRows } from '../models/batch.js';
 import type { CausalLanguageModel } from '../models/causal-language-model.js';
+import { saveModel } from '../models/save-model.js';
 import type { KeyValueCache } from '../nn/cache.js';
 import type { Device, DType, Tensor } from '../tensor.js';
 import { type AdapterRow, AdapterSet } from './adapter-set.js';
@@ -199,11 +201,15 @@ export class TunedModel implements LanguageModel {
   /**
    * Writes an adapter as a PEFT folder (`adapter_config.json`, `adapter_model.safetensors`), which appears complete or not at all. With several active
    * adapters and no `name`, each goes into a subfolder of its name, as in PEFT. Returns the folders written.
+   *
+   * An adapter that took a part out of the weights has other forms: with `form: 'split'` the folder gets the model that is left, and the adapter goes into a
+   * subfolder of it such as `pissa_init`, for `loadModel(folder)` and `loadAdapter(model, folder + '/pissa_init')`.
    */
   async save(folder: string, options: SaveAdapterOptions = {}): Promise<string[]> {
     const { name, ...rest } = options;
     const names = name === undefined ? this.active : [name];
     if (names.length === 0) throw new AdapterError('save: no adapter is active; give the name of one');
+    if (rest.form === 'split') return this.#saveSplit(folder, names, rest);
     const baseModel = this.model.source;
     const written: string[] = [];
     for (const each of names) {
@@ -212,6 +218,20 @@ export class TunedModel implements LanguageModel {
       written.push(target);
     }
     return written;
+  }
+
+  /** Writes the model that is left, and the adapter below it. */
+  async #saveSplit(folder: string, names: readonly string[], options: PeftSaveOptions): Promise<string[]> {
+    const { lacking, splitBy } = this.adapters;
+    if (lacking === undefined || names.some((name) => name !== splitBy)) {
+      throw new AdapterError(
+        `save: form "split" is of one adapter that took a part out of the weights and is not merged; got ${names.join(', ')}, expected "published"`,
+      );
+    }
+    await saveModel(this, folder);
+    const target = join(folder, `${lacking.replaceAll('-', '_')}_init`);
+    await savePeftFolder(target, this.adapters.get(splitBy as string), this.network, { baseModel: folder, ...options });
+    return [folder, target];
   }
 
   /** Takes all adapters off and releases them; the model itself stays usable. Adapters that are merged stay in its weights. Idempotent. */

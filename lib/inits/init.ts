@@ -53,7 +53,7 @@ export interface InitContext {
  */
 export interface InitMethod<Name extends string, Options extends object> {
   readonly name: Name;
-  /** Every option with its default. */
+  /** Every option with its default. `batchSize` and `batches` are for those that look at data: how much of it a recipe gives them. */
   readonly defaults: Options;
   /** The options that a bare name stands for (`init: 'pissa_niter_4'`), published spellings included; undefined for a name that is not this method's. Throws `ConfigError` for one that is, and is malformed. */
   named(text: string): Partial<Options> | undefined;
@@ -63,6 +63,8 @@ export interface InitMethod<Name extends string, Options extends object> {
   readonly usesData: boolean;
   /** Whether it changes frozen weights, so that a finished adapter belongs to what is left of them. */
   readonly changesBase: boolean;
+  /** Whether the weight beside the factors is W, or W - s B A where the base is changed, so that it can be formed from the factors alone. Default: yes. */
+  formedFromFactors?(options: Options): boolean;
   /**
    * Finds the start of every layer, in any order; long work calls `context.onProgress` and heeds `context.signal`. Only one layer's large matrices are in memory
    * at a time. Throws `ConfigError` for a layer that it cannot start.

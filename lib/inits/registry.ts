@@ -1,3 +1,4 @@
+import type { PlainInit } from '../adapters/lora-init.js';
 import { ConfigError, didYouMean } from '../errors.js';
 import type { AnyInit, InitMethod } from './init.js';
 import { pissa } from './pissa.js';
@@ -22,6 +23,13 @@ export interface ResolvedInit {
 
 const all = (): AnyInit[] => Object.values(inits);
 const kPlain = ['gaussian', 'orthogonal'];
+
+/** The starting values of layers that are not looked at: those that a config names, and the default beside an initialisation that looks at others. */
+export function plainInit(init: unknown): PlainInit {
+  if (typeof init === 'boolean') return init;
+  const name = typeof init === 'string' ? init : (init as { readonly type?: unknown } | null)?.type;
+  return kPlain.includes(name as string) ? (name as PlainInit) : true;
+}
 
 /**
  * The initialisation that a config names, as `'pissa'`, `'pissa_niter_4'` or `{ type: 'pissa', niter: 4 }`, with its defaults filled in; undefined for the plain

@@ -2,6 +2,8 @@ import type { PeftFormat } from '../adapters/adapter.js';
 import type { LoraConfig, LoraInit } from '../adapters/lora-config.js';
 import type { Pattern } from '../adapters/patterns.js';
 import { ConfigError } from '../errors.js';
+import type { AnyInit } from '../inits/init.js';
+import { inits, plainInit, resolveInit } from '../inits/registry.js';
 import { isJsonObject, type JsonObject } from './json.js';
 import { isNeutral, readValue } from './peft-values.js';
 
@@ -53,21 +55,34 @@ const unsupported: Readonly<Record<string, string>> = {
   velora_config: 'VeLoRA',
 };
 
-/** Initialisations that leave the base as it was: a finished adapter is a plain delta. */
+/** Initialisations without an entry of their own that leave the base as it was: a finished adapter is a plain delta. */
 const plainInits = new Set<unknown>([true, false, 'gaussian', 'orthogonal', 'eva', 'mica']);
-/** Those that take a part out of the base weights, so that the saved factors belong to what is left. */
-const residualInits = /^(pissa(_niter_\d+)?|olora|corda|lora_ga|loftq)$/;
+
+const methods: readonly AnyInit[] = Object.values(inits);
 
 function readInit(file: JsonObject): LoraInit {
   const init = file.init_lora_weights ?? true;
-  if (plainInits.has(init)) return init === 'eva' || init === 'mica' ? true : (init as LoraInit);
-  if (typeof init === 'string' && residualInits.test(init)) {
-    throw new ConfigError(
-      `adapter_config.json: "init_lora_weights" ${JSON.stringify(init)} means factors for a changed base (the residual left by the initialisation), not for ` +
-        'the published weights; convert the adapter to plain LoRA in PEFT (save_pretrained with path_initial_model_for_weight_conversion)',
-    );
+  for (const { name, peft } of methods) {
+    const options = typeof init === 'string' ? peft?.read(init, file) : undefined;
+    if (options !== undefined) return { type: name, ...options } as LoraInit;
   }
-  throw new ConfigError(`adapter_config.json: unknown "init_lora_weights"; got ${JSON.stringify(init)}`);
+  if (plainInits.has(init)) return plainInit(init);
+  throw new ConfigError(
+    `adapter_config.json: unknown "init_lora_weights"; got ${JSON.stringify(init)}; where it changes base weights, convert the adapter to plain LoRA in PEFT ` +
+      '(save_pretrained with path_initial_model_for_weight_conversion)',
+  );
+}
+
+/** `init_lora_weights` and the configs beside it; those of other initialisations are neutral. An initialisation that PEFT lacks is written as the plain one. */
+function writeInit(init: LoraInit): Record<string, unknown> {
+  const resolved = resolveInit(init);
+  const companions = methods.flatMap(({ peft, defaults }) => Object.keys(peft?.write(defaults) ?? {}));
+  return {
+    ...Object.fromEntries(companions.map((key) => [key, (keys as Readonly<Record<string, unknown>>)[key] ?? null])),
+    ...(resolved === undefined
+      ? { init_lora_weights: plainInit(init) }
+      : (resolved.method.peft?.write(resolved.options) ?? { init_lora_weights: true })),
+  };
 }
 
 function readPattern(file: JsonObject, key: string): Pattern {
@@ -111,7 +126,7 @@ export const peftLora: PeftFormat<LoraConfig> = {
     use_dora: config.dora,
     lora_bias: config.loraBias,
     bias: config.bias,
-    init_lora_weights: config.init,
+    ...writeInit(config.init),
     rank_pattern: config.rankPattern,
     alpha_pattern: config.alphaPattern,
     trainable_token_indices: config.trainableTokenIndices,

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { access, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { AnyMethod, CommonConfig, PortableAdapter } from '../adapters/adapter.js';
+import type { AdapterForm, AnyMethod, CommonConfig, PortableAdapter } from '../adapters/adapter.js';
 import type { Attached } from '../adapters/adapter-set.js';
 import { tensorsOf } from '../adapters/adapter-set.js';
 import { embeddingBases } from '../adapters/base-weights.js';
-import { FormatError, InvalidArgumentError } from '../errors.js';
+import { AdapterError, FormatError, InvalidArgumentError } from '../errors.js';
 import type { Module } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { noGrad, scope } from '../scope.js';
@@ -34,9 +34,10 @@ export interface PeftSaveOptions {
   readonly saveEmbeddings?: boolean;
   /**
    * Of an adapter that took a part out of the frozen weights as it started (PiSSA and its kin). `published` (the default): as plain LoRA of twice the rank on the
-   * published weights. `split`: as trained, for the weights that are left.
+   * published weights. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
+   * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read.
    */
-  readonly form?: 'published' | 'split';
+  readonly form?: AdapterForm;
   /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
   readonly baseModel?: string;
 }
@@ -114,10 +115,12 @@ export async function savePeftFolder(folder: string, attached: Attached, network
   });
 }
 
-/** The config and tensors to be written: for the published base, or as they stand on the base in memory. */
-function portable({ method, config, placements }: Attached, form: PeftSaveOptions['form'] = 'published'): PortableAdapter<CommonConfig> {
-  if (form === 'published' && method.portable !== undefined)
-    return noGrad(() => (method as AnyMethod).portable?.(config, placements)) as PortableAdapter<CommonConfig>;
+/** The config and tensors to be written. */
+function portable({ method, config, placements }: Attached, form: AdapterForm = 'published'): PortableAdapter<CommonConfig> {
+  if (method.portable !== undefined)
+    return noGrad(() => (method as AnyMethod).portable?.(config, placements, form)) as PortableAdapter<CommonConfig>;
+  if (form !== 'published')
+    throw new AdapterError(`save: an adapter of "${method.name}" is written in one form; got "${form}", expected "published"`);
   return {
     config,
     tensors: placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const)),

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { adaptersOn } from '../adapters/adapter-set.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import { ggufTokenizer, hasGgufTokenizer } from '../io/gguf-tokenizer.js';
 import { resolveModel } from '../io/model-files.js';
@@ -13,6 +14,7 @@ import { PackedWeight } from '../ops/linalg.js';
 import { sum } from '../ops/reduce.js';
 import { noGrad, scope } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
+import { kResidual, residualOf } from './residual.js';
 
 export interface SaveModelOptions {
   /** Dtype of the weights in the file. Default: as they are in memory. */
@@ -37,7 +39,8 @@ const companions = [
 
 /**
  * Writes a model as a Hugging Face folder that transformers and `loadModel` read: `config.json`, `model.safetensors` with the published names, and the
- * tokenizer files. Weights are those in memory: after `tuned.merge()` the merged ones. Returns the number of tensors.
+ * tokenizer files. Weights are those in memory: after `tuned.merge()` the merged ones. Where an adapter holds a part of them (PiSSA and its kin), the config says so
+ * under `lorikeet_residual`. Returns the number of tensors.
  */
 export async function saveModel(
   model: LanguageModel & { readonly source: string },
@@ -60,14 +63,23 @@ export async function saveModel(
     return weights.size;
   });
   const name = torchNames[options.dtype ?? model.dtype];
+  const { [kResidual]: _, ...published } = model.config;
+  const lacking = lackingOf(model);
   const config = {
-    ...model.config,
+    ...published,
+    ...(lacking === undefined ? {} : { [kResidual]: lacking }),
     ...(name === undefined ? {} : { torch_dtype: name }),
     ...(untied ? { tie_word_embeddings: false } : {}),
   };
   await writeFileAtomically(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
   await writeCompanions(model.source, folder);
   return count;
+}
+
+/** The initialisation whose part the weights lack: one that split them here, or before they were loaded, while nothing is merged into them. */
+function lackingOf({ network, config }: LanguageModel): string | undefined {
+  const adapters = adaptersOn(network);
+  return adapters?.lacking ?? ((adapters?.merged.length ?? 0) > 0 ? undefined : residualOf(config));
 }
 
 /** Whether a head that is tied to the embedding was changed apart from it. */

@@ -2,10 +2,15 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statS
 import { dirname, join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
+import type { CommonConfig } from '#dist/adapters/adapter.js';
 import { AdapterMismatchError, loadAdapter } from '#dist/adapters/index.js';
+import type { LoraConfig } from '#dist/adapters/lora-config.js';
 import { resolveOptions } from '#dist/adapters/resolve-config.js';
 import { ConfigError } from '#dist/errors.js';
+import type { AnyInit } from '#dist/inits/init.js';
+import { inits, type ResolvedInit, resolveInit } from '#dist/inits/registry.js';
 import { readPeftConfig, writePeftConfig } from '#dist/io/peft-config.js';
+import { isNeutral } from '#dist/io/peft-values.js';
 import { loadSafetensors, saveSafetensors } from '#dist/io/safetensors.js';
 import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
 import { memory } from '#dist/scope.js';
@@ -195,9 +200,8 @@ for (const [change, message] of [
   [{ monteclora_config: { a: 1 } }, /"monteclora_config"/],
   [{ ensure_weight_tying: true }, /"ensure_weight_tying"/],
   [{ use_brora: true }, /"use_brora" is not supported/],
-  [{ init_lora_weights: 'pissa_niter_16' }, /factors for a changed base .* convert the adapter to plain LoRA/],
-  [{ init_lora_weights: 'olora' }, /factors for a changed base/],
-  [{ init_lora_weights: 'nonsense' }, /unknown "init_lora_weights"; got "nonsense"/],
+  [{ init_lora_weights: 'pissa_niter_x' }, /the number of power steps must be a whole number; got "pissa_niter_x"/],
+  [{ init_lora_weights: 'nonsense' }, /unknown "init_lora_weights"; got "nonsense"; .* convert the adapter to plain LoRA/],
   [{ r: '8' }, /"r" must be a number; got "8"/],
   [{ target_modules: [1] }, /"target_modules" must be a string or a list of strings/],
   [{ rank_pattern: { q_proj: 'a' } }, /"rank_pattern" must be an object of numbers/],
@@ -228,6 +232,20 @@ test('initialisations that leave the base alone are plain LoRA, and are written 
   for (const init of ['eva', 'mica', 'gaussian', 'orthogonal', true, false]) {
     const read = readPeftConfig({ ...base, init_lora_weights: init });
     t.is((JSON.parse(writePeftConfig({ ...read, targets: ['q_proj'] })) as Record<string, unknown>).init_lora_weights, init);
+  }
+});
+
+test('initialisations are read and written by the names and configs that PEFT has for them', (t) => {
+  for (const { name, peft, defaults } of Object.values(inits) as AnyInit[]) {
+    if (peft === undefined) continue;
+    const file = { ...base, ...peft.write(defaults) };
+    const read = readPeftConfig(file);
+    t.is((resolveInit((read.config as LoraConfig).init) as ResolvedInit).method.name, name);
+    t.like(JSON.parse(writePeftConfig({ ...read, targets: ['q_proj'] })), peft.write(defaults));
+    const config = { ...read.config, init: true } as CommonConfig;
+    const plain = JSON.parse(writePeftConfig({ ...read, config, targets: ['q_proj'] })) as Record<string, unknown>;
+    t.is(plain.init_lora_weights, true);
+    for (const key of Object.keys(peft.write(defaults)).filter((key) => key.endsWith('_config'))) t.true(isNeutral(plain[key]), key);
   }
 });
 

@@ -1,0 +1,195 @@
+// Adapters that took a part out of the frozen weights: their forms in files, and how each is loaded.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import {
+  type AdapterConfig,
+  type AttachOptions,
+  attach,
+  type LoadAdapterOptions,
+  loadAdapter,
+  loadModel,
+  type Model,
+  saveModel,
+  type TunedModel,
+} from 'lorikeet';
+import type { AnyInit } from '#dist/inits/init.js';
+import { inits } from '#dist/inits/registry.js';
+import type { Parameter } from '#dist/nn/module.js';
+import { dense } from '#dist/nn/quantized.js';
+import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder, valuesOf } from '../helpers/adapters.js';
+import { perturb } from '../helpers/perturb.js';
+
+const ids = [3, 17, 42, 5, 8, 80];
+const rows = [
+  [3, 17, 42, 5, 8, 80, 12, 9],
+  [7, 7, 30, 61, 2, 44, 10, 11],
+];
+
+const started = (model: Model, init: unknown, options: AttachOptions = {}, config: object = {}): Promise<TunedModel> =>
+  attach(model, { type: 'lora', rank: 4, alpha: 8, targets: 'all-linear', init, ...config } as AdapterConfig, options);
+
+/** What `use` gives on a fresh model. */
+async function fresh<T>(use: (model: Model) => Promise<T>, folder?: string): Promise<T> {
+  const model = folder === undefined ? await loadTiny() : await loadModel(folder);
+  try {
+    return await use(model);
+  } finally {
+    model.dispose();
+  }
+}
+
+const configOf = (folder: string): Record<string, unknown> =>
+  JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8')) as Record<string, unknown>;
+
+function changeConfig(folder: string, change: object): void {
+  writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify({ ...configOf(folder), ...change }));
+}
+
+async function weightOf(model: Model, path: string): Promise<Float32Array> {
+  const weight = new Map(model.network.namedParameters()).get(`${path}.weight`) as Parameter;
+  return valuesOf(dense(weight));
+}
+
+const path = 'model.layers.1.mlp.down_proj';
+
+/** A tuned adapter in all its forms, and what the model computed with it. */
+async function saved(init: unknown, options: AttachOptions = {}) {
+  const folder = temporaryFolder();
+  const [published, initial, split] = ['published', 'initial', 'split'].map((form) => join(folder, form)) as [string, string, string];
+  const logits = await fresh(async (model) => {
+    const tuned = await started(model, init, options);
+    perturb(tuned);
+    await tuned.save(published);
+    await tuned.save(initial, { form: 'initial' });
+    await tuned.save(split, { form: 'split' });
+    return logitsOf(tuned, ids);
+  });
+  return { published, initial, split, logits };
+}
+
+const methods: readonly AnyInit[] = Object.values(inits);
+
+for (const { name, usesData, changesBase, formedFromFactors, defaults } of methods) {
+  if (!changesBase) continue;
+  const options = usesData ? { data: Array.from({ length: 4 }, () => rows) } : {};
+  const begins = formedFromFactors?.(defaults) ?? true;
+
+  test.serial(`${name}: the model that is left, and its adapter as trained`, async (t) => {
+    const { split, logits } = await saved(name, options);
+    const adapter = join(split, `${name.replaceAll('-', '_')}_init`);
+    t.is(configOf(adapter).init_lora_weights, true);
+    t.is(configOf(adapter).r, 4);
+    const config = JSON.parse(readFileSync(join(split, 'config.json'), 'utf8')) as Record<string, unknown>;
+    t.is(config.lorikeet_residual, name);
+    await fresh(async (model) => {
+      t.true(relativeError(await logitsOf(model, ids), logits) > 1e-2);
+      const tuned = await loadAdapter(model, adapter);
+      t.true(relativeError(await logitsOf(tuned, ids), logits) < 1e-5);
+      const again = join(temporaryFolder(), 'again');
+      await saveModel(model, again);
+      t.is((JSON.parse(readFileSync(join(again, 'config.json'), 'utf8')) as Record<string, unknown>).lorikeet_residual, name);
+      await tuned.merge();
+      await saveModel(tuned, again);
+      t.false('lorikeet_residual' in (JSON.parse(readFileSync(join(again, 'config.json'), 'utf8')) as object));
+      t.true(relativeError(await fresh((merged) => logitsOf(merged, ids), again), logits) < 1e-5);
+    }, split);
+  });
+
+  test.serial(`${name}: ${begins ? 'begins again from' : 'refuses'} its initial factors`, async (t) => {
+    const { initial } = await saved(name, options);
+    t.is(configOf(initial).init_lora_weights, true);
+    const first = await fresh(async (model) => {
+      const tuned = await started(model, name, options);
+      return [await weightOf(model, path), await logitsOf(tuned, ids)] as const;
+    });
+    await fresh(async (model) => {
+      if (!begins) {
+        await t.throwsAsync(started(model, name, { initial }), { code: 'config', message: /do not follow from its factors/ });
+        return;
+      }
+      const tuned = await started(model, name, { initial });
+      t.true(sameBits(await weightOf(model, path), first[0]));
+      t.true(sameBits(await logitsOf(tuned, ids), first[1]));
+    });
+  });
+}
+
+test.serial('a file that names a repeatable split is loaded onto the published weights', async (t) => {
+  const { split, initial, logits } = await saved('pissa');
+  const adapter = join(split, 'pissa_init');
+  changeConfig(adapter, { init_lora_weights: 'pissa' });
+  for (const options of [{}, { initial }] as LoadAdapterOptions[]) {
+    await fresh(async (model) => {
+      const tuned = await loadAdapter(model, adapter, { ...options, strict: true });
+      t.true(relativeError(await logitsOf(tuned, ids), logits) < 1e-5);
+      const again = join(temporaryFolder(), 'again');
+      await tuned.save(again);
+      t.like(configOf(again), { init_lora_weights: true, r: 8, lora_alpha: 16 });
+      const plain = await fresh(async (other) => logitsOf(await loadAdapter(other, again), ids));
+      t.true(relativeError(plain, logits) < 1e-5);
+    });
+  }
+  await fresh(
+    (model) =>
+      t.throwsAsync(loadAdapter(model, adapter), {
+        code: 'adapter',
+        message: /is marked "pissa" and would split the weights, but this model holds what "pissa" left of them/,
+      }),
+    split,
+  );
+});
+
+test.serial('a file that names a random split needs its initial adapter, or leave to be near', async (t) => {
+  const { split, initial, logits } = await saved({ type: 'pissa', niter: 1 }, { seed: 5 });
+  const adapter = join(split, 'pissa_init');
+  changeConfig(adapter, { init_lora_weights: 'pissa_niter_1' });
+  await fresh(async (model) => {
+    await t.throwsAsync(loadAdapter(model, adapter), { code: 'config', message: /its result cannot be computed again.*initial: FOLDER/ });
+    const near = await loadAdapter(model, adapter, { approximate: true, seed: 6 });
+    const error = relativeError(await logitsOf(near, ids), logits);
+    t.true(error > 1e-5 && error < 1, String(error));
+    near.dispose();
+  });
+  await fresh(async (model) => {
+    const tuned = await loadAdapter(model, adapter, { initial });
+    t.true(relativeError(await logitsOf(tuned, ids), logits) < 1e-5);
+  });
+});
+
+test.serial('an initial adapter that does not fit is refused, and the model stays as it was', async (t) => {
+  const { split, initial, published } = await saved('pissa');
+  const adapter = join(split, 'pissa_init');
+  const base = await fresh((model) => logitsOf(model, ids));
+  await fresh(async (model) => {
+    const refused = async (options: LoadAdapterOptions, code: string, message: RegExp): Promise<void> => {
+      await t.throwsAsync(loadAdapter(model, adapter, { ...options, strict: true }), { code, message });
+      t.true(sameBits(await logitsOf(model, ids), base));
+    };
+    await refused({ initial }, 'config', /is for the weights as they are; expected no "initial"/);
+    changeConfig(adapter, { init_lora_weights: 'pissa' });
+    await refused({ initial: published }, 'adapter', /does not fit ".*"; its rank is 8; expected 4/);
+    changeConfig(initial, { lora_alpha: 16 });
+    await refused({ initial }, 'adapter', /its scale \(of alpha and rank\) is 4; expected 2/);
+    changeConfig(initial, { lora_alpha: 8, init_lora_weights: 'pissa' });
+    await refused({ initial }, 'adapter', /is still marked "pissa", which would split the weights once more/);
+    changeConfig(initial, { init_lora_weights: true });
+    changeConfig(adapter, { target_modules: ['q_proj', 'v_proj'] });
+    await refused({ initial }, 'adapter', /has factors for layers that are no targets/);
+    await t.throwsAsync(started(model, 'pissa', { initial }, { targets: ['q_proj'] }), { code: 'adapter', message: /no targets/ });
+    await t.throwsAsync(started(model, true, { initial }), { code: 'config', message: /expected no "initial"/ });
+  });
+});
+
+test.serial('other forms are of split adapters alone', async (t) => {
+  await fresh(async (model) => {
+    const tuned = await started(model, true);
+    const folder = join(temporaryFolder(), 'adapter');
+    await t.throwsAsync(tuned.save(folder, { form: 'split' }), { code: 'adapter', message: /form "split" is of one adapter that took/ });
+    await t.throwsAsync(tuned.save(folder, { form: 'initial' }), { code: 'adapter', message: /form "initial" is of adapters that took/ });
+    tuned.dispose();
+    const split = await started(model, 'pissa');
+    await split.merge();
+    await t.throwsAsync(split.save(folder, { form: 'split' }), { code: 'adapter', message: /is not merged; got default/ });
+  });
+});
