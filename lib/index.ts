@@ -31,9 +31,12 @@ export {
 export type { Device, DType, TensorData } from './tensor.js';
 export { Tensor } from './tensor.js';
 export {
+  type CalibrationBatchOptions,
+  calibrationBatches,
   type EvaluateOptions,
   type Evaluation,
   evaluate,
+  initialFactorsOf,
   type ReportOptions,
   restoreState,
   type StateParts,

@@ -142,6 +142,8 @@ export const recipeSchema = z
     data: z.strictObject({
       train: sourcesSchema,
       eval: sourcesSchema.optional(),
+      /** What an initialisation of the adapter looks at, where it looks at data. Default: the first rows of `train`. */
+      calibration: sourcesSchema.optional(),
       /** What to do with rows that cannot be parsed, lack fields or hold nothing to learn. */
       badRows: z.enum(['error', 'skip']).default('error'),
     }),

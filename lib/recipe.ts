@@ -188,11 +188,16 @@ function withPaths(recipe: Recipe, folder: string): Recipe {
   const near = (path: string) => (isAbsolute(path) || exists(path) || !exists(resolve(folder, path)) ? path : resolve(folder, path));
   const source = <S extends { path: string }>(data: S): S => ({ ...data, path: near(data.path) });
   const sources = (data: Recipe['data']['train']): Recipe['data']['train'] => (Array.isArray(data) ? data.map(source) : source(data));
-  const { train, eval: held } = recipe.data;
+  const { train, eval: held, calibration } = recipe.data;
   return {
     ...recipe,
     model: near(recipe.model),
     adapter: typeof recipe.adapter === 'string' ? near(recipe.adapter) : recipe.adapter,
-    data: { ...recipe.data, train: sources(train), ...(held === undefined ? {} : { eval: sources(held) }) },
+    data: {
+      ...recipe.data,
+      train: sources(train),
+      ...(held === undefined ? {} : { eval: sources(held) }),
+      ...(calibration === undefined ? {} : { calibration: sources(calibration) }),
+    },
   };
 }

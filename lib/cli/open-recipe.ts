@@ -1,5 +1,18 @@
-import { type AdapterConfig, attach, loadAdapter, type TunedModel } from '../index.js';
+import type { AnyMethod } from '../adapters/adapter.js';
+import { type ResolvedConfig, resolveConfig } from '../adapters/resolve-config.js';
+import {
+  type AdapterConfig,
+  type AttachOptions,
+  attach,
+  type CalibrationBatch,
+  calibrationBatches,
+  initialFactorsOf,
+  loadAdapter,
+  type Model,
+  type TunedModel,
+} from '../index.js';
 import type { Recipe } from '../recipe.js';
+import { sourcesOf } from '../recipe-source.js';
 import type { CommandContext } from './command.js';
 import { openBase } from './open-model.js';
 
@@ -9,7 +22,8 @@ export interface OpenRecipe {
   dispose(): void;
 }
 
-export async function openRecipe(recipe: Recipe, context: CommandContext): Promise<OpenRecipe> {
+/** `resumed`: the run folder that is gone on with, whose adapter has begun already. */
+export async function openRecipe(recipe: Recipe, context: CommandContext, resumed?: string): Promise<OpenRecipe> {
   const { adapter, training } = recipe;
   const { signal } = context;
   const model = await openBase(recipe, context);
@@ -17,10 +31,58 @@ export async function openRecipe(recipe: Recipe, context: CommandContext): Promi
     const tuned =
       typeof adapter === 'string'
         ? await loadAdapter(model, adapter, { signal })
-        : await attach(model, adapter as unknown as AdapterConfig, { signal, seed: training.seed });
+        : await attach(model, adapter as unknown as AdapterConfig, {
+            signal,
+            seed: training.seed,
+            ...(await startOf(model, resolveConfig(adapter), recipe, context, resumed)),
+          });
+    context.output.endProgress();
     return { tuned, dispose: () => model.dispose() };
   } catch (error) {
     model.dispose();
     throw error;
   }
+}
+
+/** What an adapter that looks at weights or data starts from: the factors of the run that is gone on with, or the model and data. */
+async function startOf(
+  model: Model,
+  { method, config }: ResolvedConfig,
+  recipe: Recipe,
+  { output, signal }: CommandContext,
+  resumed: string | undefined,
+): Promise<Pick<AttachOptions, 'data' | 'initial' | 'onProgress'>> {
+  const taken = method.takes?.(config);
+  const usesData = method.usesData?.(config) ?? false;
+  if (taken === undefined && !usesData) return {};
+  const initial = resumed === undefined || taken?.formedFromFactors === false ? undefined : await initialFactorsOf(resumed);
+  if (initial !== undefined) return { initial };
+  let expected = 0;
+  const onProgress: AttachOptions['onProgress'] = ({ done, total, path }) => {
+    if (total !== expected) output.startProgress('initialising', total);
+    expected = total;
+    output.progress(done, [path]);
+  };
+  return {
+    onProgress,
+    ...(usesData ? { data: await calibrationOf(model, method.calibration?.(config), recipe, { output, signal }) } : {}),
+  };
+}
+
+/** The batches that an initialisation looks at, as many and as large as its own options say. */
+function calibrationOf(
+  model: Model,
+  size: ReturnType<NonNullable<AnyMethod['calibration']>> | undefined,
+  { data, training }: Recipe,
+  { output, signal }: Pick<CommandContext, 'output' | 'signal'>,
+): Promise<CalibrationBatch[]> {
+  output.startProgress('reading calibration rows', 0);
+  return calibrationBatches(model, sourcesOf(data.calibration ?? data.train), {
+    batchSize: size?.batchSize,
+    batches: size?.batches,
+    training,
+    badRows: data.badRows,
+    signal,
+    onData: ({ rows }) => output.progress(rows),
+  });
 }

@@ -14,7 +14,7 @@ import { settingsWithin } from '../train/options.js';
 
 /** Finds what is wrong with a recipe before its model is loaded: data files, the model's config, targets, context, room for the weights. */
 export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<void> {
-  for (const part of ['train', 'eval'] as const) checkSource(recipe, part);
+  for (const part of ['train', 'eval', 'calibration'] as const) checkSource(recipe, part);
   const source = await readSourceModel(recipe.model, signal);
   const network = createNetwork(source.config);
   try {
@@ -23,13 +23,16 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<
   } finally {
     network.dispose();
   }
-  await planAdapter(source.config, await resolveAdapter(recipe.adapter));
+  const adapter = await resolveAdapter(recipe.adapter);
+  if (recipe.data.calibration !== undefined && (typeof recipe.adapter === 'string' || !adapter.method.usesData?.(adapter.config)))
+    throw new ConfigError('recipe: data.calibration: the adapter looks at no data before it starts; expected an "init" that does');
+  await planAdapter(source.config, adapter);
   if (!source.hasTokenizer)
     throw new ConfigError(`recipe: the model "${recipe.model}" has no tokenizer; expected tokenizer.json beside its weights`);
 }
 
 /** The words of the readers, with the key that they are about. */
-function checkSource({ data }: Recipe, part: 'train' | 'eval'): void {
+function checkSource({ data }: Recipe, part: 'train' | 'eval' | 'calibration'): void {
   const source = data[part];
   if (source === undefined) return;
   try {

@@ -14,6 +14,7 @@ import { type AdapterPlan, planAdapter } from './targets.js';
 export interface PeakBytes {
   /** Frozen weights in the layout of their kernels. */
   readonly weights: number;
+  /** Parameters, and the factors that they started from where those were taken out of the weights. */
   readonly adapter: number;
   readonly gradients: number;
   /** State of the optimizer. */
@@ -50,7 +51,8 @@ export interface EstimateOptions {
 
 /**
  * What a training would take, before its model is loaded: config and headers are read, real training steps run on a few blocks with random weights, and
- * their memory and time are carried over to the whole. Nothing else should train in this process meanwhile: peaks are those of the process, and
+ * their memory and time are carried over to the whole. What an initialisation does that looks at weights or data is not counted, and ranks that it finds are taken
+ * as they are configured. Nothing else should train in this process meanwhile: peaks are those of the process, and
  * `memory().peakBytes` starts anew.
  *
  * Throws what `loadModel`, `attach` and `train` throw for a recipe that cannot run, and `CancelledError` when the signal fires.
@@ -79,7 +81,7 @@ export async function estimate(input: EstimateInput, options: EstimateOptions = 
   };
   const trial = await extrapolate(base, plan, settings.batch, onProgress);
   const size = trainedSize(trial, plan);
-  const peakBytes = partsOf(trial, size.bytes, recipe.out !== undefined);
+  const peakBytes = partsOf(trial, size.bytes, plan.taken, recipe.out !== undefined);
   const totalBytes = Object.values(peakBytes).reduce((sum, bytes) => sum + bytes, 0);
   const passSeconds = trial.passSeconds * (lengths.padded / lengths.longest);
   const secondsPerStep = passSeconds * settings.accumulate;
@@ -119,11 +121,11 @@ async function lengthsOf({ data }: Recipe, source: SourceModel, settings: Traini
 }
 
 /** Names the bytes of a trial. A save copies the optimizer's state, at a time when there is no gradient and no activation. */
-function partsOf({ weights, adapter, optimizer, extra, blocks }: Extrapolation, trained: number, saves: boolean): PeakBytes {
+function partsOf({ weights, adapter, optimizer, extra, blocks }: Extrapolation, trained: number, taken: number, saves: boolean): PeakBytes {
   const most = Math.max(extra, saves ? optimizer : 0);
   const gradients = Math.min(trained, most);
   const activations = Math.min(Math.max(0, blocks - gradients), most - gradients);
-  const parts = { weights, adapter, gradients, optimizer, activations, workspace: most - gradients - activations };
+  const parts = { weights, adapter: adapter + taken, gradients, optimizer, activations, workspace: most - gradients - activations };
   return Object.fromEntries(Object.entries(parts).map(([name, bytes]) => [name, Math.round(bytes)])) as unknown as PeakBytes;
 }
 

@@ -1,3 +1,4 @@
+import type { Placement } from '../adapters/adapter.js';
 import { AdapterSet, tensorsOf } from '../adapters/adapter-set.js';
 import { layersOf } from '../adapters/inject.js';
 import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
@@ -14,6 +15,8 @@ export interface AdapterPlan {
   readonly adapted: readonly number[];
   /** Of all parameters to train; undefined where the method must see weights before it knows. */
   readonly size: { readonly parameters: number; readonly bytes: number } | undefined;
+  /** Bytes of what it keeps beside them: the part that it took out of the frozen weights. */
+  readonly taken: number;
 }
 
 /** Looks at the network of a config without weights. Throws as `attach` does for targets that match nothing. */
@@ -24,7 +27,7 @@ export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): 
     const targets = selectTargets(adapter.method.name, layersOf(network), targetOptions(adapter.method, adapter.config));
     const numbers = new Set(targets.map(({ path }) => blockOf(path)).filter((number) => number !== undefined));
     const adapted = [...numbers].sort((a, b) => a - b);
-    return { blocks: network.shape.layers, adapted, size: await sizeOf(set, adapter) };
+    return { blocks: network.shape.layers, adapted, ...(await sizeOf(set, adapter)) };
   } finally {
     set.dispose();
     network.dispose();
@@ -32,15 +35,28 @@ export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): 
 }
 
 /** Methods that only look at shapes can be put onto layers that have no weights yet; what others say of them is no fault of the recipe. */
-async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<AdapterPlan['size']> {
-  if (adapter.method.usesData?.(adapter.config)) return undefined;
+async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<Pick<AdapterPlan, 'size' | 'taken'>> {
+  const plain = plainly(adapter);
+  if (plain.method.usesData?.(plain.config)) return { size: undefined, taken: 0 };
   try {
-    const { placements } = await set.add(adapter);
-    const tensors = placements.flatMap(({ module }) => tensorsOf(module).map(([, tensor]) => tensor));
-    const trained = tensors.filter(({ requiresGrad }) => requiresGrad);
-    const parameters = trained.reduce((sum, { size }) => sum + size, 0);
-    return { parameters, bytes: parameters * kDtypeBytes[set.dtype] };
+    const { placements } = await set.add(plain);
+    const parameters = trainedSize(placements);
+    const pairs =
+      adapter.method.takes?.(adapter.config) === undefined ? [] : placements.filter(({ module }) => module.lowRank !== undefined);
+    const width = kDtypeBytes[set.dtype];
+    return { size: { parameters, bytes: parameters * width }, taken: trainedSize(pairs) * width };
   } catch {
-    return undefined;
+    return { size: undefined, taken: 0 };
   }
 }
+
+function trainedSize(placements: readonly Placement[]): number {
+  const tensors = placements.flatMap(({ module }) => tensorsOf(module).map(([, tensor]) => tensor));
+  return tensors.filter(({ requiresGrad }) => requiresGrad).reduce((sum, { size }) => sum + size, 0);
+}
+
+/** An adapter of the same size that starts without a look at weights or data. */
+export const plainly = ({ method, config }: ResolvedConfig): ResolvedConfig => ({
+  method,
+  config: (method.plain?.(config) as ResolvedConfig['config'] | undefined) ?? config,
+});

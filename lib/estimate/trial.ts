@@ -16,6 +16,7 @@ import { resetGradients } from '../train/trainable.js';
 import { keepBlocks } from './partial-network.js';
 import { randomWeights } from './random-weights.js';
 import type { SourceModel } from './source-model.js';
+import { plainly } from './targets.js';
 
 /** What is tried: a network of some blocks of a model with random weights, and its adapter. */
 export interface TrialPlan {
@@ -74,7 +75,8 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
     await synchronize();
     const loaded = memory().bytes;
     const tuned = TunedModel.of(model);
-    await tuned.adapters.add({ ...adapter, config: { ...adapter.config, allowUnmatched: true } }, { seed: settings.seed });
+    const { method, config: plain } = plainly(adapter);
+    await tuned.adapters.add({ method, config: { ...plain, allowUnmatched: true } }, { seed: settings.seed });
     await synchronize();
     const attached = memory().bytes;
     const short = rowOf(Math.min(plan.length, kShortRow), network.shape.vocabularySize);

@@ -10,6 +10,7 @@ import type { RandomScope } from '../random.js';
 import { disposeTensors, noGrad, synchronize } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { checkFiles, fileChecksums, jsonChecksum } from './checksums.js';
+import { requireSameTaken, saveTaken } from './taken-state.js';
 import { type DrawState, drawState, setDrawState, type TrainableModel } from './trainable.js';
 
 /** What a checkpoint is taken of. */
@@ -25,7 +26,7 @@ const kState = 'state.json';
 
 /**
  * Writes the whole state of a training into a folder: every parameter to train (`parameters.safetensors`, and as a PEFT folder `adapter/`), the optimizer's
- * (`optimizer.safetensors`), where the random numbers stand, and `progress`, which is whatever JSON the caller needs to go on: step, learning rate, place in
+ * (`optimizer.safetensors`), what an adapter took out of the frozen weights (`initial/`, where one did), where the random numbers stand, and `progress`, which is whatever JSON the caller needs to go on: step, learning rate, place in
  * the data. `state.json` comes last and holds the SHA-256 of every other file and of itself. Write into a temporary folder and rename it where the folder must
  * appear complete or not at all; `train` does.
  *
@@ -42,6 +43,7 @@ export async function saveState(folder: string, { model, optimizer, random }: St
     disposeTensors(Object.values(tensors));
   }
   await model.save(join(folder, 'adapter'));
+  await saveTaken(folder, model);
   const draws = random === undefined ? drawState(model) : random.within(() => drawState(model));
   const files = await fileChecksums(folder, kState);
   const state = { format: kFormat, progress, optimizer: numbers, random: { ...draws }, files };
@@ -51,10 +53,12 @@ export async function saveState(folder: string, { model, optimizer, random }: St
 /**
  * Puts a state written by `saveState` back into a model and optimizer of the same shape, bit for bit; returns its `progress`.
  *
- * Throws `FormatError` when the folder is broken or belongs to another adapter or optimizer; the parameters are then as before.
+ * Throws `FormatError` when the folder is broken or belongs to another adapter or optimizer, `ConfigError` when its adapter began with another part of the frozen
+ * weights; the parameters are then as before.
  */
 export async function restoreState(folder: string, { model, optimizer, random }: StateParts): Promise<JsonObject> {
   const { progress, numbers, draws } = await readWholeState(folder);
+  await requireSameTaken(folder, model);
   const parameters = await loadSafetensors(join(folder, 'parameters.safetensors'));
   const tensors = await loadSafetensors(join(folder, 'optimizer.safetensors'));
   try {

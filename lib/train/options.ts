@@ -36,8 +36,10 @@ export interface TrainOptions {
   readonly resume?: boolean;
   /** Ends the run with the state of its last whole step saved; the run then rejects with `CancelledError`, which says how to resume. */
   readonly signal?: AbortSignal | undefined;
-  /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`. */
-  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'compute' | 'layout' | 'device' | 'adapter'>>;
+  /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`; of `data` the calibration. */
+  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'compute' | 'layout' | 'device' | 'adapter'>> & {
+    readonly data?: Pick<Recipe['data'], 'calibration'>;
+  };
   /** Functions called at the start, after each step, evaluation and checkpoint, and at the end; each is awaited. */
   readonly callbacks?: TrainingCallbacks | undefined;
   /** Called while rows are read and tokenised. */

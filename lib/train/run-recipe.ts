@@ -21,6 +21,7 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
     data: {
       train: sourcesOf(data.train),
       ...(data.eval === undefined ? {} : { eval: sourcesOf(data.eval) }),
+      ...(recipe.data?.calibration === undefined ? {} : { calibration: recipe.data.calibration }),
       badRows: data.badRows ?? 'error',
     },
     training: settings,

@@ -1,4 +1,5 @@
 import type { AdapterSet } from '../adapters/adapter-set.js';
+import type { SaveAdapterOptions } from '../adapters/tuned-model.js';
 import { InvalidArgumentError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { randomState, setRandomState } from '../random.js';
@@ -12,7 +13,7 @@ export interface TrainableModel extends LanguageModel {
   /** Options of each adapter, and where its random draws stand. */
   readonly adapters: Pick<AdapterSet, 'get' | 'randomState' | 'restoreRandomState'>;
   namedParameters(): Iterable<[string, Tensor]>;
-  save(folder: string): Promise<unknown>;
+  save(folder: string, options?: Pick<SaveAdapterOptions, 'name' | 'form'>): Promise<unknown>;
 }
 
 /** What random draws are kept of. */

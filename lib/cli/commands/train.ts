@@ -61,7 +61,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
   const { warmup, steps } = recipe.training;
   if (warmup >= steps && warmup > 0) output.message(`warmup ${warmup} takes all ${steps} steps: the learning rate only rises`);
   await checkRecipe(recipe, signal);
-  const { tuned, dispose } = await openRecipe(recipe, context);
+  const { tuned, dispose } = await openRecipe(recipe, context, resume ? out : undefined);
   try {
     const training = train(tuned, {
       data: {
