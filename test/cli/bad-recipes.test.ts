@@ -37,6 +37,20 @@ const cases: Readonly<Record<string, Case>> = {
   'an unknown key of a source': [withData('path: x, filed: y'), /unknown key "filed" in "data\.train"; did you mean "field"\?/],
   'an unknown key of the report': [`${base}report: { sampels: [a] }`, /unknown key "sampels" in "report"; did you mean "samples"\?/],
   'an unknown option of the adapter': [adapter('{ type: lora, rnak: 3 }'), /unknown key "rnak" for "lora"; did you mean "rank"\?/],
+  'an unknown initialisation': [adapter('{ type: lora, init: pisa }'), /unknown init; got "pisa", expected .*did you mean "pissa"\?/],
+  'an unknown option of an initialisation': [
+    adapter('{ type: lora, init: { type: pissa, nitre: 4 } }'),
+    /init "pissa" has no option "nitre"; did you mean "niter"\?/,
+  ],
+  'a wrong option of an initialisation': [adapter('{ type: lora, init: { type: pissa, niter: -1 } }'), /pissa: niter must be/],
+  'calibration that nothing reads': [
+    `model: ${shippedModel}\ndata: { train: { path: ${rows} }, calibration: { path: ${rows} } }`,
+    /data\.calibration: the adapter looks at no data before it starts; expected an "init" that does/,
+  ],
+  'calibration without a file': [
+    `model: ${shippedModel}\ndata: { train: { path: ${rows} }, calibration: { path: none.jsonl } }`,
+    /recipe: data\.calibration: no file "none\.jsonl"/,
+  ],
   'a key that is a number': [`${base}1: 2`, /unknown key "1"; expected one of model, /],
   'no model': [`data: { train: { path: ${rows} } }`, /"model" is missing; expected a string/],
   'an empty model': [`model:\ndata: { train: { path: ${rows} } }`, /"model" is wrong; got null, expected a string/],

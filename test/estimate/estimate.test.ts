@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { attach, estimate, loadModel, memory, resetPeakMemory, synchronize, type TrainingOptions, train } from 'lorikeet';
+import type { AnyInit } from '#dist/inits/init.js';
+import { inits } from '#dist/inits/registry.js';
 import { goldenModel } from '../helpers/folders.js';
 import { shippedModel } from '../helpers/shipped.js';
 
@@ -49,6 +51,16 @@ test.serial('parts that shapes decide are exact: adapter, gradients, states of A
   t.is(peakBytes.adapter, 4 * trainableParameters);
   t.is(peakBytes.gradients, 4 * trainableParameters);
   t.is(peakBytes.optimizer, 8 * trainableParameters);
+});
+
+test.serial('an adapter that looks at weights or data is estimated without doing so, with the part that it keeps', async (t) => {
+  const training = { batch: 2, sequence: 32 };
+  const plain = await estimate({ model: shippedModel, adapter, training });
+  for (const { name, changesBase } of Object.values(inits) as AnyInit[]) {
+    const found = await estimate({ model: shippedModel, adapter: { ...adapter, init: name }, training });
+    t.is(found.trainableParameters, plain.trainableParameters, name);
+    t.is(found.peakBytes.adapter, (changesBase ? 2 : 1) * plain.peakBytes.adapter, name);
+  }
 });
 
 test.serial('an adapter on some blocks, and rows shorter than the sequence', async (t) => {
