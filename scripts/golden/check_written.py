@@ -19,8 +19,8 @@ if __name__ == "__main__":
     records = sorted(folder.glob("*.json"))
     for record in records:
         print(record.stem)
-        base = json.loads(record.read_text())["base"]
-        if check(base, str(folder / record.stem), str(record), str(record)):
+        written = json.loads(record.read_text())
+        if check(written["base"], written["adapter"], str(record), str(record)):
             failed.append(record.stem)
     print(f"{len(records) - len(failed)} of {len(records)} load in PEFT with the same logits" + (f"; not: {', '.join(failed)}" if failed else ""))
     sys.exit(1 if failed or not records else 0)

@@ -1,9 +1,10 @@
-// write-adapters.mjs OUT: attaches one adapter per option of the recorded ones to the same tiny models, moves it off its start, saves it and its logits.
-// `check_written.py OUT` then loads every folder with PEFT. Needs a build (`npm run build`); run from the root of the package.
+// write-adapters.mjs OUT: attaches one adapter per option of the recorded ones, and one per initialisation, to the same tiny models, moves it off its start, saves
+// it and its logits. `check_written.py OUT` then loads every folder with PEFT. Needs a build (`npm run build`); run from the root of the package.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { attach, loadModel, noGrad, scope } from 'lorikeet';
 import { add, copyInto, mul, normal } from 'lorikeet/ops';
+import { inits } from '../../dist/inits/registry.js';
 import { readPeftConfig } from '../../dist/io/peft-config.js';
 
 const out = process.argv[2];
@@ -14,19 +15,27 @@ if (out === undefined) {
 const golden = 'test/golden';
 const names = readdirSync(join(golden, 'adapters')).filter((name) => existsSync(join(golden, 'adapters', name, 'adapter_config.json')));
 const readJson = (...path) => JSON.parse(readFileSync(join(...path), 'utf8'));
+const data = Array.from({ length: 4 }, (_, i) =>
+  Array.from({ length: 4 }, (_, j) => Array.from({ length: 16 }, (_, t) => 3 + ((7 * i + 5 * j + t * t) % 90))),
+);
 
-for (const name of [...names, 'orthogonal']) {
-  const from = name === 'orthogonal' ? 'plain' : name;
+const cases = [
+  ...names.map((name) => ({ name, from: name, change: {} })),
+  { name: 'orthogonal', from: 'plain', change: { init: 'orthogonal' } },
+  ...Object.values(inits).map(({ name, usesData }) => ({ name, from: 'plain', change: { init: name }, options: usesData ? { data } : {} })),
+  { name: 'split', from: 'plain', change: { init: 'pissa' }, form: 'split' },
+];
+mkdirSync(out, { recursive: true });
+for (const { name, from, change, options = {}, form } of cases) {
   const { base, sequences } = readJson(golden, 'adapters', from, 'reference.json');
   const { config } = readPeftConfig(readJson(golden, 'adapters', from, 'adapter_config.json'));
   const model = await loadModel(join(golden, base));
-  const tuned = await attach(model, { ...config, type: 'lora', ...(name === 'orthogonal' ? { init: 'orthogonal' } : {}) }, { seed: 11 });
+  const tuned = await attach(model, { ...config, type: 'lora', ...change }, { seed: 11, ...options });
   for (const [i, value] of tuned.parameters().entries()) {
     scope(() => noGrad(() => copyInto(value, add(value, mul(normal(value.shape, { seed: 50 + i }), 0.1)))));
   }
-  const folder = join(out, name);
-  mkdirSync(out, { recursive: true });
-  await tuned.save(folder, { baseModel: base });
+  const folder = resolve(out, name);
+  const written = form === undefined ? await tuned.save(folder, { baseModel: base }) : await tuned.save(folder, { form });
   const rows = [];
   for (const { ids } of sequences) {
     const logits = tuned.logits([ids]);
@@ -35,7 +44,9 @@ for (const name of [...names, 'orthogonal']) {
     rows.push({ ids, logits: Array.from({ length: time }, (_, t) => Array.from(values.subarray(t * width, (t + 1) * width))) });
     logits.dispose();
   }
-  writeFileSync(join(out, `${name}.json`), JSON.stringify({ base, sequences: rows }));
+  // Where a model was written too, the adapter is for that one.
+  const [first, adapter = first] = written;
+  writeFileSync(join(out, `${name}.json`), JSON.stringify({ base: adapter === first ? base : first, adapter, sequences: rows }));
   tuned.dispose();
   model.dispose();
   process.stderr.write(`${name}\n`);
