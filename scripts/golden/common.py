@@ -87,3 +87,12 @@ def greedy(model, prompt, count):
         out.append(int(best.indices[0]))
         ids = best.indices[:1].view(1, 1)
     return out, margin
+
+
+def decaying(rows, columns, fall, seed):
+    """A matrix with singular values fall^0, fall^1, ..."""
+    gen = generator(seed)
+    k = min(rows, columns)
+    u = torch.linalg.qr(normal((rows, k), gen).double()).Q
+    v = torch.linalg.qr(normal((columns, k), gen).double()).Q
+    return ((u * fall ** torch.arange(k, dtype=torch.float64)) @ v.mT).float()

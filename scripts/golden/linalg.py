@@ -3,16 +3,7 @@ import torch
 from peft.utils.incremental_pca import IncrementalPCA
 from safetensors.torch import save_file
 
-from common import GOLDEN, generator, normal
-
-
-def decaying(rows, columns, fall, seed):
-    """A matrix with singular values fall^0, fall^1, ..."""
-    gen = generator(seed)
-    k = min(rows, columns)
-    u = torch.linalg.qr(normal((rows, k), gen).double()).Q
-    v = torch.linalg.qr(normal((columns, k), gen).double()).Q
-    return ((u * fall ** torch.arange(k, dtype=torch.float64)) @ v.mT).float()
+from common import GOLDEN, decaying, generator, normal
 
 
 def lowrank(tensors):
