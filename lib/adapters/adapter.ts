@@ -172,6 +172,8 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   /** `peft_type` in published files; absent where PEFT has no such method. */
   readonly peftType?: string;
   readonly peft?: PeftFormat<Config>;
+  /** Other values of `peft_type` in files that are read as this method's, each with the keys that come with it and are not written back. */
+  readonly peftVariants?: Readonly<Record<string, readonly string[]>>;
   /** Every option with its default. */
   readonly defaults: Config;
   /** Throws `ConfigError` for a value or combination that cannot work, whatever the model. */

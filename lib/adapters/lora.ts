@@ -119,6 +119,8 @@ export const lora = {
   name: 'lora',
   prefix: 'lora_',
   peftType: 'LORA',
+  // What the authors of LoRA-GA write.
+  peftVariants: { LORAGA: ['bsz', 'iters', 'direction', 'max_length', 'dtype', 'scale', 'stable_gamma'] },
   peft: peftLora,
   defaults: loraDefaults,
   check: checkLora,

@@ -24,7 +24,9 @@ export function methodOf(name: AdapterName): AnyMethod {
   return adapters[name];
 }
 
-/** The method whose published files carry this `peft_type`. */
+/** The method whose published files carry this `peft_type`, or that reads them. */
 export function methodOfPeftType(type: string): AnyMethod | undefined {
-  return (Object.values(adapters) as AnyMethod[]).find((method) => method.peftType === type);
+  return (Object.values(adapters) as AnyMethod[]).find(
+    ({ peftType, peftVariants = {} }) => peftType === type || Object.hasOwn(peftVariants, type),
+  );
 }

@@ -30,6 +30,8 @@ export interface LoraGaOptions {
   stableGamma: number;
   /** Batches to average the gradient over, at most. Default 64. */
   batches: number;
+  /** Rows of a batch, where a recipe has them read. Default 2. */
+  batchSize: number;
   /** Shrink the factors where the largest entry of s B A exceeds that of the weight (mode `official`). Default false. */
   normClip: boolean;
 }
@@ -40,10 +42,11 @@ const defaults: LoraGaOptions = {
   scale: 'stable',
   stableGamma: 16,
   batches: 64,
+  batchSize: 2,
   normClip: false,
 };
 
-function check({ mode, direction, scale, stableGamma, batches, normClip }: LoraGaOptions): void {
+function check({ mode, direction, scale, stableGamma, batches, batchSize, normClip }: LoraGaOptions): void {
   const oneOf = (option: string, got: unknown, known: readonly string[]): void => {
     if (known.includes(got as string)) return;
     const hint = typeof got === 'string' ? didYouMean(got, known) : '';
@@ -56,8 +59,9 @@ function check({ mode, direction, scale, stableGamma, batches, normClip }: LoraG
   oneOf('scale', scale, kScales);
   if (!(typeof stableGamma === 'number' && Number.isFinite(stableGamma) && stableGamma > 0))
     throw new ConfigError(`lora-ga: stableGamma must be a number above 0; got ${JSON.stringify(stableGamma)}`);
-  if (!(Number.isSafeInteger(batches) && batches > 0))
-    throw new ConfigError(`lora-ga: batches must be a positive whole number; got ${JSON.stringify(batches)}`);
+  for (const [option, value] of Object.entries({ batches, batchSize }))
+    if (!(Number.isSafeInteger(value) && value > 0))
+      throw new ConfigError(`lora-ga: ${option} must be a positive whole number; got ${JSON.stringify(value)}`);
   if (typeof normClip !== 'boolean') throw new ConfigError(`lora-ga: normClip must be true or false; got ${JSON.stringify(normClip)}`);
   if (normClip && mode === 'peft') throw new ConfigError('lora-ga: PEFT clips no norms; expected normClip false or mode "official"');
 }
@@ -159,7 +163,7 @@ function readPeft(text: string, file: JsonObject): Partial<LoraGaOptions> | unde
   // The authors' library keeps the options beside the others and spells scales as here.
   const official = file.peft_type === 'LORAGA';
   const given = official ? file : isJsonObject(file.lora_ga_config) ? file.lora_ga_config : {};
-  const { direction, scale, stable_gamma: stableGamma, iters } = given as Record<string, unknown>;
+  const { direction, scale, stable_gamma: stableGamma, iters, bsz } = given as Record<string, unknown>;
   const known = Object.entries(kPeftScales).find(([, name]) => name === scale)?.[0];
   const found = {
     mode: official ? 'official' : 'peft',
@@ -167,6 +171,7 @@ function readPeft(text: string, file: JsonObject): Partial<LoraGaOptions> | unde
     ...(scale === undefined ? {} : { scale: official ? scale : (known ?? scale) }),
     ...(stableGamma === undefined ? {} : { stableGamma }),
     ...(official && iters !== undefined ? { batches: iters } : {}),
+    ...(official && bsz !== undefined ? { batchSize: bsz } : {}),
   } as Partial<LoraGaOptions>;
   check({ ...defaults, ...found });
   return found;

@@ -16,6 +16,9 @@ const administrative = [
   'runtime_config',
 ] as const;
 
+const variantKeys = (method: AnyMethod, file: JsonObject | undefined): readonly string[] =>
+  method.peftVariants?.[String(file?.peft_type)] ?? [];
+
 /** A PEFT config that was understood. */
 export interface PeftConfig {
   readonly method: AnyMethod;
@@ -53,7 +56,7 @@ export function readPeftConfig(file: JsonObject): PeftConfig {
   const method = typeof type === 'string' ? methodOfPeftType(type) : undefined;
   if (method?.peft === undefined)
     throw new ConfigError(`adapter_config.json: no method here reads "peft_type" ${JSON.stringify(type) ?? '(missing)'}`);
-  const known = new Set<string>([...administrative, ...commonKeys, ...Object.keys(method.peft.keys)]);
+  const known = new Set<string>([...administrative, ...commonKeys, ...Object.keys(method.peft.keys), ...variantKeys(method, file)]);
   const unknownKeys = Object.keys(file).filter((key) => !known.has(key));
   for (const key of unknownKeys) {
     if (key.startsWith('use_') && !isNeutral(file[key])) {
@@ -111,7 +114,7 @@ export function writePeftConfig({ method, config, targets, file, baseModel }: Pe
   for (const [key, value] of Object.entries(fieldsOf(method, config, targets))) {
     if (file?.[key] === undefined || JSON.stringify(before[key]) !== JSON.stringify(value)) whole[key] = value;
   }
-  delete whole.runtime_config;
+  for (const key of ['runtime_config', ...variantKeys(method, file)]) delete whole[key];
   return JSON.stringify(
     Object.fromEntries(
       Object.keys(whole)

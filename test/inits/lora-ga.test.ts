@@ -4,6 +4,7 @@ import { Calibration, type CalibrationRuns } from '#dist/inits/calibration.js';
 import { type LoraGaOptions, loraGa } from '#dist/inits/lora-ga.js';
 import { weightGradients } from '#dist/inits/weight-gradients.js';
 import { loadSafetensors } from '#dist/io/index.js';
+import { readPeftConfig, writePeftConfig } from '#dist/io/peft-config.js';
 import { svd } from '#dist/linalg/index.js';
 import { Linear, Module } from '#dist/nn/index.js';
 import { abs, add, cast, mul, relu, sqrt, square, sub } from '#dist/ops/elementwise.js';
@@ -270,6 +271,7 @@ test('options that cannot work are errors', (t) => {
     [{ mode: 'legacy' as never }, /unknown mode/],
     [{ stableGamma: 0 }, /stableGamma must be a number above 0; got 0/],
     [{ stableGamma: Number.NaN }, /stableGamma/],
+    [{ batchSize: 0 }, /batchSize must be a positive whole number; got 0/],
     [{ batches: 0.5 }, /batches must be a positive whole number; got 0.5/],
     [{ normClip: 1 as never }, /normClip must be true or false/],
     [{ normClip: true, mode: 'peft' }, /PEFT clips no norms/],
@@ -313,6 +315,28 @@ test('files spell the options as PEFT and the authors do', (t) => {
     dtype: 'fp32',
     max_length: 1024,
   };
-  t.deepEqual(readFile('lora_ga', official), { mode: 'official', direction: 'A2rBr', scale: 'gd', stableGamma: 16, batches: 8 });
+  t.deepEqual(readFile('lora_ga', official), {
+    mode: 'official',
+    direction: 'A2rBr',
+    scale: 'gd',
+    stableGamma: 16,
+    batches: 8,
+    batchSize: 2,
+  });
   t.throws(() => readFile('lora_ga', { lora_ga_config: { scale: 'huge' } }), { code: 'config', message: /unknown scale; got "huge"/ });
+});
+
+test('files of the authors are read as LoRA, and written as such', (t) => {
+  const own = { bsz: 2, iters: 64, direction: 'ArB2r', max_length: 1024, dtype: 'fp32', scale: 'stable', stable_gamma: 16 };
+  const file = { peft_type: 'LORAGA', r: 16, lora_alpha: 32, init_lora_weights: true, target_modules: ['q_proj'], ...own };
+  const { method, config, unknownKeys } = readPeftConfig(file);
+  t.is(method.name, 'lora');
+  t.like(config, { rank: 16, alpha: 32, init: true, targets: ['q_proj'] });
+  t.deepEqual(unknownKeys, []);
+  const written = JSON.parse(writePeftConfig({ method, config, targets: ['q_proj'], file }));
+  t.like(written, { peft_type: 'LORA', r: 16, lora_alpha: 32 });
+  t.deepEqual(
+    Object.keys(own).filter((key) => key in written),
+    [],
+  );
 });
