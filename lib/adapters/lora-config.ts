@@ -10,7 +10,7 @@ import type { Pattern } from './patterns.js';
  * B A = 0 (rank must be even). `false`: A and B uniform, so the adapter changes the model from the start. Others look at the weights or at data: a name, or
  * `{ type, … }` with options (see `lib/inits`).
  */
-export type LoraInit = PlainInit | InitName | `pissa_niter_${number}` | InitConfig;
+export type LoraInit = PlainInit | InitName | 'pissa_fast' | `pissa_niter_${number}` | InitConfig;
 
 /** Options of LoRA; each is optional in `attach`. */
 export interface LoraConfig extends CommonConfig {

@@ -70,7 +70,7 @@ function startLayer({ path, layer }: Target, config: LoraConfig, method: AnyInit
       `lora: init "${method.name}" cannot give "${path}" rank ${rank}; its weight is [${layer.outFeatures}, ${layer.inFeatures}], expected at most ${most}`,
     );
   if (method.changesBase) checkSplittable(path, layer, `lora: init "${method.name}"`);
-  return { path, layer, rank, alpha: scale * (config.rsLora ? Math.sqrt(rank) : rank), scale };
+  return { path, layer, rank, alpha: scale * (config.rsLora ? Math.sqrt(rank) : rank), scale, dropout: config.dropout };
 }
 
 function release({ a, b, base }: Start): void {

@@ -15,6 +15,8 @@ export interface StartLayer {
   readonly alpha: number;
   /** s = alpha / R, or alpha / sqrt(R). */
   readonly scale: number;
+  /** Probability of dropping an element of the branch's input in training. */
+  readonly dropout: number;
 }
 
 /** How one layer starts. The receiver owns the tensors. */

@@ -1,44 +1,75 @@
 import { denseParameters } from '../adapters/trained-copy.js';
 import { ConfigError, throwIfAborted } from '../errors.js';
-import { svd } from '../linalg/svd.js';
-import { svdLowrank } from '../linalg/svd-lowrank.js';
+import type { PackedWeight } from '../ops/linalg.js';
+import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { checkFewBits, checkQuantize, checkRounds, type FewBits, inFewBits, lost, type Pair, rest } from './few-bits.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
-import { onLayer, sharedPair, withVt } from './split.js';
+import { checkFlavour, exactSvd, fastSvd, leading, type SvdFlavour } from './leading.js';
+import { onLayer, sharedPair, warnOfDropout } from './split.js';
 
-/** Options of PiSSA. */
-export interface PissaOptions {
-  /** Power steps of a randomised decomposition of width R; null (the default) for the exact one. PEFT's `pissa_niter_N`. */
-  niter: number | null;
+/** Options of PiSSA. With `niter` N and no oversampling it is PEFT's `pissa_niter_N`. */
+export interface PissaOptions extends SvdFlavour {
+  /** Keeps the rest of the weight in few bits (QPiSSA). Default null: in the dtype that the weight had. */
+  quantize: FewBits | null;
+  /** T: times that the rest is quantised, each time after the first beside the pair nearest to what the rounding before lost. Default 1. */
+  rounds: number;
 }
 
-const defaults: PissaOptions = { niter: null };
+const defaults: PissaOptions = { ...exactSvd, quantize: null, rounds: 1 };
 
 function named(text: string): Partial<PissaOptions> | undefined {
   if (text === 'pissa') return {};
+  if (text === 'pissa_fast') return fastSvd;
   const rest = /^pissa_niter_(.*)$/.exec(text)?.[1];
   if (rest === undefined) return undefined;
   if (!/^\d+$/.test(rest)) throw new ConfigError(`pissa: the number of power steps must be a whole number; got "${text}"`);
   return { niter: Number(rest) };
 }
 
-function check({ niter }: PissaOptions): void {
-  if (niter !== null && (!Number.isSafeInteger(niter) || niter < 0))
-    throw new ConfigError(`pissa: niter must be null or a whole number; got ${JSON.stringify(niter)}`);
+function check(options: PissaOptions): void {
+  const { quantize, rounds } = options;
+  checkFlavour('pissa', options);
+  checkQuantize('pissa', quantize);
+  checkRounds('pissa', rounds);
+  if (quantize === null && rounds > 1) throw new ConfigError(`pissa: rounds are those of quantize; got ${rounds} with quantize null`);
 }
 
-async function* start(layers: readonly StartLayer[], { niter }: PissaOptions, context: InitContext): AsyncGenerator<Start> {
-  for (const [index, { path, layer, rank, scale }] of layers.entries()) {
+async function* start(layers: readonly StartLayer[], options: PissaOptions, context: InitContext): AsyncGenerator<Start> {
+  warnOfDropout('pissa', layers);
+  for (const [index, each] of layers.entries()) {
     throwIfAborted(context.signal, 'pissa');
-    const pair = await onLayer('pissa', path, () => {
+    const { path, layer, rank, scale } = each;
+    const seed = context.seed + context.stream(path, 'pissa');
+    if (options.quantize !== null) checkFewBits('pissa', each);
+    const made = await onLayer('pissa', path, () => {
       const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
-      const seed = context.seed + context.stream(path, 'pissa');
-      const factors = niter === null ? svd(weight) : withVt(svdLowrank(weight, { q: rank, niter, seed }));
-      return sharedPair(factors, 0, rank, scale);
+      const principal = (x: Tensor): Pair => scope(() => sharedPair(leading(x, rank, options, seed), 0, rank, scale));
+      return options.quantize === null
+        ? { ...principal(weight), base: 'residual' as const }
+        : quantizedSplit(weight, principal, options.rounds, scale, (x) => inFewBits(x, options.quantize as FewBits, layer.weight.dtype));
     });
     context.onProgress({ done: index + 1, total: layers.length, path });
-    yield { path, ...pair, base: 'residual' };
+    yield { path, ...made };
   }
+}
+
+/** The pair, and Q = W - s B A in few bits. */
+function quantizedSplit(
+  weight: Tensor,
+  principal: (x: Tensor) => Pair,
+  rounds: number,
+  scale: number,
+  quantize: (x: Tensor) => PackedWeight,
+): Pair & { readonly base: PackedWeight } {
+  let pair = principal(weight);
+  for (let round = 1; round < rounds; round++) {
+    pair = scope(() => {
+      using base = quantize(rest(weight, pair, scale));
+      return principal(lost(weight, base));
+    });
+  }
+  return { ...pair, base: scope(() => quantize(rest(weight, pair, scale))) };
 }
 
 /**
@@ -56,6 +87,6 @@ export const pissa = {
   peft: {
     read: (text) => named(text),
     write: ({ niter }) => ({ init_lora_weights: niter === null ? 'pissa' : `pissa_niter_${niter}` }),
-    repeatable: ({ niter }) => niter === null,
+    repeatable: ({ niter, quantize }) => niter === null && quantize === null,
   },
 } as const satisfies InitMethod<'pissa', PissaOptions>;

@@ -2,12 +2,16 @@ import type { PlainInit } from '../adapters/lora-init.js';
 import { ConfigError, didYouMean } from '../errors.js';
 import type { AnyInit, InitMethod } from './init.js';
 import { loraGa } from './lora-ga.js';
+import { loftq } from './loftq.js';
+import { olora } from './olora.js';
 import { pissa } from './pissa.js';
 
 /** Every initialisation of LoRA that looks at weights or data. Types, recipes and the common tests are derived from this object. */
 export const inits = {
   pissa,
   'lora-ga': loraGa,
+  olora,
+  loftq,
   // biome-ignore lint/suspicious/noExplicitAny: each initialisation has its own options
 } as const satisfies { readonly [Name in string]: InitMethod<Name, any> };
 

@@ -1,9 +1,11 @@
 import { withPlace } from '../errors.js';
 import { computed } from '../linalg/computed.js';
 import { mul, sqrt } from '../ops/elementwise.js';
+import { PackedWeight } from '../ops/linalg.js';
 import { contiguous, narrow, transpose, unsqueeze } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import { Tensor } from '../tensor.js';
+import type { StartLayer } from './init.js';
 
 /** Factors of a matrix [N, K]: u [N, Q], s [Q], vt [Q, K]. */
 export interface Factors {
@@ -28,15 +30,27 @@ export const withVt = ({ u, s, v }: { readonly u: Tensor; readonly s: Tensor; re
   vt: transpose(v),
 });
 
-/** The tensors that `work` makes of one layer, once they hold their values; all else of it is released. An error of the engine names the layer. */
-export async function onLayer<T extends Readonly<Record<string, unknown>>>(init: string, path: string, work: () => T): Promise<T> {
+/** Warns of dropout beside a pair that holds a large part of the weight. */
+export function warnOfDropout(init: string, layers: readonly StartLayer[]): void {
+  const found = layers.find(({ dropout }) => dropout > 0);
+  if (found === undefined) return;
+  process.emitWarning(
+    `${init}: dropout drops parts of the weights themselves in training, so the model no longer starts as its base; got ${found.dropout}, expected 0`,
+    'LorikeetWarning',
+  );
+}
+
+/** The tensors and weights that `work` makes of one layer, once they hold their values; all else of it is released. An error of the engine names the layer. */
+export async function onLayer<T extends object>(init: string, path: string, work: () => T): Promise<T> {
+  let made: T | undefined;
   try {
     return await scope(async () => {
-      const made = noGrad(work);
+      made = noGrad(work);
       await computed(Object.values(made).filter((value) => value instanceof Tensor));
       return made;
     });
   } catch (error) {
+    for (const value of Object.values(made ?? {})) if (value instanceof PackedWeight) value.dispose();
     throw withPlace(error, `${init}: "${path}"`);
   }
 }

@@ -1,0 +1,33 @@
+import { ConfigError } from '../errors.js';
+import { svd } from '../linalg/svd.js';
+import { svdLowrank } from '../linalg/svd-lowrank.js';
+import type { Tensor } from '../tensor.js';
+import { type Factors, withVt } from './split.js';
+
+/** How the leading singular triplets of a weight are found. */
+export interface SvdFlavour {
+  /** Power steps of a randomised decomposition; null (the default) for the exact one. */
+  niter: number | null;
+  /** Columns of its sketch beyond R. Default 0, the width of PEFT. */
+  oversample: number;
+}
+
+export const exactSvd: SvdFlavour = { niter: null, oversample: 0 };
+/** Within 1e-3 of the optimal rest at a small part of the cost of the exact one: see docs/methods/pissa.md. */
+export const fastSvd: SvdFlavour = { niter: 8, oversample: 16 };
+
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+
+/** Throws `ConfigError` for values that name no decomposition. */
+export function checkFlavour(init: string, { niter, oversample }: SvdFlavour): void {
+  if (niter !== null && !isCount(niter))
+    throw new ConfigError(`${init}: niter must be null or a whole number; got ${JSON.stringify(niter)}`);
+  if (!isCount(oversample)) throw new ConfigError(`${init}: oversample must be a whole number; got ${JSON.stringify(oversample)}`);
+  if (niter === null && oversample > 0)
+    throw new ConfigError(`${init}: oversample widens a randomised decomposition; got ${oversample} with niter null`);
+}
+
+/** Singular triplets of x [N, K], largest first: at least `rank` of them. `seed` is that of the sketch. */
+export function leading(x: Tensor, rank: number, { niter, oversample }: SvdFlavour, seed: number): Factors {
+  return niter === null ? svd(x) : withVt(svdLowrank(x, { q: rank + oversample, niter, seed }));
+}
