@@ -59,7 +59,6 @@ for (const [name, method] of Object.entries(methods)) {
   test.serial(`${name}: the saved adapter belongs to the published base`, async (t) => {
     for (const rsLora of [false, true]) {
       const model = await loadTiny();
-      const base = await logitsOf(model, ids);
       const tuned = await started(model, name, { rsLora });
       perturb(tuned);
       const adapted = await logitsOf(tuned, ids);
@@ -67,11 +66,11 @@ for (const [name, method] of Object.entries(methods)) {
       const folder = join(temporaryFolder(), 'adapter');
       await tuned.save(folder);
       tuned.dispose();
-      const fresh = await loadTiny();
+      // What few bits lost is not in the adapter.
+      const fresh = few ? model : await loadTiny();
       const loaded = await loadAdapter(fresh, folder);
-      t.true(relativeError(await logitsOf(loaded, ids), adapted) < (few ? await errorOfNf4(base) : 1e-5));
-      fresh.dispose();
-      model.dispose();
+      t.true(relativeError(await logitsOf(loaded, ids), adapted) < 1e-5);
+      for (const each of new Set([fresh, model])) each.dispose();
     }
   });
 
