@@ -19,11 +19,12 @@ RANK = 4
 
 
 class Layers(nn.Module):
-    """Linear layers of three shapes; their singular values lie apart, so that vectors can be compared."""
+    """Linear layers of three shapes; their singular values lie apart, so that vectors can be compared. Rows are not of 16, 32 or 48 values: for those the CPU
+    kernel of bitsandbytes gives NF4 back with the scales of other blocks."""
 
     def __init__(self):
         super().__init__()
-        for i, (name, rows, columns) in enumerate((("tall", 24, 16), ("wide", 16, 24), ("square", 32, 32))):
+        for i, (name, rows, columns) in enumerate((("tall", 40, 24), ("wide", 24, 40), ("square", 36, 36))):
             layer = nn.Linear(columns, rows, bias=False)
             k = min(rows, columns)
             u, v = (torch.linalg.qr(normal((size, k), generator(10 * i + j)).double()).Q for j, size in enumerate((rows, columns)))
