@@ -6,11 +6,12 @@ import { clone } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
 import { keep } from '../scope.js';
 import type { CreateContext, Preparation, Target } from './adapter.js';
+import { DoraLinear } from './dora-linear.js';
 import { foundStarts, noInitial } from './initial-factors.js';
-import { createLora, rankAndScale } from './lora.js';
+import { checkPatternKeys, createLora, rankAndScale } from './lora.js';
 import type { LoraConfig } from './lora-config.js';
 import { LoraLinear } from './lora-linear.js';
-import type { Pattern } from './patterns.js';
+import { fromPattern, type Pattern } from './patterns.js';
 import { checkSplittable, TakenPair } from './taken-pair.js';
 
 /** Runs the initialisation of the config over the weights or data, or takes what it found before; undefined where neither is needed. */
@@ -29,6 +30,7 @@ export async function prepareLora(
     throw new ConfigError(`lora: init "${method.name}" looks at data; expected batches in the option "data" of attach`);
   if (initial !== undefined && method.formedFromFactors?.(options) === false)
     throw new ConfigError(`lora: init "${method.name}" leaves weights that do not follow from its factors; expected no "initial"`);
+  checkPatternKeys(targets, config);
   const layers = targets.flatMap((target) => startLayer(target, config, method) ?? []);
   const starts = new Map<string, Start>();
   try {
@@ -41,7 +43,9 @@ export async function prepareLora(
     for (const start of starts.values()) release(start);
     throw error;
   }
-  const found = withStarts(config, layers, starts);
+  const lost = layers.find(({ path }) => !starts.has(path));
+  if (lost !== undefined) throw new ConfigError(`lora: the initialisation found nothing for "${lost.path}"`);
+  const found = withStarts(config, targets, starts);
   return {
     config: found,
     targets: targets.filter(({ path }) => starts.get(path)?.a.shape[0] !== 0),
@@ -64,13 +68,22 @@ function startLayer({ path, layer }: Target, config: LoraConfig, method: AnyInit
     throw new ConfigError(`lora: init "${method.name}" starts linear layers; got target "${path}" (${layer.constructor.name})`);
   }
   const { rank, scale } = rankAndScale(config, path);
-  const most = Math.min(layer.inFeatures, layer.outFeatures);
+  const most = method.changesBase ? Math.min(layer.inFeatures, layer.outFeatures) : layer.inFeatures;
   if (rank > most)
     throw new ConfigError(
       `lora: init "${method.name}" cannot give "${path}" rank ${rank}; its weight is [${layer.outFeatures}, ${layer.inFeatures}], expected at most ${most}`,
     );
   if (method.changesBase) checkSplittable(path, layer, `lora: init "${method.name}"`);
-  return { path, layer, rank, alpha: scale * (config.rsLora ? Math.sqrt(rank) : rank), scale, dropout: config.dropout };
+  const alpha = alphaOf(config, path);
+  return {
+    path,
+    layer,
+    rank,
+    alpha,
+    scale,
+    dropout: config.dropout,
+    alphaAt: (other) => alpha * (config.rsLora ? Math.sqrt(other / rank) : other / rank),
+  };
 }
 
 function release({ a, b, base }: Start): void {
@@ -79,26 +92,33 @@ function release({ a, b, base }: Start): void {
   if (base instanceof PackedWeight) base.dispose();
 }
 
-/** The config with the ranks and alphas that were found, where they are not the configured ones. */
-function withStarts(config: LoraConfig, layers: readonly StartLayer[], starts: ReadonlyMap<string, Start>): LoraConfig {
-  const ranks: Record<string, number> = {};
-  const alphas: Record<string, number> = {};
-  for (const { path, rank } of layers) {
+/** The config with the ranks and alphas that were found. Where one is not the configured one, the patterns name every deviating layer by its path. */
+function withStarts(config: LoraConfig, targets: readonly Target[], starts: ReadonlyMap<string, Start>): LoraConfig {
+  const ranks = new Map<string, number>();
+  const alphas = new Map<string, number>();
+  let same = true;
+  for (const { path } of targets) {
     const start = starts.get(path);
-    if (start === undefined) throw new ConfigError(`lora: the initialisation found nothing for "${path}"`);
-    const found = start.a.shape[0] ?? 0;
-    if (found !== rank && found > 0) ranks[path] = found;
-    if (start.alpha !== undefined && found > 0) alphas[path] = start.alpha;
+    const { rank } = rankAndScale(config, path);
+    const found = start?.a.shape[0] ?? rank;
+    same &&= found === rank && start?.alpha === undefined;
+    if (found === 0) continue;
+    ranks.set(path, found);
+    alphas.set(path, start?.alpha ?? alphaOf(config, path));
   }
-  return { ...config, rankPattern: over(ranks, config.rankPattern), alphaPattern: over(alphas, config.alphaPattern) };
+  return same ? config : { ...config, rankPattern: patternOf(ranks, config.rank), alphaPattern: patternOf(alphas, config.alpha) };
 }
 
-/** Entries for whole paths before the given ones: the first that fits decides. */
-function over(found: Record<string, number>, given: Pattern): Pattern {
-  return { ...found, ...Object.fromEntries(Object.entries(given).filter(([key]) => !Object.hasOwn(found, key))) };
+const alphaOf = (config: LoraConfig, path: string): number => fromPattern(config.alphaPattern, path, config.alpha, 'alphaPattern');
+
+/** The pattern that gives each path its value: an entry for each that deviates; for every one where such an entry would fit a longer path too. */
+function patternOf(values: ReadonlyMap<string, number>, usual: number): Pattern {
+  const longestFirst = [...values].sort(([a], [b]) => b.length - a.length);
+  const pattern = Object.fromEntries(longestFirst.filter(([, value]) => value !== usual));
+  return longestFirst.every(([path, value]) => fromPattern(pattern, path, usual) === value) ? pattern : Object.fromEntries(longestFirst);
 }
 
-function startedModule({ path, layer }: Target, start: Start, config: LoraConfig, context: CreateContext): LoraLinear {
+function startedModule({ path, layer }: Target, start: Start, config: LoraConfig, context: CreateContext): LoraLinear | DoraLinear {
   const { scale } = rankAndScale(config, path);
   const { a, b, base = 'kept' } = start;
   const linear = layer as Linear;
@@ -107,5 +127,6 @@ function startedModule({ path, layer }: Target, start: Start, config: LoraConfig
   const taken =
     base === 'kept' ? undefined : new TakenPair(keep(clone(a)), keep(clone(b)), scale, base instanceof PackedWeight ? base : undefined);
   for (const factor of [a, b]) keep(factor).setRequiresGrad(true);
-  return new LoraLinear(a, b, undefined, { scale, dropout: config.dropout, seed: context.seed, path }, taken);
+  const options = { scale, dropout: config.dropout, seed: context.seed, path };
+  return config.dora ? new DoraLinear(a, b, options, linear) : new LoraLinear(a, b, undefined, options, taken);
 }

@@ -50,8 +50,8 @@ function* extras(layers: readonly Target[], targets: readonly Target[], config: 
   if (config.trainableTokenIndices !== null) yield* tokens(layers, targets, config.trainableTokenIndices, context);
 }
 
-/** A pattern key that decides for no layer is misspelt, or hidden by one before it. */
-function checkPatternKeys(targets: readonly Target[], config: LoraConfig): void {
+/** Throws `ConfigError` for a pattern key that decides for no layer: it is misspelt, or hidden by one before it. */
+export function checkPatternKeys(targets: readonly Target[], config: LoraConfig): void {
   if (config.allowUnmatched) return;
   const paths = targets.map(({ path }) => path);
   for (const option of ['rankPattern', 'alphaPattern'] as const) {

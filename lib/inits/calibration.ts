@@ -10,8 +10,8 @@ export type CalibrationBatch = TokenRows | Pick<LossInput, 'ids' | 'targets' | '
 /** Batches to look at before training, and how the network runs on one: for networks of one's own. */
 export interface CalibrationRuns<Batch = unknown> {
   readonly batches: Iterable<Batch> | AsyncIterable<Batch>;
-  /** Runs the network on a batch. */
-  forward(batch: Batch): unknown;
+  /** Runs the network on a batch; `head` asks for the output head as well, which a model otherwise leaves out. */
+  forward(batch: Batch, head: boolean): unknown;
   /** The loss of a batch, a number on the tape; for methods that look at gradients. */
   loss?(batch: Batch): Tensor;
   /**
@@ -35,7 +35,7 @@ export class Calibration {
   }
 
   /** Throws `ConfigError` where a model gets no batches that it can read. */
-  static of(data: CalibrationData, model: Pick<Model, 'forward' | 'loss'> | undefined): Calibration {
+  static of(data: CalibrationData, model: Pick<Model, 'forward' | 'head' | 'loss'> | undefined): Calibration {
     if ('batches' in data) return new Calibration(data);
     if (model === undefined)
       throw new ConfigError("attach: a network of one's own needs data as { batches, forward, loss }; got batches alone");
@@ -52,9 +52,9 @@ export class Calibration {
     if (index === 0) throw new InvalidArgumentError('attach: the data hold no batch; expected at least one');
   }
 
-  /** Runs the network on a batch; the caller decides whether it is recorded. */
-  forward(batch: unknown): void {
-    scope(() => void this.#runs.forward(batch));
+  /** Runs the network on a batch, with its output head where `head` says so; the caller decides whether it is recorded. */
+  forward(batch: unknown, head = false): void {
+    scope(() => void this.#runs.forward(batch, head));
   }
 
   /** The loss of a batch on the tape. Throws `ConfigError` where the data have none. */
@@ -83,13 +83,14 @@ function inputOf(batch: CalibrationBatch): Pick<LossInput, 'ids' | 'targets' | '
 
 function tokenRuns(
   batches: Iterable<CalibrationBatch> | AsyncIterable<CalibrationBatch>,
-  model: Pick<Model, 'forward' | 'loss'>,
+  model: Pick<Model, 'forward' | 'head' | 'loss'>,
 ): CalibrationRuns<CalibrationBatch> {
   return {
     batches,
-    forward: (batch) => {
+    forward: (batch, head) => {
       const { ids, documents } = inputOf(batch);
-      return model.forward(ids, documents === undefined ? {} : { documents });
+      const hidden = model.forward(ids, documents === undefined ? {} : { documents });
+      return head ? model.head(hidden) : hidden;
     },
     loss: (batch) => model.loss(inputOf(batch)),
     counts: (batch, learnt) => {

@@ -17,6 +17,8 @@ export interface StartLayer {
   readonly scale: number;
   /** Probability of dropping an element of the branch's input in training. */
   readonly dropout: number;
+  /** The alpha with which this layer has the same scale at another rank. */
+  alphaAt(rank: number): number;
 }
 
 /** How one layer starts. The receiver owns the tensors. */
