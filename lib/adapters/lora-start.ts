@@ -46,9 +46,10 @@ export async function prepareLora(
   const lost = layers.find(({ path }) => !starts.has(path));
   if (lost !== undefined) throw new ConfigError(`lora: the initialisation found nothing for "${lost.path}"`);
   const found = withStarts(config, targets, starts);
+  const adapted = targets.filter(({ path }) => starts.get(path)?.a.shape[0] !== 0);
   return {
     config: found,
-    targets: targets.filter(({ path }) => starts.get(path)?.a.shape[0] !== 0),
+    targets: adapted.length === targets.length ? targets : adapted,
     create: (target) => {
       const start = starts.get(target.path);
       if (start === undefined) return createLora(target, found, context);

@@ -65,7 +65,7 @@ function chosenRows(
   return { index: index.length === counts.length ? undefined : keep(tensor(index, { dtype: 'i64' })), of: counts.length };
 }
 
-/** One pass: every group that is observed takes in the rows of its layer. Returns the number of rows that count, where the data tell, else of the layers seen. */
+/** One pass: every given group takes in those rows of its input that count. Returns the most rows that one got. */
 async function takeIn(
   batch: unknown,
   observed: readonly Group[],
@@ -96,14 +96,16 @@ async function takeIn(
     );
   };
   const paths = [...byPath.keys()];
-  const runs = await Promise.allSettled([observing(context.network, paths, { onInput }, async () => noGrad(() => data.forward(batch, head)))]);
+  const runs = await Promise.allSettled([
+    observing(context.network, paths, { onInput }, async () => noGrad(() => data.forward(batch, head))),
+  ]);
   const ends = [...runs, ...(await Promise.allSettled(pending.values()))];
   chosen?.index?.dispose();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   return most;
 }
 
-/** Goes through the data, from the start again when they end, until no component that is needed turns any more. */
+/** The batches, from the first again when they end. */
 async function* batchesOf(data: Calibration): AsyncGenerator<{ batch: unknown; round: number }> {
   for (let round = 0; ; round++) for await (const batch of data.batches()) yield { batch, round };
 }

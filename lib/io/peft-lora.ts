@@ -114,15 +114,6 @@ function read(file: JsonObject): Partial<LoraConfig> {
   };
 }
 
-/** `init_lora_weights`, and the keys beside it of an initialisation that has some. Throws `ConfigError` for one that PEFT does not have. */
-function writeInit(init: LoraInit): Readonly<Record<string, unknown>> {
-  const resolved = resolveInit(init);
-  if (resolved === undefined) return { init_lora_weights: init };
-  const { method, options } = resolved;
-  if (method.peft === undefined) throw new ConfigError(`save: PEFT has no init "${method.name}" that a file could name`);
-  return method.peft.write(options);
-}
-
 /** LoRA in PEFT's files. `init_lora_weights` and `fan_in_fan_out` of a loaded file are written back as they were. */
 export const peftLora: PeftFormat<LoraConfig> = {
   keys,

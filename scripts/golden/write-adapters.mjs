@@ -23,6 +23,7 @@ const cases = [
   ...names.map((name) => ({ name, from: name, change: {} })),
   { name: 'orthogonal', from: 'plain', change: { init: 'orthogonal' } },
   ...Object.values(inits).map(({ name, usesData }) => ({ name, from: 'plain', change: { init: name }, options: usesData ? { data } : {} })),
+  { name: 'eva-ranks', from: 'plain', change: { init: { type: 'eva', rho: 8 }, rank: 2, targets: 'all-linear' }, options: { data } },
   { name: 'split', from: 'plain', change: { init: 'pissa' }, form: 'split' },
 ];
 mkdirSync(out, { recursive: true });
