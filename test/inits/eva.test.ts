@@ -2,7 +2,19 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { type AdapterConfig, type AttachOptions, attach, loadAdapter, type Model, scope, type Tensor, type TunedModel } from 'lorikeet';
+import {
+  type AdapterConfig,
+  type AttachOptions,
+  attach,
+  loadAdapter,
+  loadModel,
+  type Model,
+  scope,
+  setThreads,
+  type Tensor,
+  type TunedModel,
+  threads,
+} from 'lorikeet';
 import { loadSafetensors } from 'lorikeet/io';
 import { svd } from 'lorikeet/linalg';
 import { Linear, Module } from 'lorikeet/nn';
@@ -10,7 +22,7 @@ import { add, concat, matmul, mean, mul, narrow, normal, relu, sub, tensor, tran
 import { inputGroups } from '#dist/inits/input-groups.js';
 import { PrincipalComponents } from '#dist/inits/principal-components.js';
 import { allotRanks, mostComponents } from '#dist/inits/rank-allotment.js';
-import { golden, loadTiny, logitsOf, sameBits, temporaryFolder } from '../helpers/adapters.js';
+import { golden, loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { apart, unorthogonal, withSpectrum } from '../helpers/matrices.js';
 import { numbers } from '../helpers/numbers.js';
 import { perturb } from '../helpers/perturb.js';
@@ -315,6 +327,22 @@ test.serial('beside DoRA, on the head, and with embeddings, which start as plain
   const now = await logitsOf(dora, [3, 17, 42, 5]);
   t.true(base.every((value, i) => Math.abs(value - (now[i] ?? 0)) < 1e-4));
   model.dispose();
+});
+
+test.serial('a quantised base stays as it is, and the number of threads does not matter', async (t) => {
+  const values: Float32Array[][] = [];
+  const before = threads();
+  for (const count of [1, 2]) {
+    setThreads(count);
+    const model = await loadModel(join(golden, 'models/llama-gqa-tied'), { dtype: 'nf4' });
+    const base = await logitsOf(model, [3, 17, 42, 5]);
+    const tuned = await started(model, {});
+    t.true(relativeError(await logitsOf(tuned, [3, 17, 42, 5]), base) < 1e-5);
+    values.push(await Promise.all([...tuned.namedParameters()].map(async ([, value]) => (await value.data()) as Float32Array)));
+    model.dispose();
+  }
+  setThreads(before);
+  t.true(values[0]?.every((value, i) => sameBits(value, values[1]?.[i] as Float32Array)));
 });
 
 test.serial('what it refuses', async (t) => {
