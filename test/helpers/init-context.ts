@@ -24,5 +24,7 @@ export const contextOf = (
 /** The linear layers of a network but those tied to an embedding, for a pair of this rank and scale. */
 export const startLayers = (network: Module, rank = 2, scale = 1): StartLayer[] =>
   layersOf(network).flatMap(({ path, layer }) =>
-    layer instanceof Linear && layer.tiedTo === undefined ? [{ path, layer, rank, alpha: rank * scale, scale }] : [],
+    layer instanceof Linear && layer.tiedTo === undefined
+      ? [{ path, layer, rank, alpha: rank * scale, scale, dropout: 0, alphaAt: (other) => other * scale }]
+      : [],
   );
