@@ -1,5 +1,6 @@
 export type { CalibrationBatch, CalibrationData, CalibrationRuns } from '../inits/calibration.js';
 export {
+  type AdapterForm,
   type AdapterMethod,
   AdapterModule,
   type CommonConfig,
@@ -11,6 +12,7 @@ export {
   type Placement,
   type PortableAdapter,
   type Preparation,
+  type TakenKind,
   type TakenPart,
   type Target,
 } from './adapter.js';
@@ -18,6 +20,7 @@ export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from '
 export { attach, attachMethod } from './attach.js';
 export { combineAdapters } from './combine/combine.js';
 export { type CombinationType, type CombineOptions, type CombinePart, combinationTypes } from './combine/options.js';
+export type { InitialFactors } from './initial-factors.js';
 export { AdapterMismatchError, type LoadAdapterOptions, type LoadReport, loadAdapter } from './load.js';
 export type { LoraConfig, LoraInit } from './lora-config.js';
 export { type LoraPlusGroup, type LoraPlusOptions, loraPlusGroups } from './lora-plus.js';
