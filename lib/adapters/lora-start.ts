@@ -26,7 +26,8 @@ export async function prepareLora(
   const { method, options } = init;
   if (context.loading && !method.changesBase) return undefined;
   const { initial } = context;
-  if (initial === undefined && method.usesData && context.data === undefined)
+  const needsData = method.usesData && (method.needsData?.(options) ?? true);
+  if (initial === undefined && needsData && context.data === undefined)
     throw new ConfigError(`lora: init "${method.name}" looks at data; expected batches in the option "data" of attach`);
   if (initial !== undefined && method.formedFromFactors?.(options) === false)
     throw new ConfigError(`lora: init "${method.name}" leaves weights that do not follow from its factors; expected no "initial"`);

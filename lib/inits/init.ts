@@ -65,6 +65,8 @@ export interface InitMethod<Name extends string, Options extends object> {
   check(options: Options, config: LoraConfig): void;
   /** Whether it looks at data. */
   readonly usesData: boolean;
+  /** Whether it cannot do without with these options, for one that uses data. Default: it cannot. */
+  needsData?(options: Options): boolean;
   /** Whether it changes frozen weights, so that a finished adapter belongs to what is left of them. */
   readonly changesBase: boolean;
   /** Whether the weight beside the factors is W, or W - s B A where the base is changed, so that it can be formed from the factors alone. Default: yes. */

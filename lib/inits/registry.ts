@@ -1,5 +1,6 @@
 import type { PlainInit } from '../adapters/lora-init.js';
 import { ConfigError, didYouMean } from '../errors.js';
+import { corda } from './corda.js';
 import { eva } from './eva.js';
 import type { AnyInit, InitMethod } from './init.js';
 import { loraGa } from './lora-ga.js';
@@ -14,6 +15,7 @@ export const inits = {
   olora,
   loftq,
   eva,
+  corda,
   // biome-ignore lint/suspicious/noExplicitAny: each initialisation has its own options
 } as const satisfies { readonly [Name in string]: InitMethod<Name, any> };
 
