@@ -81,6 +81,7 @@ export const loftq = {
   check,
   usesData: false,
   changesBase: true,
+  formedFromFactors: () => false,
   start,
   peft: {
     read,

@@ -83,6 +83,7 @@ export const pissa = {
   check,
   usesData: false,
   changesBase: true,
+  formedFromFactors: ({ quantize }) => quantize === null,
   start,
   peft: {
     read: (text) => named(text),
