@@ -56,7 +56,7 @@ const unsupported: Readonly<Record<string, string>> = {
 };
 
 /** Initialisations without an entry of their own that leave the base as it was: a finished adapter is a plain delta. */
-const plainInits = new Set<unknown>([true, false, 'gaussian', 'orthogonal', 'eva', 'mica']);
+const plainInits = new Set<unknown>([true, false, 'gaussian', 'orthogonal', 'mica']);
 
 const methods: readonly AnyInit[] = Object.values(inits);
 

@@ -13,6 +13,7 @@ import {
   saveModel,
   type TunedModel,
 } from 'lorikeet';
+import { readAdapter, saveGguf } from 'lorikeet/io';
 import type { AnyInit } from '#dist/inits/init.js';
 import { inits } from '#dist/inits/registry.js';
 import type { Parameter } from '#dist/nn/module.js';
@@ -178,6 +179,21 @@ test.serial('an initial adapter that does not fit is refused, and the model stay
     await refused({ initial }, 'adapter', /has factors for layers that are no targets/);
     await t.throwsAsync(started(model, 'pissa', { initial }, { targets: ['q_proj'] }), { code: 'adapter', message: /no targets/ });
     await t.throwsAsync(started(model, true, { initial }), { code: 'config', message: /expected no "initial"/ });
+  });
+});
+
+test.serial('formats that cannot say that weights were split refuse them', async (t) => {
+  const { split } = await saved('pissa');
+  const adapter = join(split, 'pissa_init');
+  (await readAdapter(adapter)).dispose();
+  changeConfig(adapter, { init_lora_weights: 'pissa' });
+  await t.throwsAsync(readAdapter(adapter), { code: 'format', message: /is for weights that "pissa" has changed; load it onto its model/ });
+  await fresh(async (model) => {
+    const tuned = await started(model, 'pissa');
+    const file = join(temporaryFolder(), 'model.gguf');
+    await t.throwsAsync(saveGguf(tuned, file), { code: 'adapter', message: /the weights lack the part that "pissa" took out of them/ });
+    await tuned.merge();
+    await t.notThrowsAsync(saveGguf(tuned, file));
   });
 });
 

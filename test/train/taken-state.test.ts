@@ -18,6 +18,10 @@ import { inits } from '#dist/inits/registry.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { shippedModel, shippedRows } from '../helpers/shipped.js';
 
+const folder = temporaryFolder();
+let runs = 0;
+const newRun = (): string => join(folder, String(runs++));
+
 const data = { train: { rows: shippedRows(12) } };
 const training: TrainingOptions = { batch: 2, sequence: 32, steps: 4, learningRate: 5e-3, saveEvery: 2 };
 
@@ -35,7 +39,7 @@ async function trained(init: unknown, usesData: boolean, { out, resume = false, 
   try {
     const begin =
       (await attached?.(out)) ?? (usesData ? { data: await calibrationBatches(model, data.train, { batches: 4, training }) } : {});
-    const config = { type: 'lora', rank: 4, targets: 'all-linear', dropout: 0.1, init } as AdapterConfig;
+    const config = { type: 'lora', rank: 4, targets: 'all-linear', dropout: usesData ? 0.1 : 0, init } as AdapterConfig;
     const tuned = await attach(model, config, { seed: 3, ...begin });
     let last = Number.NaN;
     for await (const { step, loss } of train(tuned, { data, training, out, resume })) {
@@ -55,23 +59,20 @@ const from = async (folder: string): Promise<AttachOptions> => ({ initial: await
 
 for (const { name, usesData, changesBase, formedFromFactors, defaults } of Object.values(inits) as AnyInit[]) {
   test.serial(`${name}: resumed with the same bits, from the factors of the checkpoint and from the same start`, async (t) => {
-    const straight = await trained(name, usesData, { out: join(temporaryFolder(), 'run') });
-    const out = join(temporaryFolder(), 'run');
+    const straight = await trained(name, usesData, { out: newRun() });
+    const out = newRun();
     await trained(name, usesData, { out, leave: 2 });
     t.is(existsSync(join(out, 'checkpoints', 'step-2', 'initial')), changesBase);
     const begins = formedFromFactors?.(defaults) ?? true;
     const onward = { out, resume: true, ...(begins ? { attached: from } : {}) };
-    t.is(
-      await trained(name, usesData, { ...onward, leave: 3 }),
-      await trained(name, usesData, { out: join(temporaryFolder(), 'run'), leave: 3 }),
-    );
+    t.is(await trained(name, usesData, { ...onward, leave: 3 }), await trained(name, usesData, { out: newRun(), leave: 3 }));
     t.is(await trained(name, usesData, { out, resume: true }), straight);
   });
 }
 
 test.serial('a checkpoint of another start is refused', async (t) => {
   const init = { type: 'pissa', niter: 0 };
-  const out = join(temporaryFolder(), 'run');
+  const out = newRun();
   await trained(init, false, { out, leave: 2 });
   await t.throwsAsync(trained(init, false, { out, resume: true, attached: async () => ({ seed: 4 }) }), {
     code: 'config',
@@ -81,5 +82,5 @@ test.serial('a checkpoint of another start is refused', async (t) => {
 });
 
 test.serial('before the first checkpoint there is nothing to begin from', async (t) => {
-  t.is(await initialFactorsOf(join(temporaryFolder(), 'none')), undefined);
+  t.is(await initialFactorsOf(newRun()), undefined);
 });
