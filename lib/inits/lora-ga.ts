@@ -9,10 +9,13 @@ import { indexSelect } from '../ops/index-ops.js';
 import { matmul } from '../ops/linalg.js';
 import { max, mean } from '../ops/reduce.js';
 import { contiguous, narrow, select, transpose } from '../ops/shape.js';
+import { disposeTensors } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { GradientSketch, sketchWidths } from './gradient-sketch.js';
+import { type GradientSum, gradientSums } from './gradient-sums.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
 import { onLayer } from './split.js';
-import { weightGradients } from './weight-gradients.js';
+import { wholeGradient } from './weight-gradients.js';
 
 const kModes = ['official', 'peft'] as const;
 const kDirections = ['ArB2r', 'A2rBr', 'ArBr', 'random'] as const;
@@ -32,6 +35,11 @@ export interface LoraGaOptions {
   batches: number;
   /** Rows of a batch, where a recipe has them read. Default 2. */
   batchSize: number;
+  /**
+   * Keep sketches of the gradients, of 12 R (N + K) numbers a layer, where that is less than the gradients themselves: one pass over the batches for models of any
+   * size, and less exact vectors. Default false.
+   */
+  sketch: boolean;
   /** Shrink the factors where the largest entry of s B A exceeds that of the weight (mode `official`). Default false. */
   normClip: boolean;
 }
@@ -43,10 +51,11 @@ const defaults: LoraGaOptions = {
   stableGamma: 16,
   batches: 64,
   batchSize: 2,
+  sketch: false,
   normClip: false,
 };
 
-function check({ mode, direction, scale, stableGamma, batches, batchSize, normClip }: LoraGaOptions): void {
+function check({ mode, direction, scale, stableGamma, batches, batchSize, sketch, normClip }: LoraGaOptions): void {
   const oneOf = (option: string, got: unknown, known: readonly string[]): void => {
     if (known.includes(got as string)) return;
     const hint = typeof got === 'string' ? didYouMean(got, known) : '';
@@ -62,7 +71,8 @@ function check({ mode, direction, scale, stableGamma, batches, batchSize, normCl
   for (const [option, value] of Object.entries({ batches, batchSize }))
     if (!(Number.isSafeInteger(value) && value > 0))
       throw new ConfigError(`lora-ga: ${option} must be a positive whole number; got ${JSON.stringify(value)}`);
-  if (typeof normClip !== 'boolean') throw new ConfigError(`lora-ga: normClip must be true or false; got ${JSON.stringify(normClip)}`);
+  for (const [option, value] of Object.entries({ sketch, normClip }))
+    if (typeof value !== 'boolean') throw new ConfigError(`lora-ga: ${option} must be true or false; got ${JSON.stringify(value)}`);
   if (normClip && mode === 'peft') throw new ConfigError('lora-ga: PEFT clips no norms; expected normClip false or mode "official"');
 }
 
@@ -141,17 +151,30 @@ function checkRank({ path, layer, rank }: StartLayer): void {
 
 async function* start(layers: readonly StartLayer[], options: LoraGaOptions, context: InitContext): AsyncGenerator<Start> {
   for (const layer of layers) checkRank(layer);
-  const byPath = new Map(layers.map((layer) => [layer.path, layer]));
-  for await (const { path, gradient } of weightGradients(layers, context, { batches: options.batches, reduce: 'mean' })) {
+  const whole = wholeGradient(context);
+  const sketch = new GradientSketch(context);
+  const sketched = (layer: StartLayer): boolean => options.sketch && sketchWidths(layer) !== undefined;
+  const of = (layer: StartLayer): GradientSum => (sketched(layer) ? sketch : whole);
+  const kept: GradientSum = {
+    create: (layer) => of(layer).create(layer),
+    size: (layer) => of(layer).size(layer),
+    add: (sums, layer, x, dy) => of(layer).add(sums, layer, x, dy),
+  };
+  for await (const { layer, sums } of gradientSums(layers, context, { batches: options.batches, reduce: 'mean' }, kept)) {
     try {
       throwIfAborted(context.signal, 'lora-ga');
-      const layer = byPath.get(path) as StartLayer;
+      const { path, rank } = layer;
       const seed = context.seed + context.stream(path, 'lora-ga');
-      const q = Math.min(4 * layer.rank, ...gradient.shape);
-      const pair = await onLayer('lora-ga', path, () => pairOf(svdLowrank(gradient, { q, niter: 4, seed }), layer, options, context, seed));
+      const pair = await onLayer('lora-ga', path, () => {
+        const [gradient] = sums as [Tensor];
+        const factors = sketched(layer)
+          ? sketch.factors(layer, sums)
+          : svdLowrank(gradient, { q: Math.min(4 * rank, ...gradient.shape), niter: 4, seed });
+        return pairOf(factors, layer, options, context, seed);
+      });
       yield { path, ...pair, base: 'residual' };
     } finally {
-      gradient.dispose();
+      disposeTensors(sums);
     }
   }
 }

@@ -72,8 +72,8 @@ test.serial('the first step is aligned with the gradient', async (t) => {
   for await (const { path, gradient } of weightGradients(startLayers(network), context, { reduce: 'mean' })) gradients.set(path, gradient);
   const value = (x: Tensor): number => x.dataSync()[0] as number;
   const norm = (x: Tensor): number => Math.sqrt(value(sum(square(x))));
-  const cosines = async (init: unknown): Promise<number[]> => {
-    const set = await attach(network, adapter(init), init === 'lora-ga' ? { data } : {});
+  const cosines = async (init: unknown, withData = false): Promise<number[]> => {
+    const set = await attach(network, adapter(init), withData ? { data } : {});
     const factors = new Map([...set.namedParameters()].map(([name, factor]) => [name, factor.detach()]));
     const found = [...gradients].map(([path, g]) =>
       scope(() => {
@@ -91,12 +91,15 @@ test.serial('the first step is aligned with the gradient', async (t) => {
       return norm(narrow(s, 0, 0, 2 * (path === 'fc3' ? kLast : kRank))) / norm(s);
     }),
   );
-  const [ours, principal, plain] = [await cosines('lora-ga'), await cosines('pissa'), await cosines(true)];
+  const [ours, principal, plain] = [await cosines('lora-ga', true), await cosines('pissa'), await cosines(true)];
   t.log('best', show(best), 'LoRA-GA', show(ours), 'PiSSA', show(principal), 'LoRA', show(plain));
   for (const [i, cosine] of ours.entries()) {
     t.true(Math.abs(cosine - (best[i] as number)) < 1e-2);
     t.true((plain[i] as number) < 0.4 && (principal[i] as number) < cosine);
   }
+  const sketched = await cosines({ type: 'lora-ga', sketch: true }, true);
+  t.log('from sketches', show(sketched));
+  for (const [i, cosine] of sketched.entries()) t.true(cosine > (best[i] as number) - 0.02);
   network.dispose();
   disposeTasks(tasks);
 });

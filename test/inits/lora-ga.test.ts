@@ -273,6 +273,7 @@ test('options that cannot work are errors', (t) => {
     [{ stableGamma: Number.NaN }, /stableGamma/],
     [{ batchSize: 0 }, /batchSize must be a positive whole number; got 0/],
     [{ batches: 0.5 }, /batches must be a positive whole number; got 0.5/],
+    [{ sketch: 'yes' as never }, /sketch must be true or false/],
     [{ normClip: 1 as never }, /normClip must be true or false/],
     [{ normClip: true, mode: 'peft' }, /PEFT clips no norms/],
   ];

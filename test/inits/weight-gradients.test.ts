@@ -1,7 +1,8 @@
 import test, { type ExecutionContext } from 'ava';
 import { Calibration, type CalibrationBatch, type CalibrationRuns } from '#dist/inits/calibration.js';
+import type { GradientOptions } from '#dist/inits/gradient-sums.js';
 import { observing } from '#dist/inits/observe.js';
-import { type WeightGradientOptions, weightGradients } from '#dist/inits/weight-gradients.js';
+import { weightGradients } from '#dist/inits/weight-gradients.js';
 import { Linear, Module } from '#dist/nn/index.js';
 import { tensor } from '#dist/ops/create.js';
 import { cast, mul, relu, square } from '#dist/ops/elementwise.js';
@@ -29,7 +30,7 @@ const inputOf = (batch: CalibrationBatch) => ('ids' in batch ? batch : { ids: ba
 async function collect(
   network: Module,
   data: Calibration,
-  options: WeightGradientOptions = { reduce: 'mean' },
+  options: GradientOptions = { reduce: 'mean' },
   dtype: DType = 'f32',
 ): Promise<Map<string, Values>> {
   const found = new Map<string, Values>();
