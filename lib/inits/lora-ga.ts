@@ -25,7 +25,7 @@ const kScales = ['stable', 'unit', 'gd', 'weightS'] as const;
 export interface LoraGaOptions {
   /** `official` (default): as the authors' library, A and B of one size. `peft`: as PEFT, B times singular values of the gradient, A of size 1. */
   mode: (typeof kModes)[number];
-  /** Which of the 2 R leading singular vectors start A and B: the first R and the next (`ArB2r`, default), the other way round, the odd and the even, `random`. */
+  /** Which of the 2 R leading singular vectors start A and B. Default `ArB2r`: the first R and the next; the other way round, every other one, or `random`. */
   direction: (typeof kDirections)[number];
   /** Size of the factors: `stable` (default) N^(1/4) / sqrt(stableGamma), `unit` 1, `gd` 1 / s, `weightS` by the singular values of the weight. */
   scale: (typeof kScales)[number];
@@ -145,7 +145,8 @@ function checkRank({ path, layer, rank }: StartLayer): void {
   const most = Math.floor(Math.min(layer.inFeatures, layer.outFeatures) / 2);
   if (rank > most)
     throw new ConfigError(
-      `lora-ga: "${path}" needs 2 R singular vectors of a gradient [${layer.outFeatures}, ${layer.inFeatures}]; got rank ${rank}, expected at most ${most} (see rankPattern)`,
+      `lora-ga: "${path}" needs 2 R singular vectors of its gradient [${layer.outFeatures}, ${layer.inFeatures}]; ` +
+        `got rank ${rank}, expected at most ${most} (see rankPattern)`,
     );
 }
 

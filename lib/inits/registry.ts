@@ -3,8 +3,8 @@ import { ConfigError, didYouMean } from '../errors.js';
 import { corda } from './corda.js';
 import { eva } from './eva.js';
 import type { AnyInit, InitMethod } from './init.js';
-import { loraGa } from './lora-ga.js';
 import { loftq } from './loftq.js';
+import { loraGa } from './lora-ga.js';
 import { olora } from './olora.js';
 import { pissa } from './pissa.js';
 

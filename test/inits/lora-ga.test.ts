@@ -260,7 +260,7 @@ test.serial('layers of another rank by pattern; a rank beyond half the smaller s
   set.dispose();
   await t.throwsAsync(started(network, {}, { rank: 10 }), {
     code: 'config',
-    message: /"fc2" needs 2 R singular vectors of a gradient \[18, 24\]; got rank 10, expected at most 9/,
+    message: /"fc2" needs 2 R singular vectors of its gradient \[18, 24\]; got rank 10, expected at most 9/,
   });
 });
 
