@@ -1,7 +1,7 @@
 // LoRA and its initialisations at equal rank on a language model: the variants of the comparison, one training of each.
 import { join } from 'node:path';
-import { evaluate, loadModel, train } from 'lorikeet';
-import { type AdapterConfig, attach, type CalibrationBatch } from '#dist/adapters/index.js';
+import { calibrationBatches, evaluate, loadModel, train } from 'lorikeet';
+import { type AdapterConfig, attach } from '#dist/adapters/index.js';
 import { manualSeed } from '#dist/random.js';
 import { type Report, rounded } from '../harness.js';
 
@@ -34,29 +34,32 @@ export type Subject = keyof typeof subjects;
 interface Start {
   readonly label: string;
   readonly adapter: (rank: number, learningRate: number) => object;
-  readonly data?: boolean;
+  /** The subject whose rows it looks at: 16 batches of 4, as training would see them. */
+  readonly data?: (subject: Subject) => Subject;
 }
 
-const lora = (label: string, init: unknown, options: object = {}, data = false): Start => ({
+const own = (subject: Subject): Subject => subject;
+const other = (subject: Subject): Subject => (subject === 'math' ? 'shakespeare' : 'math');
+const lora = (label: string, init: unknown, options: object = {}, data?: Start['data']): Start => ({
   label,
   adapter: (rank) => ({ type: 'lora', rank, alpha: rank, targets: 'all-linear', init, ...options }),
-  data,
+  ...(data && { data }),
 });
 
-/** Every start at rank r and alpha r; LoRA-GA with rsLoRA, as published. */
+/** Every start at rank r and alpha r; LoRA-GA with rsLoRA, as published. Knowledge-preserving CorDA looks at the other subject. */
 export const starts: Readonly<Record<string, Start>> = {
   lora: lora('LoRA', true),
   pissa: lora('PiSSA', 'pissa'),
   olora: lora('OLoRA', 'olora'),
-  'lora-ga': lora('LoRA-GA', { type: 'lora-ga', stableGamma: 64 }, { rsLora: true }, true),
-  'corda-ipm': lora('CorDA IPM', { type: 'corda', method: 'ipm' }, {}, true),
-  'corda-kpm': lora('CorDA KPM', { type: 'corda', method: 'kpm' }, {}, true),
-  eva: lora('EVA', 'eva', {}, true),
+  'lora-ga': lora('LoRA-GA', { type: 'lora-ga', stableGamma: 64 }, { rsLora: true }, own),
+  'corda-ipm': lora('CorDA IPM', { type: 'corda', method: 'ipm' }, {}, own),
+  'corda-kpm': lora('CorDA KPM', { type: 'corda', method: 'kpm' }, {}, other),
+  eva: lora('EVA', 'eva', {}, own),
   'lora-xs': { label: 'LoRA-XS', adapter: (rank) => ({ type: 'lora-xs', rank, alpha: rank, targets: 'all-linear' }) },
   'lora-sb': {
     label: 'LoRA-SB',
     adapter: (rank, eta) => ({ type: 'lora-xs', rank, alpha: rank, targets: 'all-linear', init: { type: 'lora-sb', eta } }),
-    data: true,
+    data: own,
   },
 };
 
@@ -83,27 +86,6 @@ export interface Curve extends RunOptions {
   readonly trainSeconds: number;
 }
 
-/** The rows that data-driven starts look at: the first ones of the training data, 16 batches of 4. */
-async function* calibration(options: RunOptions, tokens: (text: string) => number[]): AsyncGenerator<CalibrationBatch> {
-  const { train: sources } = subjects[options.subject];
-  const { sourceRows, sourceList } = await import('#dist/data/source.js');
-  let rows: number[][] = [];
-  let batches = 0;
-  for (const source of sourceList(sources)) {
-    for await (const { parse } of sourceRows(source)) {
-      const row = parse() as unknown as Record<string, unknown>;
-      const text = row.text === undefined ? `${row.instruction}\n${row.output}` : String(row.text);
-      const ids = tokens(text).slice(0, options.sequence);
-      if (ids.length < 16) continue;
-      rows.push(ids);
-      if (rows.length < 4) continue;
-      yield rows;
-      rows = [];
-      if (++batches === 16) return;
-    }
-  }
-}
-
 /** Trains one adapter and follows its losses; one model in memory at a time. */
 export async function trainOne(options: RunOptions, report: Report): Promise<Curve> {
   const { path, dtype } = models[options.model];
@@ -113,16 +95,6 @@ export async function trainOne(options: RunOptions, report: Report): Promise<Cur
   const model = await loadModel(path, { dtype });
   try {
     const { rank, learningRate, steps, batch, sequence, seed, subject } = options;
-    const began = performance.now();
-    const tuned = await attach(model, start.adapter(rank, learningRate) as unknown as AdapterConfig, {
-      seed,
-      ...(start.data ? { data: calibration(options, (text) => [...model.tokenizer.encode(text)]) } : {}),
-    });
-    const startSeconds = rounded((performance.now() - began) / 1000, 1);
-    const heldLoss = async (): Promise<number> => rounded((await evaluate(tuned, subjects[subject].held, { maxLength: sequence })).nll, 4);
-    const held: [number, number][] = [[0, await heldLoss()]];
-    const losses: number[] = [];
-    const trainingBegan = performance.now();
     const training = {
       steps,
       batch,
@@ -134,6 +106,18 @@ export async function trainOne(options: RunOptions, report: Report): Promise<Cur
       warmup: Math.ceil(steps / 20),
       seed,
     } as const;
+    const began = performance.now();
+    const tuned = await attach(model, start.adapter(rank, learningRate) as unknown as AdapterConfig, {
+      seed,
+      ...(start.data === undefined
+        ? {}
+        : { data: await calibrationBatches(model, subjects[start.data(subject)].train, { batchSize: 4, batches: 16, training }) }),
+    });
+    const startSeconds = rounded((performance.now() - began) / 1000, 1);
+    const heldLoss = async (): Promise<number> => rounded((await evaluate(tuned, subjects[subject].held, { maxLength: sequence })).nll, 4);
+    const held: [number, number][] = [[0, await heldLoss()]];
+    const losses: number[] = [];
+    const trainingBegan = performance.now();
     for await (const { loss } of train(tuned, { data: { train: subjects[subject].train }, training })) losses.push(rounded(loss, 4));
     const trainSeconds = rounded((performance.now() - trainingBegan) / 1000, 1);
     held.push([steps, await heldLoss()]);
