@@ -11,13 +11,14 @@ const kSeeds = [1, 2];
 const kSteps = [10, 25, 50, 99];
 const kRank = 8;
 
-test.serial('EVA learns faster than LoRA, and gives ranks as published', async (t) => {
+test.serial('EVA and CorDA learn faster than LoRA, and EVA gives ranks as published', async (t) => {
   const folder = dataFolder(t, 'digits');
   if (folder === undefined) return;
   const tasks = readTasks(folder);
   const networks = kSeeds.map((seed) => pretrained(seed, tasks.old));
-  const losses = async (name: string, init?: object): Promise<number[]> => {
-    const variant = { adapter: loraConfig(kRank, kRank, init && { init }), learningRate: 1e-3, data: init !== undefined };
+  const losses = async (name: string, init?: object | 'pissa'): Promise<number[]> => {
+    const looks = init !== undefined && init !== 'pissa';
+    const variant = { adapter: loraConfig(kRank, kRank, init && { init }), learningRate: 1e-3, data: looks };
     const mean = meanCurve(await Promise.all(networks.map((network, i) => curve(network, tasks.fresh, variant, 100, i + 1))));
     const found = kSteps.map((step) => mean[step] ?? Number.NaN);
     t.log(name, found.map((x) => x.toPrecision(3)).join(' '));
@@ -31,6 +32,13 @@ test.serial('EVA learns faster than LoRA, and gives ranks as published', async (
     t.true(Math.abs(loss / published - 1) < 0.3, `${loss} beside ${published}`);
   }
   t.true((eva[3] ?? 1) <= 0.65 * (lora[3] ?? 0));
+  const pissa = await losses('PiSSA', 'pissa');
+  const ipm = await losses('CorDA IPM', { type: 'corda' });
+  for (const [i, published] of [0.56, 0.088, 0.008, 0.0012].entries()) {
+    const loss = ipm[i] ?? Number.NaN;
+    t.true(loss < (pissa[i] ?? 0) && (pissa[i] ?? 0) < (lora[i] ?? 0), `${loss} below ${pissa[i]} below ${lora[i]}`);
+    t.true(loss < 2 * published, `${loss} beside ${published}`);
+  }
 
   const more = tensor(
     Array.from({ length: 40 }, (_, i) => i),
