@@ -35,6 +35,10 @@ export interface CordaOptions {
   covarianceFile: string | null;
   /** Safetensors file with the components that are trained: read where it is there, else written. */
   cacheFile: string | null;
+  /** Batches that a recipe has read for it. */
+  batches: number;
+  /** Rows of such a batch. */
+  batchSize: number;
 }
 
 const defaults: CordaOptions = {
@@ -47,6 +51,8 @@ const defaults: CordaOptions = {
   inputsAtOnce: null,
   covarianceFile: null,
   cacheFile: null,
+  batches: 64,
+  batchSize: 4,
 };
 
 function check(options: CordaOptions): void {
@@ -67,6 +73,8 @@ function check(options: CordaOptions): void {
   wholeFrom('samples', 1);
   wholeFrom('niter', 0);
   wholeFrom('inputsAtOnce', 1);
+  for (const key of ['batches', 'batchSize'] as const)
+    if (!Number.isSafeInteger(options[key]) || options[key] < 1) throw wrong(key, 'a whole number from 1 on');
   for (const key of ['covarianceFile', 'cacheFile'] as const)
     if (options[key] !== null && (typeof options[key] !== 'string' || options[key] === '')) throw wrong(key, 'null or the name of a file');
   if (options.niter !== null && options.method === 'kpm')

@@ -30,6 +30,10 @@ export interface EvaOptions {
   minBatches: number;
   /** Batches after which a warning tells that components are not settled, and they are taken as they are. */
   maxBatches: number;
+  /** Batches that a recipe has read for it; they are gone through again as long as needed. */
+  batches: number;
+  /** Rows of such a batch. */
+  batchSize: number;
 }
 
 const defaults: EvaOptions = {
@@ -41,6 +45,8 @@ const defaults: EvaOptions = {
   adjustScalingFactors: true,
   minBatches: 1,
   maxBatches: 200,
+  batches: 64,
+  batchSize: 4,
 };
 
 function check(options: EvaOptions): void {
@@ -51,7 +57,8 @@ function check(options: EvaOptions): void {
   if (typeof tau !== 'number' || !(tau >= 0 && tau <= 1)) throw wrong('tau', 'a number from 0 to 1');
   for (const key of ['useLabelMask', 'whiten', 'scaleBySingularValues', 'adjustScalingFactors'] as const)
     if (typeof options[key] !== 'boolean') throw wrong(key, 'true or false');
-  if (!Number.isSafeInteger(minBatches) || minBatches < 1) throw wrong('minBatches', 'a whole number from 1 on');
+  for (const key of ['minBatches', 'batches', 'batchSize'] as const)
+    if (!Number.isSafeInteger(options[key]) || options[key] < 1) throw wrong(key, 'a whole number from 1 on');
   if (!Number.isSafeInteger(maxBatches) || maxBatches < minBatches) throw wrong('maxBatches', 'a whole number not below minBatches');
 }
 
