@@ -53,6 +53,7 @@ export interface AdapterRow {
   readonly path: string;
   /** Shapes of the adapter's tensors by the end of their checkpoint name. */
   readonly shapes: Readonly<Record<string, readonly number[]>>;
+  /** Numbers to train among them. */
   readonly parameters: number;
 }
 
@@ -317,8 +318,9 @@ export class AdapterSet {
       this.get(adapter).placements.flatMap(({ path, module }) => {
         const tensors = tensorsOf(module);
         if (tensors.length === 0) return [];
+        const trained = tensors.filter(([, value]) => value.requiresGrad);
         const shapes = Object.fromEntries(tensors.map(([end, value]) => [end, value.shape]));
-        return [{ adapter, path, shapes, parameters: tensors.reduce((total, [, value]) => total + value.size, 0) }];
+        return [{ adapter, path, shapes, parameters: trained.reduce((total, [, value]) => total + value.size, 0) }];
       }),
     );
   }

@@ -142,11 +142,16 @@ export interface TakenKind {
   readonly formedFromFactors: boolean;
 }
 
-/** `published`: for the published weights. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter. */
-export type AdapterForm = 'published' | 'split' | 'initial';
+/**
+ * `published`: for the published weights. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter. `native`: as
+ * trained, where that is published as another method's.
+ */
+export type AdapterForm = 'published' | 'split' | 'initial' | 'native';
 
 /** An adapter as tensors for a file. */
 export interface PortableAdapter<Config> {
+  /** The method that reads them, where it is another one than wrote them. */
+  readonly method?: AnyMethod;
   readonly config: Config;
   /** By name in a checkpoint; the enclosing scope owns what was made for this. */
   readonly tensors: readonly (readonly [name: string, value: Tensor])[];
@@ -159,6 +164,10 @@ export interface PeftFormat<Config> {
   /** Throws `ConfigError` naming a key whose value would change the result and is not supported. */
   read(file: JsonObject): Partial<Config>;
   write(config: Config): Record<string, unknown>;
+  /** Whether a file of this `peft_type` is of this method, by its config and the names of its tensors in the model: for methods that share another one's type. */
+  recognises?(file: JsonObject, tensors: readonly string[]): boolean;
+  /** Text of files that lie beside config and tensors, by name. */
+  beside?(config: Config): Readonly<Record<string, string>>;
 }
 
 /**
@@ -180,6 +189,8 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   check(config: Config): void;
   /** Whether the method reads `data` when it is attached with this config. Default: no. */
   usesData?(config: Config): boolean;
+  /** Whether an adapter with this config starts as the identity, bit for bit. Default: yes. */
+  startsAsIdentity?(config: Config): boolean;
   /** How many batches of how many rows it looks at, where a recipe makes them; absent or undefined: a customary number. */
   calibration?(config: Config): { readonly batchSize?: number | undefined; readonly batches?: number | undefined };
   /** The same adapter with plain starting values: of the same size, and made without a look at weights or data. Default: the config itself. */
@@ -204,8 +215,8 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   ): Iterable<Placement> | Promise<Iterable<Placement>>;
   /** What the modules of a config take out of the frozen weights; undefined where they leave them alone. */
   takes?(config: Config): TakenKind | undefined;
-  /** The adapter in a form of `AdapterForm`; absent where modules never take a part out of the weights. Called without recording, inside a scope. */
-  portable?(config: Config, placements: readonly Placement[], form: AdapterForm): PortableAdapter<Config>;
+  /** The adapter in a form of `AdapterForm`; absent where it is only written as it is trained. Called without recording, inside a scope. */
+  portable?(config: Config, placements: readonly Placement[], form: AdapterForm): PortableAdapter<CommonConfig>;
   /** Whether two adapters with these configs may be on one model; returns what speaks against it. */
   conflict?(config: Config, other: Config): string | undefined;
 }

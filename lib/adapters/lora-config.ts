@@ -53,29 +53,37 @@ export const loraDefaults: LoraConfig = {
   trainableTokenIndices: null,
 };
 
-const wrong = (what: string, got: unknown, expected = ''): ConfigError =>
+const wrong = (what: string, got: unknown, expected = '', method = 'lora'): ConfigError =>
   new ConfigError(
-    `lora: ${what}; got ${got === undefined ? 'nothing' : JSON.stringify(got)}${expected === '' ? '' : `, expected ${expected}`}`,
+    `${method}: ${what}; got ${got === undefined ? 'nothing' : JSON.stringify(got)}${expected === '' ? '' : `, expected ${expected}`}`,
   );
 const isRank = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0;
 const isNumber = (value: unknown): boolean => typeof value === 'number' && Number.isFinite(value);
 const isTokens = (value: unknown): value is readonly number[] =>
   Array.isArray(value) && value.every((id) => Number.isSafeInteger(id) && id >= 0);
 
+/** Throws `ConfigError` for ranks, alphas and dropout that no branch can have. */
+export function checkBranch(
+  method: string,
+  { rank, alpha, dropout, rankPattern, alphaPattern }: Pick<LoraConfig, 'rank' | 'alpha' | 'dropout' | 'rankPattern' | 'alphaPattern'>,
+): void {
+  if (!isRank(rank)) throw wrong('rank must be a positive integer', rank, '', method);
+  if (!isNumber(alpha)) throw wrong('alpha must be a number', alpha, '', method);
+  if (!isNumber(dropout) || dropout < 0 || dropout >= 1) throw wrong('dropout must be at least 0 and below 1', dropout, '', method);
+  for (const [key, value] of Object.entries(rankPattern))
+    if (!isRank(value)) throw wrong(`rankPattern["${key}"] must be a positive integer`, value, '', method);
+  for (const [key, value] of Object.entries(alphaPattern))
+    if (!isNumber(value)) throw wrong(`alphaPattern["${key}"] must be a number`, value, '', method);
+}
+
 /** Throws `ConfigError` for what cannot work on any model. */
 export function checkLora(config: LoraConfig): void {
-  const { rank, alpha, dropout, init, bias, rankPattern, alphaPattern } = config;
-  if (!isRank(rank)) throw wrong('rank must be a positive integer', rank);
-  if (!isNumber(alpha)) throw wrong('alpha must be a number', alpha);
-  if (!isNumber(dropout) || dropout < 0 || dropout >= 1) throw wrong('dropout must be at least 0 and below 1', dropout);
+  const { init, bias } = config;
+  checkBranch('lora', config);
   for (const key of ['rsLora', 'dora', 'loraBias'] as const)
     if (typeof config[key] !== 'boolean') throw wrong(`${key} must be true or false`, config[key]);
   const looking = resolveInit(init);
   if (!['none', 'all', 'lora_only'].includes(bias)) throw wrong('unknown bias mode', bias, '"none", "all" or "lora_only"');
-  for (const [key, value] of Object.entries(rankPattern))
-    if (!isRank(value)) throw wrong(`rankPattern["${key}"] must be a positive integer`, value);
-  for (const [key, value] of Object.entries(alphaPattern))
-    if (!isNumber(value)) throw wrong(`alphaPattern["${key}"] must be a number`, value);
   if (config.loraBias && config.dora) throw new ConfigError('lora: loraBias cannot be combined with dora');
   if (config.loraBias && typeof init !== 'boolean') throw wrong('loraBias needs init true or false', init);
   if (looking !== undefined) {

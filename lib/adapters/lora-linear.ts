@@ -8,10 +8,10 @@ import { LowRankPair } from './low-rank.js';
 /** LoRA on a linear layer: y += scale * ((drop(x) Aᵀ) Bᵀ + b), computed in the accumulators of the base product. */
 export class LoraLinear extends LowRankPair {
   override lowRank(training: boolean): LowRankFactors {
-    const { weight: b, bias } = this.lora_B;
+    const { bias } = this.lora_B;
     return {
       a: this.lora_A.weight,
-      b,
+      b: this.b,
       scale: this.scale,
       ...(bias === undefined ? {} : { bias }),
       ...(training && this.dropout > 0 ? { dropout: this.dropout, ...this.random.next() } : {}),

@@ -8,10 +8,10 @@ import { keep } from '../scope.js';
 import type { CreateContext, Preparation, Target } from './adapter.js';
 import { DoraLinear } from './dora-linear.js';
 import { foundStarts, noInitial } from './initial-factors.js';
-import { checkPatternKeys, createLora, rankAndScale } from './lora.js';
+import { createLora, rankAndScale } from './lora.js';
 import type { LoraConfig } from './lora-config.js';
 import { LoraLinear } from './lora-linear.js';
-import { fromPattern, type Pattern } from './patterns.js';
+import { checkPatternKeys, fromPattern, type Pattern } from './patterns.js';
 import { checkSplittable, TakenPair } from './taken-pair.js';
 
 /** Runs the initialisation of the config over the weights or data, or takes what it found before; undefined where neither is needed. */
@@ -27,23 +27,13 @@ export async function prepareLora(
   if (context.loading && !method.changesBase) return undefined;
   const { initial } = context;
   const needsData = method.usesData && (method.needsData?.(options) ?? true);
-  if (initial === undefined && needsData && context.data === undefined)
-    throw new ConfigError(`lora: init "${method.name}" looks at data; expected batches in the option "data" of attach`);
+  if (initial === undefined && needsData) requireData(`lora: init "${method.name}"`, context);
   if (initial !== undefined && method.formedFromFactors?.(options) === false)
     throw new ConfigError(`lora: init "${method.name}" leaves weights that do not follow from its factors; expected no "initial"`);
-  checkPatternKeys(targets, config);
+  checkPatternKeys('lora', targets, config);
   const layers = targets.flatMap((target) => startLayer(target, config, method) ?? []);
-  const starts = new Map<string, Start>();
-  try {
-    const begun = initial === undefined ? method.start(layers, options, context) : foundStarts(layers, initial, method, context.dtype);
-    for await (const start of begun) {
-      starts.set(start.path, start);
-      throwIfAborted(context.signal, 'attach');
-    }
-  } catch (error) {
-    for (const start of starts.values()) release(start);
-    throw error;
-  }
+  const begun = initial === undefined ? method.start(layers, options, context) : foundStarts(layers, initial, method, context.dtype);
+  const starts = await startsByPath(begun, release, context.signal);
   const lost = layers.find(({ path }) => !starts.has(path));
   if (lost !== undefined) throw new ConfigError(`lora: the initialisation found nothing for "${lost.path}"`);
   const found = withStarts(config, targets, starts);
@@ -63,6 +53,43 @@ export async function prepareLora(
   };
 }
 
+/** Throws `ConfigError` where `attach` got no data for an initialisation that looks at them. */
+export function requireData(what: string, { data }: CreateContext): void {
+  if (data === undefined) throw new ConfigError(`${what} looks at data; expected batches in the option "data" of attach`);
+}
+
+/** What an initialisation finds, by path; nothing of it stays where it fails. */
+export async function startsByPath<S extends { readonly path: string }>(
+  found: AsyncIterable<S> | Iterable<S>,
+  release: (start: S) => void,
+  signal: AbortSignal | undefined,
+): Promise<Map<string, S>> {
+  const starts = new Map<string, S>();
+  try {
+    for await (const start of found) {
+      starts.set(start.path, start);
+      throwIfAborted(signal, 'attach');
+    }
+    return starts;
+  } catch (error) {
+    for (const start of starts.values()) release(start);
+    throw error;
+  }
+}
+
+/** Throws `ConfigError` for a rank above `most`, which the weight of a layer does not have. */
+export function requireRank(
+  what: string,
+  { path, layer }: { readonly path: string; readonly layer: Linear },
+  rank: number,
+  most: number,
+): void {
+  if (rank > most)
+    throw new ConfigError(
+      `${what} cannot give "${path}" rank ${rank}; its weight is [${layer.outFeatures}, ${layer.inFeatures}], expected at most ${most}`,
+    );
+}
+
 function startLayer({ path, layer }: Target, config: LoraConfig, method: AnyInit): StartLayer | undefined {
   if (!(layer instanceof Linear)) {
     // Where the base is left alone, another kind of layer starts as in plain LoRA.
@@ -71,10 +98,7 @@ function startLayer({ path, layer }: Target, config: LoraConfig, method: AnyInit
   }
   const { rank, scale } = rankAndScale(config, path);
   const most = method.changesBase ? Math.min(layer.inFeatures, layer.outFeatures) : layer.inFeatures;
-  if (rank > most)
-    throw new ConfigError(
-      `lora: init "${method.name}" cannot give "${path}" rank ${rank}; its weight is [${layer.outFeatures}, ${layer.inFeatures}], expected at most ${most}`,
-    );
+  requireRank(`lora: init "${method.name}"`, { path, layer }, rank, most);
   if (method.changesBase) checkSplittable(path, layer, `lora: init "${method.name}"`);
   const alpha = alphaOf(config, path);
   return {

@@ -12,7 +12,7 @@ import { startEmbedding, startLinear } from './lora-init.js';
 import { LoraLinear } from './lora-linear.js';
 import { portableLora, takesOf } from './lora-portable.js';
 import { prepareLora } from './lora-start.js';
-import { fromPattern, unusedPatternKeys } from './patterns.js';
+import { checkPatternKeys, fromPattern } from './patterns.js';
 import { TokenHead, TokenRows } from './token-rows.js';
 import { parametersOf, TrainedBias, TrainedCopy } from './trained-copy.js';
 
@@ -45,24 +45,9 @@ export function createLora(target: Target, config: LoraConfig, context: CreateCo
 }
 
 function* extras(layers: readonly Target[], targets: readonly Target[], config: LoraConfig, context: CreateContext): Iterable<Placement> {
-  checkPatternKeys(targets, config);
+  checkPatternKeys('lora', targets, config);
   if (config.bias !== 'none') yield* biases(layers, targets, config, context);
   if (config.trainableTokenIndices !== null) yield* tokens(layers, targets, config.trainableTokenIndices, context);
-}
-
-/** Throws `ConfigError` for a pattern key that decides for no layer: it is misspelt, or hidden by one before it. */
-export function checkPatternKeys(targets: readonly Target[], config: LoraConfig): void {
-  if (config.allowUnmatched) return;
-  const paths = targets.map(({ path }) => path);
-  for (const option of ['rankPattern', 'alphaPattern'] as const) {
-    const [unused] = unusedPatternKeys(config[option], paths, option);
-    if (unused === undefined) continue;
-    const hint = didYouMean(
-      unused,
-      paths.flatMap((path) => [path.slice(path.lastIndexOf('.') + 1), path]),
-    );
-    throw new ConfigError(`lora: ${option} key "${unused}" decides for no adapted layer${hint}; allowUnmatched: true accepts this`);
-  }
 }
 
 /** Trained biases: `base_layer.bias` under adapted layers, the layer's own name elsewhere. A model without biases has none, as in PEFT. */

@@ -63,8 +63,13 @@ export abstract class LowRankPair extends AdapterModule {
     this.taken?.dispose();
   }
 
+  /** B [N, R] as the branch multiplies by it, on the tape. */
+  get b(): Tensor {
+    return this.lora_B.weight;
+  }
+
   /** scale * B A, [N, K]. */
   delta(): Tensor {
-    return mul(matmul(this.lora_B.weight, this.lora_A.weight), this.scale);
+    return mul(matmul(this.b, this.lora_A.weight), this.scale);
   }
 }

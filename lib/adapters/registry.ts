@@ -1,9 +1,12 @@
+import type { JsonObject } from '../io/json.js';
 import type { AdapterMethod, AnyMethod } from './adapter.js';
 import { lora } from './lora.js';
+import { loraXs } from './lora-xs.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {
   lora,
+  'lora-xs': loraXs,
   // biome-ignore lint/suspicious/noExplicitAny: each method has its own config
 } as const satisfies { readonly [Name in string]: AdapterMethod<Name, any> };
 
@@ -24,9 +27,10 @@ export function methodOf(name: AdapterName): AnyMethod {
   return adapters[name];
 }
 
-/** The method whose published files carry this `peft_type`, or that reads them. */
-export function methodOfPeftType(type: string): AnyMethod | undefined {
-  return (Object.values(adapters) as AnyMethod[]).find(
+/** The method whose files these are, by `peft_type`, config and the names of their tensors: one that recognises them as its own, else the one that has the type for itself. */
+export function methodOfPeft(type: string, file: JsonObject, tensors: readonly string[]): AnyMethod | undefined {
+  const methods = (Object.values(adapters) as AnyMethod[]).filter(
     ({ peftType, peftVariants = {} }) => peftType === type || Object.hasOwn(peftVariants, type),
   );
+  return methods.find(({ peft }) => peft?.recognises?.(file, tensors)) ?? methods.find(({ peft }) => peft?.recognises === undefined);
 }

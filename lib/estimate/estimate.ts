@@ -101,9 +101,10 @@ const kNoData = '(no data)';
 const kParameterBytes = 4;
 
 /** What the whole network says without weights, unless the blocks with weights hold more: biases, copies of whole layers. */
-function trainedSize({ adapter }: Extrapolation, { size }: AdapterPlan): { readonly parameters: number; readonly bytes: number } {
-  if (size !== undefined && size.bytes >= adapter) return size;
-  return { parameters: Math.round(adapter / kParameterBytes), bytes: adapter };
+function trainedSize({ adapter }: Extrapolation, { size, frozen }: AdapterPlan): { readonly parameters: number; readonly bytes: number } {
+  const trained = adapter - frozen;
+  if (size !== undefined && size.bytes >= trained) return size;
+  return { parameters: Math.round(trained / kParameterBytes), bytes: trained };
 }
 
 function contextOf({ config }: SourceModel): number {

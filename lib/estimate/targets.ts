@@ -6,6 +6,7 @@ import { selectTargets } from '../adapters/targets.js';
 import { kDtypeBytes } from '../dtype.js';
 import type { JsonObject } from '../io/json.js';
 import { createNetwork } from '../models/registry.js';
+import type { Tensor } from '../tensor.js';
 import { blockOf } from './partial-network.js';
 
 /** Which blocks of the whole model an adapter is on, and what it is made of. */
@@ -15,7 +16,9 @@ export interface AdapterPlan {
   readonly adapted: readonly number[];
   /** Of all parameters to train; undefined where the method must see weights before it knows. */
   readonly size: { readonly parameters: number; readonly bytes: number } | undefined;
-  /** Bytes of what it keeps beside them: the part that it took out of the frozen weights. */
+  /** Bytes of what it holds beside them: factors that are not trained. */
+  readonly frozen: number;
+  /** Bytes of the part that it took out of the frozen weights. */
   readonly taken: number;
 }
 
@@ -35,24 +38,27 @@ export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): 
 }
 
 /** Methods that only look at shapes can be put onto layers that have no weights yet; what others say of them is no fault of the recipe. */
-async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<Pick<AdapterPlan, 'size' | 'taken'>> {
+async function sizeOf(set: AdapterSet, adapter: ResolvedConfig): Promise<Pick<AdapterPlan, 'size' | 'frozen' | 'taken'>> {
   const plain = plainly(adapter);
-  if (plain.method.usesData?.(plain.config)) return { size: undefined, taken: 0 };
+  if (plain.method.usesData?.(plain.config)) return { size: undefined, frozen: 0, taken: 0 };
   try {
     const { placements } = await set.add(plain);
     const parameters = trainedSize(placements);
     const pairs =
       adapter.method.takes?.(adapter.config) === undefined ? [] : placements.filter(({ module }) => module.lowRank !== undefined);
     const width = kDtypeBytes[set.dtype];
-    return { size: { parameters, bytes: parameters * width }, taken: trainedSize(pairs) * width };
+    const frozen = sizeOfTensors(placements, ({ requiresGrad }) => !requiresGrad) * width;
+    return { size: { parameters, bytes: parameters * width }, frozen, taken: trainedSize(pairs) * width };
   } catch {
-    return { size: undefined, taken: 0 };
+    return { size: undefined, frozen: 0, taken: 0 };
   }
 }
 
-function trainedSize(placements: readonly Placement[]): number {
+const trainedSize = (placements: readonly Placement[]): number => sizeOfTensors(placements, ({ requiresGrad }) => requiresGrad);
+
+function sizeOfTensors(placements: readonly Placement[], counts: (tensor: Tensor) => boolean): number {
   const tensors = placements.flatMap(({ module }) => tensorsOf(module).map(([, tensor]) => tensor));
-  return tensors.filter(({ requiresGrad }) => requiresGrad).reduce((sum, { size }) => sum + size, 0);
+  return tensors.filter(counts).reduce((sum, { size }) => sum + size, 0);
 }
 
 /** An adapter of the same size that starts without a look at weights or data. */

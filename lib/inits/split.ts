@@ -1,5 +1,7 @@
 import { withPlace } from '../errors.js';
 import { computed } from '../linalg/computed.js';
+import { svd } from '../linalg/svd.js';
+import { svdLowrank } from '../linalg/svd-lowrank.js';
 import { mul, sqrt } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
 import { contiguous, narrow, transpose, unsqueeze } from '../ops/shape.js';
@@ -38,6 +40,13 @@ export function warnOfDropout(init: string, layers: readonly StartLayer[]): void
     `${init}: dropout drops parts of the weights themselves in training, so the model no longer starts as its base; got ${found.dropout}, expected 0`,
     'LorikeetWarning',
   );
+}
+
+/** The `rank` leading components of a matrix [N, K], by a randomised decomposition with `niter` power steps, or the exact one for null. */
+export function principal(matrix: Tensor, rank: number, niter: number | null, seed: number): Factors {
+  if (niter !== null) return withVt(svdLowrank(matrix, { q: rank, niter, seed }));
+  const { u, s, vt } = svd(matrix);
+  return { u: narrow(u, 1, 0, rank), s: narrow(s, 0, 0, rank), vt: narrow(vt, 0, 0, rank) };
 }
 
 /** The tensors and weights that `work` makes of one layer, once they hold their values; all else of it is released. An error of the engine names the layer. */

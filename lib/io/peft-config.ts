@@ -1,5 +1,5 @@
 import type { AnyMethod, CommonConfig } from '../adapters/adapter.js';
-import { methodOfPeftType } from '../adapters/registry.js';
+import { methodOfPeft } from '../adapters/registry.js';
 import { ConfigError, didYouMean } from '../errors.js';
 import type { JsonObject } from './json.js';
 import { isNeutral, readValue } from './peft-values.js';
@@ -48,12 +48,13 @@ const emptyToNull = <T extends string | readonly string[]>(value: T | null): T |
   value === null || value.length === 0 ? null : value;
 
 /**
- * Reads the object in an `adapter_config.json`. Throws `ConfigError` for a `peft_type` without a method here, and for any key whose value would change the
- * result and is not supported; unknown keys that switch nothing on are kept and reported.
+ * Reads the object in an `adapter_config.json`; `tensors` are the names in the model of those beside it, where they are known. Throws `ConfigError` for a
+ * `peft_type` without a method here, and for any key whose value would change the result and is not supported; unknown keys that switch nothing on are kept
+ * and reported.
  */
-export function readPeftConfig(file: JsonObject): PeftConfig {
+export function readPeftConfig(file: JsonObject, tensors: readonly string[] = []): PeftConfig {
   const type = file.peft_type;
-  const method = typeof type === 'string' ? methodOfPeftType(type) : undefined;
+  const method = typeof type === 'string' ? methodOfPeft(type, file, tensors) : undefined;
   if (method?.peft === undefined)
     throw new ConfigError(`adapter_config.json: no method here reads "peft_type" ${JSON.stringify(type) ?? '(missing)'}`);
   const known = new Set<string>([...administrative, ...commonKeys, ...Object.keys(method.peft.keys), ...variantKeys(method, file)]);

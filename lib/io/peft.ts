@@ -14,6 +14,7 @@ import { makeFolder, syncFolder, writeFileAtomically } from './atomic-file.js';
 import { writing } from './io-error.js';
 import { readJsonObjectIfAny } from './json.js';
 import { type PeftConfig, readPeftConfig, writePeftConfig } from './peft-config.js';
+import { kReconstruction } from './peft-lora-xs.js';
 import { loadSafetensors, saveSafetensors } from './safetensors.js';
 
 const kConfig = 'adapter_config.json';
@@ -33,8 +34,9 @@ export interface PeftSaveOptions {
   /** Also write the bare weights of adapted embeddings and heads, as PEFT does; loaders do not need them. Default false. */
   readonly saveEmbeddings?: boolean;
   /**
-   * Of an adapter that took a part out of the frozen weights as it started (PiSSA and its kin). `published` (the default): as plain LoRA of twice the rank on the
-   * published weights. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
+   * `published` (the default): for the published weights and for every loader; as plain LoRA where that makes the same change of the weights. `native`: as trained, of an
+   * adapter that is published as plain LoRA (LoRA-XS), so that it can be trained on. Of an adapter that took a part out of the frozen weights as it started (PiSSA and
+   * its kin), `published` is plain LoRA of twice the rank. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
    * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read.
    */
   readonly form?: AdapterForm;
@@ -48,14 +50,16 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** The name a tensor has inside the model: without the wrappers of PEFT and of compiled modules. */
+/** The name a tensor has inside the model: without the wrappers of PEFT and of compiled modules, and without what PEFT's cutting out of adapter names leaves. */
 export function bareName(key: string): string {
   const name = key.replaceAll('_orig_mod.', '');
-  return (name.startsWith(kPrefix) ? name.slice(kPrefix.length) : name).replace(
-    /\.lora_magnitude_vector\.weight$/,
-    '.lora_magnitude_vector',
-  );
+  return (name.startsWith(kPrefix) ? name.slice(kPrefix.length) : name)
+    .replace(/\.lora_magnitude_vector\.weight$/, '.lora_magnitude_vector')
+    .replace(/(\.default)?_lora_latent_mapping\.weight$/, '.lora_latent_mapping.weight');
 }
+
+/** The name of a tensor in a file: a latent mapping follows its module with an underscore. */
+const fileName = (name: string): string => kPrefix + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
 
 /** Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there is no such folder, `FormatError` for what is missing in it or broken. */
 export async function readPeftFolder(folder: string): Promise<PeftFolder> {
@@ -71,18 +75,19 @@ export async function readPeftFolder(folder: string): Promise<PeftFolder> {
     }
     throw new FormatError(`${folder}: no ${kWeights} here`);
   }
-  const config = readPeftConfig(file);
   const stored = await loadSafetensors(weights);
-  const tensors = new Map<string, Tensor>();
-  for (const [key, value] of stored) {
-    const name = bareName(key);
-    if (tensors.has(name)) {
-      for (const each of stored.values()) each.dispose();
-      throw new FormatError(`${weights}: two tensors mean "${name}"`);
+  try {
+    const tensors = new Map<string, Tensor>();
+    for (const [key, value] of stored) {
+      const name = bareName(key);
+      if (tensors.has(name)) throw new FormatError(`${weights}: two tensors mean "${name}"`);
+      tensors.set(name, value);
     }
-    tensors.set(name, value);
+    return { config: readPeftConfig(file, [...tensors.keys()]), tensors };
+  } catch (error) {
+    for (const value of stored.values()) value.dispose();
+    throw error;
   }
-  return { config, tensors };
 }
 
 async function hintFor(folder: string): Promise<string> {
@@ -96,13 +101,15 @@ async function hintFor(folder: string): Promise<string> {
 /** Writes an adapter as a PEFT folder: the folder appears whole, and one that was there is replaced whole. */
 export async function savePeftFolder(folder: string, attached: Attached, network: Module, options: PeftSaveOptions = {}): Promise<void> {
   await scope(async () => {
-    const { config: settings, tensors: own } = portable(attached, options.form);
-    const config = writePeftConfig({ ...attached, config: settings, baseModel: options.baseModel });
+    const { method = attached.method, config: settings, tensors: own } = portable(attached, options.form);
+    const file = method === attached.method ? attached.file : undefined;
+    const config = writePeftConfig({ method, config: settings, targets: attached.targets, file, baseModel: options.baseModel });
+    const beside = Object.entries(method.peft?.beside?.(settings) ?? {});
     const tensors: Record<string, Tensor> = {};
     noGrad(() => {
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
       for (const [name, value] of [...own, ...bases]) {
-        tensors[`${kPrefix}${name}`] = options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
+        tensors[fileName(name)] = options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
       }
     });
     const saveWeights = (target: string) => saveSafetensors(join(target, kWeights), tensors, { format: 'pt' });
@@ -110,7 +117,7 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     if (await holds(join(folder, kConfig), config)) return saveWeights(folder);
     await replaceFolder(folder, async (target) => {
       await saveWeights(target);
-      await writeFileAtomically(join(target, kConfig), config);
+      for (const [name, text] of [[kConfig, config], ...beside] as const) await writeFileAtomically(join(target, name), text);
     });
   });
 }
@@ -133,7 +140,7 @@ const holds = (file: string, text: string): Promise<boolean> =>
     () => false,
   );
 
-const ours = new Set([kConfig, kWeights, 'README.md']);
+const ours = new Set([kConfig, kWeights, kReconstruction, 'README.md']);
 
 /**
  * Runs `write` on a temporary folder beside `folder`, then renames it into place. A folder with files of somebody else stays, and gets the new files one by one,

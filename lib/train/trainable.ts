@@ -50,5 +50,5 @@ export function trainableOf(model: Pick<TrainableModel, 'namedParameters'>): Map
 
 /** Drops whatever an interrupted step left on the parameters. */
 export function resetGradients(model: Pick<TrainableModel, 'namedParameters'>): void {
-  for (const [, parameter] of model.namedParameters()) parameter.clearGrad();
+  for (const [, parameter] of model.namedParameters()) if (parameter.requiresGrad) parameter.clearGrad();
 }

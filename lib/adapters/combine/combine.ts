@@ -88,7 +88,7 @@ export async function combineAdapters(
 function pairOf(module: AdapterModule): { readonly a: Tensor; readonly b: Tensor; readonly scale: number } | undefined {
   if (module instanceof LoraEmbedding) return { a: module.lora_embedding_A, b: module.lora_embedding_B, scale: module.scale };
   if (module instanceof LoraLinear && module.lora_B.bias === undefined)
-    return { a: module.lora_A.weight, b: module.lora_B.weight, scale: module.scale };
+    return { a: module.lora_A.weight, b: module.b, scale: module.scale };
   return undefined;
 }
 
