@@ -53,8 +53,8 @@ export interface Tasks {
   readonly held: Task;
 }
 
-/** Reads `digits.csv` of a folder; rows in the order of the file. */
-export function readTasks(folder: string): Tasks {
+/** Reads `digits.csv` of a folder; rows in the order of the file, where neighbours are of one hand, or the even ones shuffled by a seed. */
+export function readTasks(folder: string, seed?: number): Tasks {
   const rows = readFileSync(join(folder, 'digits.csv'), 'utf8')
     .trim()
     .split('\n')
@@ -70,10 +70,28 @@ export function readTasks(folder: string): Tasks {
     rows: chosen.length,
   });
   const even = rows.filter(([digit = 0]) => digit % 2 === 0);
+  if (seed !== undefined) shuffle(even, seed);
   return {
     old: taskOf(rows.filter(([digit = 0]) => digit % 2 === 1)),
     fresh: taskOf(even.slice(0, kTrainRows)),
     held: taskOf(even.slice(kTrainRows)),
+  };
+}
+
+function shuffle<T>(items: T[], seed: number): void {
+  const below = drawsOf(seed);
+  for (let i = items.length - 1; i > 0; i--) {
+    const j = below(i + 1);
+    [items[i], items[j]] = [items[j] as T, items[i] as T];
+  }
+}
+
+/** Whole numbers below a bound, one after the other. */
+function drawsOf(seed: number): (bound: number) => number {
+  let state = seed * 7919;
+  return (bound) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state % bound;
   };
 }
 
@@ -96,13 +114,9 @@ export function step(optimizer: AdamW, loss: () => Tensor): number {
 export function pretrained(seed: number, { images, labels, rows }: Task): Mlp {
   const network = new Mlp(seed);
   const optimizer = new AdamW(network.trainableParameters(), { learningRate: 1e-3, weightDecay: 0 });
-  let state = seed * 7919;
-  const random = (): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state % rows;
-  };
+  const below = drawsOf(seed);
   for (let i = 0; i < 300; i++) {
-    const batch = Array.from({ length: 128 }, random);
+    const batch = Array.from({ length: 128 }, () => below(rows));
     step(optimizer, () => {
       const index = tensor(batch, { dtype: 'i64' });
       return logitsCrossEntropy(network.forward(indexSelect(images, 0, index)), indexSelect(labels, 0, index));
