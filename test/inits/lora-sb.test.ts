@@ -214,6 +214,7 @@ test.serial('options and data that cannot work are errors', async (t) => {
   await refused(t, started(network, {}, {}, []), 'invalid-argument', /no batch/);
   await refused(t, started(network, {}, {}, whole, 0), 'invalid-argument', /gradient of "layer" is zero everywhere/);
   await refused(t, started(network, {}, {}, whole, Number.NaN), 'non-finite', /"layer" is not finite/);
+  await refused(t, started(network, {}, { alpha: 0 }), 'config', /scale of 0; got alpha 0 on "layer"/);
   const elsewhere = {
     batches: [0],
     forward: () => undefined,
