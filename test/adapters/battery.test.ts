@@ -119,7 +119,7 @@ for (const type of adapterNames) {
         t.true(name.includes(`.${method.prefix}`), name);
       }
       const { config: own, placements } = tuned.adapters.get('default');
-      const published = scope(() => noGrad(() => method.portable?.(own, placements).tensors ?? [...tuned.namedParameters()]));
+      const published = scope(() => noGrad(() => method.portable?.(own, placements, 'published').tensors ?? [...tuned.namedParameters()]));
       t.is(tensors.size, published.length);
       tuned.dispose();
       t.false(sameBits(await logitsOf(model, ids), adapted));

@@ -178,6 +178,7 @@ test.serial('published it is plain LoRA of the same ranks and scales; native it 
   });
   t.false(existsSync(join(published, 'reconstr_config.json')));
   const names = [...readSafetensorsHeader(join(native, 'adapter_model.safetensors')).tensors.keys()].filter((name) => name.includes(q));
+  await t.throwsAsync(savedSplit(model), { code: 'adapter', message: /form "split" is of one adapter that took a part out/ });
   t.deepEqual(names.sort(), [
     `base_model.model.${q}.lora_A.weight`,
     `base_model.model.${q}.lora_B.weight`,
@@ -203,6 +204,15 @@ test.serial('published it is plain LoRA of the same ranks and scales; native it 
     t.deepEqual(readFileSync(join(again, file)), readFileSync(join(native, file)), file);
   model.dispose();
 });
+
+async function savedSplit(model: Model): Promise<void> {
+  const tuned = await perturbed(model);
+  try {
+    await tuned.save(join(temporaryFolder(), 'split'), { form: 'split' });
+  } finally {
+    tuned.dispose();
+  }
+}
 
 /** A native folder whose config and tensors were changed. */
 async function changed(model: Model, change: (config: Record<string, unknown>, tensors: Map<string, Tensor>) => void): Promise<string> {

@@ -1,4 +1,5 @@
 // LoRA-SB on single layers and a tiny language model: what its start is, and what its steps are.
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type AdapterConfig, attach, ConfigError, type TunedModel } from 'lorikeet';
 import { svd } from 'lorikeet/linalg';
@@ -10,7 +11,7 @@ import { matmul } from '#dist/ops/linalg.js';
 import { fill, transpose } from '#dist/ops/shape.js';
 import { noGrad, scope } from '#dist/scope.js';
 import type { DType, Tensor } from '#dist/tensor.js';
-import { loadTiny, sameBits } from '../helpers/adapters.js';
+import { loadTiny, logitsOf, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { noise } from '../helpers/tiny-network.js';
 
 const kInputs = 20;
@@ -178,6 +179,25 @@ test.serial('a language model starts below its loss by the first-order change', 
   }
   t.true(drops.every((drop) => drop > 0));
   t.true(Math.abs((drops[1] as number) / (drops[0] as number) - 1) < 0.1, drops.join());
+  model.dispose();
+});
+
+test.serial('a saved adapter stands for the look at data, as when a run is resumed', async (t) => {
+  const model = await loadTiny();
+  const ids = rows[0] as number[];
+  const config = { type: 'lora-xs', rank: 4, init: { type: 'lora-sb', eta: 1e-3 } } as const;
+  const first = await attach(model, config, { data: [rows] });
+  const started = await logitsOf(first, ids);
+  const folder = join(temporaryFolder(), 'adapter');
+  await first.save(folder);
+  first.dispose();
+  const again = await attach(model, config, { initial: folder });
+  t.is(again.adapters.get('default').method.name, 'lora-xs');
+  t.true(sameBits(await logitsOf(again, ids), started));
+  again.dispose();
+  const other = { ...config, rank: 5 };
+  await refused(t, attach(model, other, { initial: folder }), 'adapter', /its rank is 4; expected 5/);
+  await refused(t, attach(model, { type: 'lora-xs', rank: 4 }, { initial: folder }), 'config', /expected no "initial"/);
   model.dispose();
 });
 
