@@ -19,7 +19,8 @@ need() { case "$packages " in *" $1 "*) ;; *) packages="$packages $1" ;; esac; }
 find_openblas() {
   for folder in /usr/lib/*-linux-gnu /usr/lib64 /usr/lib /usr/local/lib /opt/OpenBLAS/lib; do
     for library in "$folder/openblas-serial/libopenblas.a" "$folder/libopenblas.a"; do
-      [ -e "$library" ] && return 0
+      # One built with threads would bring a second pool, which spins against ours.
+      [ -e "$library" ] && ! grep -q blas_thread_server "$library" && return 0
     done
   done
   return 1

@@ -1,12 +1,14 @@
 // Used by binding.gyp: prints the path of the static OpenBLAS (LORIKEET_OPENBLAS, or where Linux distributions put it), or fails with what to install.
-const { existsSync, readdirSync } = require('node:fs');
+const { existsSync, readdirSync, readFileSync } = require('node:fs');
 
 const multiarch = readdirSync('/usr/lib')
   .filter((name) => name.endsWith('-linux-gnu'))
   .map((name) => `/usr/lib/${name}`);
 const folders = [...multiarch, '/usr/lib64', '/usr/lib', '/usr/local/lib', '/opt/OpenBLAS/lib'];
 const places = folders.flatMap((folder) => [`${folder}/openblas-serial/libopenblas.a`, `${folder}/libopenblas.a`]);
-const found = process.env.LORIKEET_OPENBLAS || places.find((path) => existsSync(path));
+// One built with threads would bring a second pool, which spins against ours.
+const isSerial = (path) => !readFileSync(path).includes('blas_thread_server');
+const found = process.env.LORIKEET_OPENBLAS || places.find((path) => existsSync(path) && isSerial(path));
 if (!found || !existsSync(found)) {
   console.error(
     'The static OpenBLAS is missing. On Debian or Ubuntu:\n  apt-get install -y libopenblas-serial-dev\n' +
