@@ -62,6 +62,15 @@ function check(options: EvaOptions): void {
   if (!Number.isSafeInteger(maxBatches) || maxBatches < minBatches) throw wrong('maxBatches', 'a whole number not below minBatches');
 }
 
+/** Options by their name in `eva_config`. */
+const peftKeys = {
+  rho: 'rho',
+  tau: 'tau',
+  useLabelMask: 'use_label_mask',
+  whiten: 'whiten',
+  adjustScalingFactors: 'adjust_scaling_factors',
+} as const;
+
 /** A [rank, K] of one layer. */
 function rowsOfA(found: PrincipalComponents, rank: number, { whiten, scaleBySingularValues }: EvaOptions): Tensor {
   const s = unsqueeze(narrow(found.singularValues, 0, 0, rank), 1);
@@ -102,8 +111,8 @@ async function* start(layers: readonly StartLayer[], options: EvaOptions, contex
   try {
     const ranks = await settle(layers, groups, options, context, head);
     for (const { layers: together, found } of groups) {
-      if (options.whiten)
-        await requireVariance(found, Math.max(...together.map(({ path }) => ranks.get(path) ?? 0)), together[0]?.path ?? '');
+      const rank = Math.max(...together.map(({ path }) => ranks.get(path) ?? 0));
+      await requireVariance(found, options.whiten ? rank : options.scaleBySingularValues ? 1 : 0, together[0]?.path ?? '');
       for (const each of together) yield await startOf(each, found, ranks.get(each.path) ?? 0, options, context);
     }
   } finally {
@@ -111,11 +120,11 @@ async function* start(layers: readonly StartLayer[], options: EvaOptions, contex
   }
 }
 
-async function requireVariance(found: PrincipalComponents, rank: number, path: string): Promise<void> {
-  const values = (await found.singularValues.data()).slice(0, rank);
-  const empty = (values as Float32Array).indexOf(0);
+/** Throws `NonFiniteError` where one of the first singular values, by which A is divided, is 0. */
+async function requireVariance(found: PrincipalComponents, count: number, path: string): Promise<void> {
+  const empty = [...((await found.singularValues.data()) as Float32Array)].slice(0, count).indexOf(0);
   if (empty >= 0)
-    throw new NonFiniteError(`eva: whiten divides by the singular value of component ${empty} of the input of "${path}"; got 0`);
+    throw new NonFiniteError(`eva: A would be divided by the singular value of component ${empty} of the input of "${path}"; got 0`);
 }
 
 /**
@@ -147,11 +156,3 @@ export const eva = {
     repeatable: () => true,
   },
 } as const satisfies InitMethod<'eva', EvaOptions>;
-
-const peftKeys = {
-  rho: 'rho',
-  tau: 'tau',
-  useLabelMask: 'use_label_mask',
-  whiten: 'whiten',
-  adjustScalingFactors: 'adjust_scaling_factors',
-} as const;
