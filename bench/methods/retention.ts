@@ -29,13 +29,13 @@ interface Forgetting {
   readonly steps: number;
 }
 
-/** Fixed shuffling of the 64 pixels, or 1 - x. */
-const domains: Readonly<Record<string, (images: Tensor) => Tensor>> = {
+/** Fixed shuffling of the 64 pixels, or 1 - x of pixels before they are centred. */
+const domains: Readonly<Record<string, (images: Tensor, means: Tensor) => Tensor>> = {
   permuted: (images) => {
     const order = Array.from({ length: 64 }, (_, i) => (i * 27 + 11) % 64);
     return indexSelect(images, 1, tensor(order, { dtype: 'i64' }));
   },
-  inverted: (images) => add(mul(images, -1), 1),
+  inverted: (images, means) => add(mul(add(images, mul(means, 2)), -1), 1),
 };
 
 const trunk = (network: Mlp, x: Tensor): Tensor => relu(network.fc2.forward(relu(network.fc1.forward(x))));
@@ -88,7 +88,7 @@ export async function runRetention(seeds: readonly number[], folder: string, rep
   const rows = [];
   const claims = [];
   for (const [domain, change] of Object.entries(domains)) {
-    const images = scope(() => change(tasks.fresh.images));
+    const images = scope(() => change(tasks.fresh.images, tasks.means));
     for (const limit of [0.05, 0.01]) {
       const means = {} as Record<Method, Forgetting>;
       for (const method of Object.keys(inits) as Method[]) {

@@ -51,6 +51,8 @@ export interface Tasks {
   readonly fresh: Task;
   /** The other even ones. */
   readonly held: Task;
+  /** Mean of each pixel over all digits, [64], which images are less; pixels are 0 to 1. */
+  readonly means: Tensor;
 }
 
 /** Reads `digits.csv` of a folder; rows in the order of the file, where neighbours are of one hand, or the even ones shuffled by a seed. */
@@ -75,6 +77,7 @@ export function readTasks(folder: string, seed?: number): Tasks {
     old: taskOf(rows.filter(([digit = 0]) => digit % 2 === 1)),
     fresh: taskOf(even.slice(0, kTrainRows)),
     held: taskOf(even.slice(kTrainRows)),
+    means: tensor(means.map((mean) => mean / 16)),
   };
 }
 
@@ -97,6 +100,7 @@ function drawsOf(seed: number): (bound: number) => number {
 
 export function disposeTasks(tasks: Tasks): void {
   for (const { images, labels } of [tasks.old, tasks.fresh, tasks.held]) for (const x of [images, labels]) x.dispose();
+  tasks.means.dispose();
 }
 
 /** One step of an optimizer; returns the loss before it. */
