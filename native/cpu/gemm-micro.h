@@ -97,7 +97,11 @@ struct KindPlain {
     return splat(word);
   }
   LORIKEET_INLINE static Vector multiply(Vector a, Vector b, Vector c) { return multiply_add(a, b, c); }
-  static constexpr bool kStoresRows = false;
+  using Row = Scalar;  // what whole rows of a tile are stored as
+  LORIKEET_INLINE static void store(Vector a, Vector b, char* p) {
+    __builtin_memcpy(p, &a, sizeof a);
+    __builtin_memcpy(p + sizeof a, &b, sizeof b);
+  }
 };
 using KindF32 = KindPlain<float>;
 using KindF64 = KindPlain<double>;
@@ -128,9 +132,8 @@ struct KindPairs {
   LORIKEET_INLINE static Vector multiply(Vector a, Vector b, Vector c) {
     return (Vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
   }
-  /// Whole rows of a tile go to bf16 from registers. Rounds as to_bf16 does: sums of pairs are never subnormal, where the instruction
-  /// would differ.
-  static constexpr bool kStoresRows = true;
+  using Row = BFloat16;
+  /// Rounds as to_bf16 does: sums of pairs are never subnormal, where the instruction would differ.
   LORIKEET_INLINE static void store(Vector a, Vector b, char* p) {
     _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
   }
@@ -151,7 +154,7 @@ struct Ahead {
   int64_t stride = 0;
 };
 
-/// Where sums begin and end. With `rows` (kinds with kStoresRows, whole tiles) they end there, else in the tile.
+/// Where sums begin and end. With `rows` (of Kind::Row, whole tiles) they end there, else in the tile.
 struct Sums {
   void* tile;
   bool accumulate;  // go on from the tile
@@ -180,10 +183,15 @@ void micro(const Strip* strips, int64_t count, const Sums& sums, Ahead ahead) {
       for (int j = 0; j < NV; ++j) sum[i][j] = Vector{};
     }
   }
-  constexpr bool kRowsOut = Kind::kStoresRows && NV == 2;
+  constexpr bool kRowsOut = NV == 2;
   if (kRowsOut && sums.rows != nullptr) {
+    // Into the level-2 cache: rows a power of two apart would push each other out of the level-1 cache before they are stored.
+    constexpr int kRowBytes = NV * kVectorBytes / static_cast<int>(sizeof(typename Kind::Accumulator) / sizeof(typename Kind::Row));
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) __builtin_prefetch(sums.rows + i * sums.row_stride, 1);
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 2
+      for (int byte = 0; byte < kRowBytes; byte += 64) __builtin_prefetch(sums.rows + i * sums.row_stride + byte, 0, 2);
+    }
   }
   for (const Strip* strip = strips; strip < strips + count; ++strip) {
     const auto* right = static_cast<const Vector*>(strip->right);

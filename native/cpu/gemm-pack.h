@@ -110,10 +110,43 @@ LeftView copy_left_rows(void* block, const T* x, int64_t row_stride, int64_t row
   return {static_cast<const char*>(block), width * static_cast<int64_t>(sizeof(Element)), sizeof(typename Kind::Word)};
 }
 
-/// The same of rows of any strides; here the words of a step lie side by side.
+/// Copies `rows` <= kRows rows that lie along the contraction so that the words of a step lie side by side, by squares of words.
+template <class Kind, class T>
+void turn_left(void* block, const T* x, int64_t row_stride, int64_t rows, int64_t k) {
+  constexpr int kElements = sizeof(typename Kind::Word) / sizeof(typename Kind::Element);
+  auto* words = static_cast<uint32_t*>(block);
+  const int64_t count = steps_of<Kind>(k) * Kind::kWords;
+  for (int64_t first = 0; first < count; first += kVector) {
+    const int64_t steps = count - first < kVector ? count - first : kVector;
+    for (int64_t begin = 0; begin < kRows; begin += kVector) {
+      const int64_t end = begin + kVector < kRows ? begin + kVector : static_cast<int64_t>(kRows);
+      WordSquare square;
+      for (int64_t row = begin; row < begin + kVector; ++row) {
+        if (row < rows) {
+          row_words<kElements>(x + row * row_stride, first, k, 1, square.rows[row - begin]);
+        } else {
+          zero_words(square.rows[row - begin]);
+        }
+      }
+      transpose_square(square);
+      for (int64_t i = 0; i < steps; ++i) {
+        memcpy(words + (first + i) * kRows + begin, square.rows[i], static_cast<size_t>(end - begin) * sizeof(uint32_t));
+      }
+    }
+  }
+}
+
+/// The same of rows of any strides.
 template <class Kind, class T>
 LeftView copy_left(void* block, const T* x, int64_t row_stride, int64_t column_stride, int64_t rows, int64_t k) {
   using Word = typename Kind::Word;
+  const LeftView view{static_cast<const char*>(block), sizeof(Word), kRows * sizeof(Word)};
+  if constexpr (sizeof(Word) == sizeof(uint32_t)) {
+    if (column_stride == 1) {
+      turn_left<Kind>(block, x, row_stride, rows, k);
+      return view;
+    }
+  }
   constexpr int kElements = sizeof(Word) / sizeof(typename Kind::Element);
   auto* words = static_cast<Word*>(block);
   const int64_t count = steps_of<Kind>(k) * Kind::kWords;
@@ -137,7 +170,7 @@ LeftView copy_left(void* block, const T* x, int64_t row_stride, int64_t column_s
       }
     }
   }
-  return {static_cast<const char*>(block), sizeof(Word), kRows * sizeof(Word)};
+  return view;
 }
 
 template <class Out, class T>

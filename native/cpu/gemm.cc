@@ -16,9 +16,11 @@
 namespace lorikeet::LORIKEET_LEVEL {
 
 inline constexpr int64_t kCopyBytes = 16 << 20;    // copies of left blocks in flight
-inline constexpr int64_t kPassSteps = 512;         // of the contraction in one pass
+inline constexpr int64_t kPassSteps = 384;         // of the contraction in one pass
+inline constexpr int64_t kAliasBytes = 4096;       // rows a multiple of it apart fall into one set of a level-1 cache
 inline constexpr int64_t kGroupBytes = 384 << 10;  // left blocks read over and over in one pass: they stay in a level-2 cache
 inline constexpr int64_t kTermsInRegisters = 3;    // low-rank terms that go on with the sums of the base product
+inline constexpr int64_t kShare = 16;              // panels of a task at most
 inline constexpr int64_t kMadeBytes = 512 << 10;   // panels of one task that are made on the fly
 
 LORIKEET_INLINE constexpr DType dtype_of(float) { return DType::f32; }
@@ -34,6 +36,11 @@ LORIKEET_INLINE void write_row(const Accumulator* source, const Accumulator* bia
     for (int64_t j = 0; j < count; ++j) store(target + j, static_cast<compute_t<T>>(source[j]));
   }
 }
+
+/// How a product is cut into tasks: `share` panels times `part` blocks, walked in groups of `group` blocks.
+struct Cut {
+  int64_t group, share, part;
+};
 
 /// Main is the kind of the base product, Extra that of the low-rank terms; both take the same left operand.
 template <class Main, class Extra>
@@ -60,9 +67,7 @@ struct Product {
       const int64_t row_bytes = args.x_row_stride * size_of(args.x_dtype);
       return {static_cast<const char*>(args.x) + block * kRows * row_bytes, row_bytes, kWord};
     }
-    const char* data = copy_memory + (block - first_block) * left_bytes<Main>(args.k);
-    if (args.x_column_stride != 1) return {data, kWord, kRows * kWord};
-    return {data, left_bytes<Main>(args.k) / kRows, kWord};
+    return {copy_memory + (block - first_block) * left_bytes<Main>(args.k), kWord, kRows * kWord};
   }
 
   void prepare(int64_t block) const {
@@ -71,11 +76,7 @@ struct Product {
       const int64_t offset = block * kRows * args.x_row_stride;
       LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
         const T* x = static_cast<const T*>(args.x) + offset;
-        if (args.x_column_stride == 1) {
-          copy_left_rows<Main>(target, x, args.x_row_stride, rows_of(block), args.k);
-        } else {
-          copy_left<Main>(target, x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
-        }
+        copy_left<Main>(target, x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
       });
     }
     for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
@@ -111,9 +112,10 @@ struct Product {
       strips[count++] = expand_strip<Extra>(args, *part, packed + part->packed, panel);
     }
     const bool whole = part == end && bias == nullptr && (panel + 1) * kWidth <= args.n;
-    if (Main::kStoresRows && whole && args.y_dtype == DType::bf16) {
-      auto* y = static_cast<BFloat16*>(args.y) + block * kRows * args.y_row_stride + panel * kWidth;
-      return product(strips, count, {tile, accumulate, reinterpret_cast<char*>(y), args.y_row_stride * size_of(DType::bf16)}, ahead);
+    using Row = typename Main::Row;
+    if (whole && args.y_dtype == dtype_of(Row{})) {
+      auto* y = static_cast<Row*>(args.y) + block * kRows * args.y_row_stride + panel * kWidth;
+      return product(strips, count, {tile, accumulate, reinterpret_cast<char*>(y), args.y_row_stride * size_of(args.y_dtype)}, ahead);
     }
     product(strips, count, {tile, accumulate}, ahead);
     for (; part != end; ++part) expand_tile<Extra>(args, *part, packed + part->packed, panel, tile);
@@ -135,17 +137,40 @@ struct Product {
       auto* tile = memory.as<Accumulator>();
       for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
         const char* panel_right = right + (panel - panel_begin) * stride + begin * 2 * kVectorBytes;
-        // Every block brings a part of the next panel into the level-2 cache.
+        // Every block brings a part of the next panel into the level-2 cache, with the last panel its own part of the next pass.
         Ahead ahead;
-        if (panel + 1 < panel_end) ahead = {panel_right + stride, 2 * kVectorBytes / (block_end - block_begin)};
+        if (panel + 1 < panel_end) ahead = {panel_right + stride, ceil_div(2 * kVectorBytes, block_end - block_begin)};
         for (int64_t block = block_begin; block < block_end; ++block) {
-          fill_tile(block, panel, {count, left_of(block).from_word(begin * Main::kWords), panel_right}, tile, begin > 0,
-                    begin + count == steps, ahead);
-          if (ahead.stride > 0) ahead.data += count * ahead.stride;
+          const LeftView left = left_of(block).from_word(begin * Main::kWords);
+          if (panel + 1 == panel_end && copies && begin + count < steps) {
+            ahead = {left.from_word(count * Main::kWords).data, Main::kWords * left.word_stride};
+          }
+          fill_tile(block, panel, {count, left, panel_right}, tile, begin > 0, begin + count == steps, ahead);
+          ahead.data += count * ahead.stride;
           if (passes) tile += kTileSize;
         }
       }
     }
+  }
+
+  /// How many of `blocks` and `panels` a task takes. The cut does not change a bit of the result.
+  Cut cut_of(int64_t blocks, int64_t panels, int64_t stride) const {
+    const int64_t threads = thread_count();
+    const int64_t most = within(kGroupBytes / (left_bytes<Main>(smaller(args.k, pass_steps * Main::kDepth)) + 1), 4, blocks);
+    if (args.right.is_made()) {
+      const int64_t groups = ceil_div(blocks, most), group = ceil_div(blocks, groups);
+      const int64_t share = within(kMadeBytes / (stride + 1), 1, within(panels / (4 * threads), 1, kShare)),
+                    shares = ceil_div(panels, share);
+      int64_t parts = 1;
+      while (parts < groups && shares * parts % threads != 0 && shares * parts < 16 * threads) ++parts;
+      return {group, share, ceil_div(groups, parts) * group};
+    }
+    // Eight tasks for every thread. One reads its blocks once for each panel, and its panels once: least when both are as many bytes.
+    const int64_t area = blocks * panels / (8 * threads);
+    int64_t share = 1;
+    while (share < kShare && (share + 1) * (share + 1) * kWidth <= area * kRows) ++share;
+    const int64_t groups = ceil_div(blocks, within(area / share, smaller(4, blocks), most)), group = ceil_div(blocks, groups);
+    return {group, share, group};
   }
 
   void run() {
@@ -162,20 +187,12 @@ struct Product {
         for_tasks(small, end - first_block, [&](int64_t task) { prepare(first_block + task); });
       }
       if (args.y == nullptr) continue;
-      const int64_t most = within(kGroupBytes / (left_bytes<Main>(smaller(args.k, pass_steps * Main::kDepth)) + 1), 4, end - first_block);
-      const int64_t groups = ceil_div(end - first_block, most);
-      const int64_t group = ceil_div(end - first_block, groups);
-      // Panels of a task: enough tasks for every thread, enough work in each. The cut does not change a bit of the result.
-      int64_t share = within(panels * groups / (8 * thread_count()), 1, 16), groups_of_task = 1;
-      if (makes) {
-        share = within(kMadeBytes / (stride + 1), 1, within(panels / (4 * thread_count()), 1, 16));
-        groups_of_task = within(groups * ceil_div(panels, share) / thread_count(), 1, groups);
-      }
+      const Cut cut = cut_of(end - first_block, panels, stride);
+      const int64_t group = cut.group, share = cut.share, part = cut.part;
       const int64_t shares = ceil_div(panels, share);
-      for_tasks(small, ceil_div(groups, groups_of_task) * shares, [&](int64_t task) {
+      for_tasks(small, ceil_div(end - first_block, part) * shares, [&](int64_t task) {
         const int64_t panel_begin = task % shares * share, panel_end = smaller(panel_begin + share, panels);
-        const int64_t part_begin = first_block + task / shares * groups_of_task * group;
-        const int64_t part_end = smaller(part_begin + groups_of_task * group, end);
+        const int64_t part_begin = first_block + task / shares * part, part_end = smaller(part_begin + part, end);
         Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
         const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
         for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
@@ -204,8 +221,10 @@ void run_product(const GemmArgs& args) {
   Scratch packed(terms.packed_bytes());
   const int64_t steps = args.right.empty() ? 0 : steps_of<Main>(args.k);
   const int64_t passes = steps > kPassSteps ? ceil_div(steps, kPassSteps) : 1;
-  const bool readable = args.x_dtype == dtype_of(typename Main::Element{}) && args.x_column_stride == 1 && args.k % Main::kDepth == 0;
-  Product<Main, Extra>{args, terms, bias, packed.as<char>(), steps, within(ceil_div(steps, passes), 1, kPassSteps), !readable}.run();
+  const bool alike = args.x_dtype == dtype_of(typename Main::Element{}) && args.x_column_stride == 1 && args.k % Main::kDepth == 0;
+  const bool aliased = args.m >= kRows && args.x_row_stride * size_of(args.x_dtype) % kAliasBytes == 0;
+  Product<Main, Extra>{args, terms, bias, packed.as<char>(), steps, within(ceil_div(steps, passes), 1, kPassSteps), !alike || aliased}
+      .run();
 }
 
 void gemm(const GemmArgs& args) {
