@@ -1,8 +1,8 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels.
-// (1) The z of low-rank terms is computed, and blocks of x that register blocks cannot read as they lie are copied; x that needs copies
-// goes through in runs that fit kCopyBytes. (2) Tasks of some blocks times some panels fill tiles (the contraction in passes, then the
-// terms as further steps of the same accumulators) and write them out. Panels made on the fly (of a quantised W, of the transpose of a
-// packed one) are made by the task that reads them, which then takes as many blocks as it can.
+// (1) The z of low-rank terms is computed, and blocks of x that register blocks cannot read as they lie, or not fast, are copied; x that
+// needs copies goes through in runs that fit kCopyBytes. (2) Tasks of some blocks times some panels fill tiles (the contraction in passes,
+// then the terms as further steps of the same accumulators) and write them out. Panels made on the fly (of a quantised W, of the transpose
+// of a packed one) are made by the task that reads them, which then takes as many blocks as it can.
 
 #include "cpu/level.h"
 
@@ -165,8 +165,9 @@ struct Product {
       while (parts < groups && shares * parts % threads != 0 && shares * parts < 16 * threads) ++parts;
       return {group, share, ceil_div(groups, parts) * group};
     }
-    // Eight tasks for every thread. One reads its blocks once for each panel, and its panels once: least when both are as many bytes.
-    const int64_t area = blocks * panels / (8 * threads);
+    // A task reads its blocks once for each panel and its panels once: least when both are as many bytes. In one pass the blocks stay in
+    // cache for the next task, so tasks may be small and end evenly.
+    const int64_t area = blocks * panels / ((pass_steps < steps ? 8 : 32) * threads);
     int64_t share = 1;
     while (share < kShare && (share + 1) * (share + 1) * kWidth <= area * kRows) ++share;
     const int64_t groups = ceil_div(blocks, within(area / share, smaller(4, blocks), most)), group = ceil_div(blocks, groups);
