@@ -1,3 +1,4 @@
+#include "cpu/attention-few.h"
 #include "cpu/attention-products.h"
 #include "cpu/level.h"
 #include "cpu/vector-exp.h"
@@ -129,6 +130,14 @@ void forward_tile(const AttentionArgs& a, const Tile& tile) {
   scatter_rows<T, C>(tile, gathered, a.width, lanes, state.shrink, static_cast<T*>(a.out), strides);
 }
 
+template <class T>
+void forward(const AttentionArgs& a, const Tile& tile) {
+  if constexpr (sizeof(compute_t<T>) == sizeof(float)) {
+    if (is_few<T>(a, tile)) return few_queries<T>(a, tile);
+  }
+  forward_tile<T>(a, tile);
+}
+
 void attention_fwd(const AttentionArgs& a) {
   int64_t tiles = tiles_of(a);
   parallel_for(a.batch * a.groups * tiles, [&](int64_t task) {
@@ -136,7 +145,7 @@ void attention_fwd(const AttentionArgs& a) {
     // The last tiles of a causal sequence see most keys: they start first.
     const int64_t heads = a.batch * a.groups;
     describe_tile(a, task % heads / a.groups, task % heads % a.groups, tiles - 1 - task / heads, tile);
-    LORIKEET_FLOAT_SWITCH(a.dtype, T, (forward_tile<T>(a, tile)))
+    LORIKEET_FLOAT_SWITCH(a.dtype, T, (forward<T>(a, tile)))
   });
 }
 

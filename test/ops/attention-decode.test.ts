@@ -8,12 +8,20 @@ import { atEveryLevel, numbers, random, sameBits, withoutLeaks } from '../helper
 const dtypes: DType[] = ['f64', 'f32', 'bf16', 'f16'];
 const at = (x: Tensor, start: number, length = 1): Tensor => narrow(x, 1, start, length);
 
-for (const window of [0, 40]) {
-  test(`decode, chunks and prefill agree bit for bit, window ${window}`, (t) => {
+// Widths and heads in a group for which a few queries have kernels of their own, and others.
+const shapes = [
+  { window: 0, H: 3, K: 20 },
+  { window: 40, H: 3, K: 20 },
+  { window: 0, H: 1, K: 32 },
+  { window: 40, H: 3, K: 64 },
+  { window: 0, H: 7, K: 96 },
+];
+for (const { window, H, K } of shapes) {
+  test(`decode, chunks and prefill agree bit for bit, window ${window}, ${H} heads of ${K}`, (t) => {
     withoutLeaks(t, () =>
       atEveryLevel(t, (level) => {
         for (const dtype of dtypes) {
-          const [B, T, H, G, K] = [2, 140, 3, 1, 20];
+          const [B, T, G] = [2, 140, 1];
           const q = random([B, T, H, K], dtype);
           const k = random([B, T, G, K], dtype);
           const v = random([B, T, G, K], dtype);
@@ -43,9 +51,9 @@ test('rows of different lengths decode together as they do alone', (t) => {
     atEveryLevel(t, (level) => {
       for (const dtype of dtypes) {
         const starts = [0, 63, 64, 100, 7, 1, 129];
-        const q = random([7, 1, 4, 16], dtype);
-        const k = random([7, 130, 2, 16], dtype);
-        const v = random([7, 130, 2, 16], dtype);
+        const q = random([7, 1, 4, 32], dtype);
+        const k = random([7, 130, 2, 32], dtype);
+        const v = random([7, 130, 2, 32], dtype);
         const y = attention(q, k, v, { causal: true, queryOffset: starts });
         const lengths = attention(q, k, v, { keyLengths: starts.map((start) => start + 1) });
         t.true(sameBits(y, lengths), `${level} ${dtype} lengths`);
@@ -77,6 +85,31 @@ test('packed documents have the bits of separate sequences where they start on a
         const worst = numbers(part).reduce((most, value, j) => Math.max(most, Math.abs(value - (expected[j] ?? 0))), 0);
         t.true(worst < 2e-6, `${level} document ${i}: ${worst}`);
         start += length;
+      }
+    }),
+  );
+});
+
+test('few queries have the bits that they have among many, whatever hides keys', (t) => {
+  withoutLeaks(t, () =>
+    atEveryLevel(t, (level) => {
+      for (const dtype of dtypes) {
+        const [T, H, K] = [150, 2, 32];
+        const q = random([1, T, H, K], dtype);
+        const k = random([1, T, 1, K], dtype);
+        const v = random([1, T, 1, K], dtype);
+        const seen = (s: number): boolean => s % 3 !== 0 && (s < 64 || s > 131);
+        const keyMask = tensor(
+          Uint8Array.from({ length: T }, (_, s) => Number(seen(s))),
+          { shape: [1, T], dtype: 'bool' },
+        );
+        for (const options of [{ keyMask }, { softcap: 2 }, { scale: -0.5 }, { keyMask, softcap: 5, window: 70 }]) {
+          const many = attention(q, k, v, { ...options, causal: true });
+          for (const at of [0, 1, 64, 130, 149]) {
+            const few = attention(narrow(q, 1, at, 1), k, v, { ...options, causal: true, queryOffset: at });
+            t.true(sameBits(few, narrow(many, 1, at, 1)), `${level} ${dtype} ${Object.keys(options)} at ${at}`);
+          }
+        }
       }
     }),
   );
