@@ -6,6 +6,7 @@
 
 #include "cpu/gemm-micro.h"
 #include "cpu/gemm-pack.h"
+#include "cpu/gemv-blocks.h"
 #include "cpu/quantized-slices.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
@@ -172,36 +173,6 @@ struct FewRows {
     }
   }
 
-#if defined(__AVX512F__)
-  /// Adds `groups` groups of a whole panel, whose rows begin at `codes`, to the sums of R rows: values go from registers to the sums.
-  template <class Group>
-  LORIKEET_INLINE void add_groups(const uint8_t* codes, int64_t row_bytes, int64_t groups, FloatVector* tile) const {
-    FloatVector sum[R][2]{};
-    const int64_t panel_bytes = 2 * kVector * row_bytes;
-    const uint8_t* next = codes + panel_bytes;
-    for (int64_t g = 0; g < groups; ++g) {
-      for (int64_t i = panel_bytes * g / groups; i < panel_bytes * (g + 1) / groups; i += 64) __builtin_prefetch(next + i, 0, 2);
-      const auto rows_from = [&](int64_t first) {
-        return [quad = codes + first * row_bytes, row_bytes](int i) __attribute__((always_inline)) {
-          return quad + (i / 4 * 4) * row_bytes + i % 4 * row_bytes;
-        };
-      };
-      const Group low(rows_from(0), g * kQuantizedGroup), high(rows_from(kVector), g * kQuantizedGroup);
-      const float* x = left + g * kQuantizedGroup;
-#pragma GCC unroll 32
-      for (int j = 0; j < kQuantizedGroup; ++j) {
-        const FloatVector values[2] = {(FloatVector)low.value(j), (FloatVector)high.value(j)};
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-          sum[r][0] = multiply_add(splat(x[r * left_stride + j]), values[0], sum[r][0]);
-          sum[r][1] = multiply_add(splat(x[r * left_stride + j]), values[1], sum[r][1]);
-        }
-      }
-    }
-    memcpy(tile, sum, sizeof sum);
-  }
-#endif
-
   /// The tile of a panel of a quantised W without a copy of its values, where that is possible; else false.
   bool fill_from_registers(int64_t panel, Vector* tile) const {
 #if defined(__AVX512F__)
@@ -211,7 +182,7 @@ struct FewRows {
       const uint8_t* codes = w.codes + panel * kWidth * w.row_bytes;
       LORIKEET_QUANTIZATION_SWITCH(
           w.format, Groups, if constexpr (!__is_same(TurnedGroup<Groups>, void)) {
-            add_groups<TurnedGroup<Groups>>(codes, w.row_bytes, args.k / kQuantizedGroup, tile);
+            BlockRows<TurnedGroup<Groups>, R, 2>{codes, w.row_bytes, left, left_stride}.multiply(args.k / kQuantizedGroup, tile);
             return true;
           })
     }

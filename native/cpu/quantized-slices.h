@@ -52,40 +52,52 @@ LORIKEET_INLINE void turned_words(const Rows& rows, int64_t offset, __m512i (&wo
 /// The halves in the low (or high) parts of 16 words as floats.
 LORIKEET_INLINE __m512 halves(__m512i words) { return _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, words)); }
 
-/// Nibbles as in Q4_0 and Q4_1, of 16 rows: every one is looked up in a table of 16 floats and scaled, which is exact, so that a minimum
-/// may be added in the same step.
+/// Nibbles as in Q4_0 and Q4_1, of 16 rows. A nibble becomes a float where it stands in its word, 16^place times too large, and the scale
+/// is as much smaller: both are exact, and so is the product, to which the minimum is added in the same step.
 template <class Block, bool Shifted>
 struct TurnedNibbles {
+  static constexpr int64_t kColumns = Block::kBlock;
   __m512i codes[4];
-  __m512 scale, shift, table;
+  FloatVector scale, shift;
 
+  /// From word 0 and the four words of nibbles of the rows.
+  LORIKEET_INLINE void set(__m512i head, const __m512i* words) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) codes[i] = words[i];
+    scale = (FloatVector)halves(head);
+    if constexpr (Shifted) {
+      shift = (FloatVector)halves((__m512i)((WordVector)head >> 16));
+    } else {
+      shift = scale * -8.0f;
+    }
+  }
+
+  /// The block that begins with column `first` of 16 rows.
   template <class Rows>
-  LORIKEET_INLINE TurnedNibbles(const Rows& rows, int64_t first) {
+  LORIKEET_INLINE void read(const Rows& rows, int64_t first) {
     const int64_t block = first / Block::kBlock * Block::kBytes;
-    __m512i head[4];
+    __m512i head[4], words[4];
     turned_words(rows, block, head);
-    turned_words(rows, block + Block::kBytes - 16, codes);
-    scale = halves(head[0]);
-    shift = halves((__m512i)((WordVector)head[0] >> 16));
-    table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    if constexpr (!Shifted) table = _mm512_sub_ps(table, _mm512_set1_ps(8));
+    turned_words(rows, block + Block::kBytes - 16, words);
+    set(head[0], words);
   }
 
   /// Column j of the block.
   LORIKEET_INLINE __m512 value(int j) const {
-    const auto index = (__m512i)((WordVector)codes[j % 16 / 4] >> (8 * (j % 4) + 4 * (j / 16)));
-    const __m512 code = _mm512_maskz_permutexvar_ps(0xffff, index, table);
-    if constexpr (Shifted) return _mm512_fmadd_ps(scale, code, shift);
-    return _mm512_mul_ps(scale, code);
+    const int place = 2 * (j % 4) + j / 16;
+    const auto code = (__m512i)((WordVector)codes[j % 16 / 4] & 15u << (4 * place));
+    const float smaller = 1.0f / static_cast<float>(1u << (4 * place));
+    return _mm512_fmadd_ps((__m512)(scale * smaller), _mm512_maskz_cvtepu32_ps(0xffff, code), (__m512)shift);
   }
 };
 
 struct TurnedBytes {
+  static constexpr int64_t kColumns = Q8_0::kBlock;
   __m512i codes[8];
   __m512 scale;
 
   template <class Rows>
-  LORIKEET_INLINE TurnedBytes(const Rows& rows, int64_t first) {
+  LORIKEET_INLINE void read(const Rows& rows, int64_t first) {
     const int64_t block = first / Q8_0::kBlock * Q8_0::kBytes;
     __m512i words[4];
     turned_words(rows, block, words);
@@ -130,7 +142,8 @@ template <class Groups>
 LORIKEET_INLINE void turned_group(const QuantizedMatrix& w, const PanelRows& rows, int from, int64_t first, int64_t count, float* values) {
 #if defined(__AVX512F__)
   if constexpr (!__is_same(TurnedGroup<Groups>, void)) {
-    const TurnedGroup<Groups> group(
+    TurnedGroup<Groups> group;
+    group.read(
         [&](int i) __attribute__((always_inline)) { return rows.codes[from + i]; }, first);
 #pragma GCC unroll 32
     for (int j = 0; j < kQuantizedGroup; ++j) _mm512_store_ps(values + j * 2 * kVector, group.value(j));
