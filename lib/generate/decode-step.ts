@@ -29,23 +29,24 @@ export class DecodeStep {
     this.#ids = unscoped(() => tensor(new BigInt64Array(cache.lengths.length), { shape: [cache.lengths.length, 1] }));
   }
 
-  /** Logits [B, V] after `tokens`, one a row. They are overwritten by the next call. */
-  logits(tokens: readonly number[]): Tensor {
-    copyInto(this.#ids, tensor(BigInt64Array.from(tokens, BigInt), { shape: [tokens.length, 1] }));
-    if (this.#captured === undefined) return this.#firstLogits(tokens);
+  /** Logits [B, V] after `tokens`, i64 [B]. They are overwritten by the next call. */
+  logits(tokens: Tensor): Tensor {
+    copyInto(this.#ids, reshape(tokens, this.#ids.shape));
+    if (this.#captured === undefined) return this.#firstLogits();
     const { capture, logits } = this.#captured;
-    this.#cache.count(tokens.map(() => 1));
+    this.#cache.count(this.#cache.lengths.map(() => 1));
     capture.launch([logits]);
     return logits;
   }
 
-  #firstLogits(tokens: readonly number[]): Tensor {
+  #firstLogits(): Tensor {
+    const rows = this.#cache.lengths.length;
     const pass = (): Tensor => {
       const hidden = this.#model.forward(
-        tokens.map((id) => [id]),
+        this.#cache.lengths.map(() => [0]),
         { ...this.#options, nextIds: this.#ids },
       );
-      return this.#model.head(wide(reshape(hidden, [tokens.length, hidden.shape[2] ?? 0])), this.#options);
+      return this.#model.head(wide(reshape(hidden, [rows, hidden.shape[2] ?? 0])), this.#options);
     };
     if (!this.#repeatable) return pass();
     const { result: logits, capture } = Capture.of(pass);

@@ -6,7 +6,7 @@ import { clone } from '../ops/elementwise.js';
 import { embedding } from '../ops/index-ops.js';
 import { repetitionPenalty, type SampledTokens, sample } from '../ops/sampling.js';
 import { reshape } from '../ops/shape.js';
-import { noGrad, scope } from '../scope.js';
+import { disposeTensors, keep, noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { DecodeStep } from './decode-step.js';
 import type { Settings } from './options.js';
@@ -34,6 +34,8 @@ export class Decoder {
   #rows: Row[];
   #step = 0;
   #pass: DecodeStep | undefined;
+  /** The choice after the one that was given out last, while the engine works on it. */
+  #ahead: SampledTokens | undefined;
 
   constructor(model: LanguageModel, prompts: readonly (readonly number[])[], settings: Settings) {
     this.#model = model;
@@ -46,10 +48,14 @@ export class Decoder {
   /** Chooses the next token of every row, in order. */
   async next(): Promise<Choice[]> {
     throwIfAborted(this.#settings.signal, 'generate');
-    const [ids, model, draw] = await scope(async () => {
-      const chosen = noGrad(() => this.#choose());
-      return Promise.all([chosen.ids.data(), chosen.rawLogProbabilities.data(), chosen.logProbabilities.data()]);
-    });
+    const chosen = this.#ahead ?? this.#choose();
+    this.#ahead = undefined;
+    this.#step++;
+    // Reads are queued before the work of the next token, which goes on while JavaScript looks at this one.
+    const reads = Promise.all([chosen.ids.data(), chosen.rawLogProbabilities.data(), chosen.logProbabilities.data()]);
+    if (this.#mayGoAhead()) this.#ahead = this.#choose(chosen.ids);
+    disposeTensors(Object.values(chosen));
+    const [ids, model, draw] = await reads;
     const choices = this.#rows.map((_, b) => ({
       id: Number(ids[b]),
       logProbability: Number(model[b]),
@@ -59,7 +65,6 @@ export class Decoder {
       this.#rows[b]?.ids.push(id);
       if (this.#rows[b] !== undefined) this.#rows[b].pending = [id];
     }
-    this.#step++;
     return choices;
   }
 
@@ -71,24 +76,38 @@ export class Decoder {
     if (places.length > 0) this.#cache.keepRows(places);
   }
 
-  #choose(): SampledTokens {
+  /** Whether the next pass needs nothing from JavaScript but that it is wanted, which for one row only its end can change. */
+  #mayGoAhead(): boolean {
+    const { processors, repetitionPenalty: penalty } = this.#settings;
+    const [length = 0] = this.#cache.lengths;
+    return this.#rows.length === 1 && penalty === 1 && processors.length === 0 && length + 1 < this.#cache.shape.capacity;
+  }
+
+  /** The tokens after the pending ones, or after `last`, i64 [B]. The caller owns them. */
+  #choose(last?: Tensor): SampledTokens {
     const { temperature, topK, topP, processors, repetitionPenalty: penalty } = this.#settings;
-    const ids = this.#rows.map((row) => row.ids);
-    let logits = this.#logits();
-    if (penalty !== 1) logits = repetitionPenalty(logits, ids, penalty);
-    else if (processors.length > 0) logits = clone(logits);
-    for (const process of processors) logits = process(logits, ids);
-    return sample(logits, { temperature, topK, topP, seed: this.#rows.map((row) => row.seed), step: this.#step });
+    return scope(() =>
+      noGrad(() => {
+        const ids = this.#rows.map((row) => row.ids);
+        let logits = this.#logits(last);
+        if (penalty !== 1) logits = repetitionPenalty(logits, ids, penalty);
+        else if (processors.length > 0) logits = clone(logits);
+        for (const process of processors) logits = process(logits, ids);
+        const chosen = sample(logits, { temperature, topK, topP, seed: this.#rows.map((row) => row.seed), step: this.#step });
+        for (const tensor of Object.values(chosen)) keep(tensor);
+        return chosen;
+      }),
+    );
   }
 
   /** Logits [B, V] after the pending tokens: in one pass over the prompts, then token by token. */
-  #logits(): Tensor {
+  #logits(last?: Tensor): Tensor {
     const { adapters } = this.#settings;
     const pending = this.#rows.map((row) => row.pending);
     const options = { training: false, cache: this.#cache, ...(adapters && { rows: pending.map(() => adapters) }) };
     if (this.#step > 0) {
       this.#pass ??= new DecodeStep(this.#model, this.#cache, options);
-      return this.#pass.logits(pending.map(([id = 0]) => id));
+      return this.#pass.logits(last ?? tensor(BigInt64Array.from(pending, ([id = 0]) => BigInt(id))));
     }
     return this.#model.head(wide(lastOf(this.#model.forward(pending, options), pending)), options);
   }
@@ -99,6 +118,8 @@ export class Decoder {
   }
 
   dispose(): void {
+    if (this.#ahead !== undefined) disposeTensors(Object.values(this.#ahead));
+    this.#ahead = undefined;
     this.#dropPass();
     this.#cache.dispose();
   }

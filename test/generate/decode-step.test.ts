@@ -1,6 +1,6 @@
 import test from 'ava';
 import { attach, loadModel, type Model, memory, profile, scope } from 'lorikeet';
-import { reshape } from 'lorikeet/ops';
+import { reshape, tensor } from 'lorikeet/ops';
 import { DecodeStep } from '#dist/generate/decode-step.js';
 import { noGrad } from '#dist/scope.js';
 import { goldenModel } from '../helpers/folders.js';
@@ -28,7 +28,7 @@ async function logitsOf(model: Model, launched: boolean): Promise<number[][]> {
     const all: number[][] = [];
     for (const row of tokens) {
       const logits = noGrad(() => {
-        if (launched) return step.logits(row);
+        if (launched) return step.logits(tensor(BigInt64Array.from(row, BigInt)));
         const hidden = model.forward(
           row.map((id) => [id]),
           options,
