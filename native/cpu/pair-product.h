@@ -2,7 +2,12 @@
 
 #include <cstdint>
 
-#include "cpu/simd.h"
+#include "core/dtype.h"
+#include "cpu/level.h"
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 // Products of small bf16 matrices that lie in cache, two steps of the contraction at a time: out[m][n] = Σ_c a[m][c] · b[c][n] in f32,
 // where a has its rows as they are stored and b stands as pairs [c / 2][n] of (b[c][n], b[c + 1][n]). The bits of an output depend on its
@@ -91,6 +96,15 @@ LORIKEET_INLINE void store_interleaved(__m512i even_low_odd_high, uint32_t* pair
 /// pairs[i] = (even[i], odd[i]) rounded to bf16.
 LORIKEET_INLINE void store_pairs(__m512 even, __m512 odd, uint32_t* pairs) {
   store_interleaved((__m512i)_mm512_cvtne2ps_pbh(odd, even), pairs);
+}
+
+/// The same of `count` <= 16 values of two rows; without `odd` its part is zero.
+LORIKEET_INLINE void store_pairs(const float* even, const float* odd, int64_t count, uint32_t* pairs) {
+  const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  const __m512 low = _mm512_maskz_loadu_ps(mask, even), high = odd != nullptr ? _mm512_maskz_loadu_ps(mask, odd) : _mm512_setzero_ps();
+  alignas(64) uint32_t words[16];
+  store_pairs(low, high, words);
+  _mm512_mask_storeu_epi32(pairs, mask, _mm512_load_si512(words));
 }
 
 /// The same of bf16 rows of `columns`, with zeros up to a multiple of 16; without `odd` its part is zero.

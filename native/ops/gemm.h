@@ -165,13 +165,14 @@ inline constinit Kernel<GemmArgs> gemm_kernel{"gemm"};
 /// The level whose layouts are in force: the active one, or the highest below it that this build has.
 Level gemm_level();
 
-/// Rows x_row... of x meet rows p_row... of p.
+/// Rows x_row... of x meet rows p_row... of p, which follow those of the range before.
 struct RowRange {
   int64_t x_row, p_row, rows;
 };
 
 /// out[r, c] = scale * Σ_t p[t, r] · x[t, c] over the rows of `ranges` in order, one chain for each element; out is [rank, columns], or
-/// [columns, rank] when `transposed`. p and out are f32 (f64 for f64 x). The mask applies to x, its indices count rows by p_row.
+/// [columns, rank] when `transposed`. p and out are f32 (f64 for f64 x). bf16 x is multiplied in pairs of rows, with p rounded to bf16, at
+/// levels that have the instruction. The mask applies to x, its indices count rows by p_row.
 struct GemmRowsArgs {
   const void* x;
   DType x_dtype;
