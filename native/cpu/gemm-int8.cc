@@ -24,6 +24,22 @@ LORIKEET_INLINE void write_row(const float* source, const float* bias, int64_t c
   }
 }
 
+/// The same of a whole row of a tile.
+template <class T>
+LORIKEET_INLINE void write_whole_row(const float* source, const float* bias, T* target) {
+#if defined(__AVX512BF16__)
+  if constexpr (__is_same(T, BFloat16)) {
+    auto low = *reinterpret_cast<const FloatVector*>(source), high = *reinterpret_cast<const FloatVector*>(source + kVector);
+    if (bias != nullptr) {
+      low += *reinterpret_cast<const FloatVector*>(bias);
+      high += *reinterpret_cast<const FloatVector*>(bias + kVector);
+    }
+    return KindPairs::store(low, high, reinterpret_cast<char*>(target));
+  }
+#endif
+  write_row(source, bias, 2 * kVector, target);
+}
+
 /// Extra is the kind of the low-rank terms.
 template <class Extra>
 struct Int8Product {
@@ -58,16 +74,28 @@ struct Int8Product {
     });
   }
 
-  void shrink(int64_t block) const {
-    if (terms.begin(block) == terms.end(block)) return;
-    Scratch memory(left_bytes<Extra>(args.k));
+  /// The rows of a block as the terms read them: where they lie, if they are stored so, else copied to `memory`.
+  LeftView floats_of(int64_t block, void* memory) const {
     LeftView left{};
     LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
       const T* x = static_cast<const T*>(args.x) + block * kRows * args.x_row_stride;
-      left = args.x_column_stride == 1
-                 ? copy_left_rows<Extra>(memory.as<void>(), x, args.x_row_stride, rows_of(block), args.k)
-                 : copy_left<Extra>(memory.as<void>(), x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
+      const int64_t row_bytes = args.x_row_stride * static_cast<int64_t>(sizeof(T));
+      const bool stored_so = __is_same(T, typename Extra::Element) && args.k % Extra::kDepth == 0;
+      if (args.x_column_stride != 1) {
+        left = copy_left<Extra>(memory, x, args.x_row_stride, args.x_column_stride, rows_of(block), args.k);
+      } else if (stored_so) {
+        left = {reinterpret_cast<const char*>(x), row_bytes, sizeof(typename Extra::Word)};
+      } else {
+        left = copy_left_rows<Extra>(memory, x, args.x_row_stride, rows_of(block), args.k);
+      }
     });
+    return left;
+  }
+
+  void shrink(int64_t block) const {
+    if (terms.begin(block) == terms.end(block)) return;
+    Scratch memory(left_bytes<Extra>(args.k));
+    const LeftView left = floats_of(block, memory.as<void>());
     for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
       shrink_block<Extra>(args, *part, left, packed_z + part->packed);
     }
@@ -76,6 +104,9 @@ struct Int8Product {
   void fill(int64_t block, int64_t panel) const {
     alignas(64) float tile[kTileBytes / sizeof(float)];
     const int64_t rows = rows_of(block), first = panel * kWidth, columns = within(args.n - first, 0, kWidth);
+    const int64_t y_row_bytes = args.y_row_stride * size_of(args.y_dtype);
+    const char* y_rows = static_cast<const char*>(args.y) + block * kRows * y_row_bytes + first * size_of(args.y_dtype);
+    for (int64_t row = 0; row < rows; ++row) __builtin_prefetch(y_rows + row * y_row_bytes, 1);
     const char* right = static_cast<const char*>(args.right.panels) + panel * int8_panel_stride(kThisLevel, args.k);
     int8_micro_for(rows)(args.k, left_of(block), right, output_scales == nullptr ? nullptr : output_scales + first, tile);
     for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
@@ -85,9 +116,8 @@ struct Int8Product {
       T* y = static_cast<T*>(args.y) + block * kRows * args.y_row_stride + first;
       const float* panel_bias = bias == nullptr ? nullptr : bias + first;
       for (int64_t row = 0; row < rows; ++row) {
-        const int64_t whole = kWidth;  // a constant where it can be
-        if (columns == whole) {
-          write_row(tile + row * kWidth, panel_bias, whole, y + row * args.y_row_stride);
+        if (columns == kWidth) {
+          write_whole_row(tile + row * kWidth, panel_bias, y + row * args.y_row_stride);
         } else {
           write_row(tile + row * kWidth, panel_bias, columns, y + row * args.y_row_stride);
         }
@@ -109,10 +139,10 @@ struct Int8Product {
         quantize(first_block + task);
         shrink(first_block + task);
       });
-      const int64_t group = within(kGroupBytes / block_bytes, 4, end - first_block);
-      const int64_t parts = (end - first_block + group - 1) / group;
-      // Panels of a task: enough tasks for every thread, enough work in each. The cut does not change a bit of the result.
-      const int64_t share = within(panels * parts / (8 * thread_count()), 1, 16), shares = (panels + share - 1) / share;
+      const int64_t count = end - first_block, parts = ceil_div(count, within(kGroupBytes / block_bytes, 4, count));
+      const int64_t group = ceil_div(count, parts);
+      // Panels of a task: so many tasks that no thread waits long for the last one. The cut does not change a bit of the result.
+      const int64_t shares = ceil_div(panels, within(panels * parts / (32 * thread_count()), 1, 16)), share = ceil_div(panels, shares);
       for_tasks(small, parts * shares, [&](int64_t task) {
         const int64_t panel_begin = task % shares * share, panel_end = within(panel_begin + share, 0, panels);
         const int64_t begin = first_block + task / shares * group, block_end = within(begin + group, 0, end);

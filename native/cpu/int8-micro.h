@@ -62,6 +62,9 @@ LORIKEET_INLINE IntVector int8_dot(IntVector sum, int32_t left, const Int8Right&
 #endif
 #endif
 
+/// Rows whose sums of a group and totals over groups fit the registers together.
+inline constexpr int kInt8Rows = kRows / 2;
+
 /// Quantised rows: codes of row i at codes + i * row_stride, its scales at scales + i * groups.
 struct Int8Rows {
   const uint8_t* codes;
@@ -69,14 +72,17 @@ struct Int8Rows {
   int64_t row_stride, groups;
 };
 
+/// The part of a tile that stays in registers from the first group to the last: R <= kInt8Rows rows.
 template <int R>
-void int8_micro(int64_t k, const Int8Rows& left, const void* panel, const float* output_scales, void* tile_memory) {
-  const auto* right = static_cast<const IntVector*>(panel);
-  auto* tile = static_cast<FloatVector*>(tile_memory);
+LORIKEET_INLINE void int8_rows(int64_t k, const Int8Rows& left, const IntVector* right, const FloatVector* output, FloatVector* tile) {
   constexpr int kPointers = (R + 2) / 3;  // one for every three rows: the others are reached by the addressing modes of the machine
   const uint8_t* rows[kPointers];
   for (int i = 0; i < kPointers; ++i) rows[i] = left.codes + 3 * i * left.row_stride;
-  for (int64_t group = 0; group < left.groups; ++group) {
+  const float* scales[kPointers];
+  for (int i = 0; i < kPointers; ++i) scales[i] = left.scales + 3 * i * left.groups;
+  const int64_t row_stride = left.row_stride, groups = left.groups;
+  FloatVector total[R][2] = {};
+  for (int64_t group = 0; group < groups; ++group) {
     const int64_t rest = k - group * kInt8Group;
     const int64_t steps = rest < kInt8Group ? (rest + 3) / 4 : kInt8Group / 4;
     IntVector sum[R][2];
@@ -91,30 +97,45 @@ void int8_micro(int64_t k, const Int8Rows& left, const void* panel, const float*
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) {
         int32_t word;
-        __builtin_memcpy(&word, rows[i / 3] + i % 3 * left.row_stride, sizeof word);
+        __builtin_memcpy(&word, rows[i / 3] + i % 3 * row_stride, sizeof word);
         sum[i][0] = int8_dot(sum[i][0], word, b0);
         sum[i][1] = int8_dot(sum[i][1], word, b1);
       }
 #pragma GCC unroll 6
-      for (int i = 0; i < kPointers; ++i) rows[i] += 4;
-    }
-    const float* scales = left.scales + group;
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      const FloatVector scale = splat(scales[i * left.groups]);
-#pragma GCC unroll 2
-      for (int j = 0; j < 2; ++j) {
-        const FloatVector value = __builtin_convertvector(sum[i][j], FloatVector);
-        tile[i * 2 + j] = group == 0 ? value * scale : multiply_add(value, scale, tile[i * 2 + j]);
+      for (int i = 0; i < kPointers; ++i) {
+        rows[i] += 4;
+        asm("" : "+r"(rows[i]));  // keeps the compiler from one pointer for every row, which would cost registers
       }
     }
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      const FloatVector scale = splat(scales[i / 3][i % 3 * groups]);
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; ++j) total[i][j] = multiply_add(__builtin_convertvector(sum[i][j], FloatVector), scale, total[i][j]);
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < kPointers; ++i) {
+      ++scales[i];
+      asm("" : "+r"(scales[i]));
+    }
   }
-  if (output_scales == nullptr) return;
-  const auto* output = reinterpret_cast<const FloatVector*>(output_scales);
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
-    tile[i * 2] *= output[0];
-    tile[i * 2 + 1] *= output[1];
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) tile[i * 2 + j] = output == nullptr ? total[i][j] : total[i][j] * output[j];
+  }
+}
+
+template <int R>
+void int8_micro(int64_t k, const Int8Rows& left, const void* panel, const float* output_scales, void* tile_memory) {
+  constexpr int kFirst = R <= kInt8Rows ? R : kInt8Rows;
+  const auto* right = static_cast<const IntVector*>(panel);
+  const auto* output = reinterpret_cast<const FloatVector*>(output_scales);
+  auto* tile = static_cast<FloatVector*>(tile_memory);
+  int8_rows<kFirst>(k, left, right, output, tile);
+  if constexpr (R > kFirst) {
+    const Int8Rows rest{left.codes + kFirst * left.row_stride, left.scales + kFirst * left.groups, left.row_stride, left.groups};
+    int8_rows<R - kFirst>(k, rest, right, output, tile + 2 * kFirst);
   }
 }
 
