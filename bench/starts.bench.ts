@@ -1,6 +1,6 @@
 // LoRA against each initialisation at equal rank and steps, on a language model: loss by step, held-out loss, and a picture of the curves.
 // npm run bench -- starts --results FILE [--model smollm2-135m] [--subjects math,shakespeare] [--starts lora,pissa,...] [--steps 100] [--rates FILE]
-//   Every finished run is kept in the results file, and a run that is there is not run again. --rates names the results of a search of learning rates; without it,
+//   Every finished run is kept in the results file, and a run that is there is not run again. --rates names the results of a search of learning rates, whose best for a start is taken times --rate-factor; without it,
 //   --learning-rates 1e-4,3e-4 runs each rate. --picture FILE draws the results.
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -19,6 +19,7 @@ const flags = {
   rank: { type: 'string', default: '16' },
   seed: { type: 'string', default: '1' },
   rates: { type: 'string' },
+  'rate-factor': { type: 'string', default: '1' },
   'learning-rates': { type: 'string', default: '2e-4' },
   picture: { type: 'string' },
 } as const;
@@ -34,15 +35,14 @@ function write(file: string, curves: readonly Curve[]): void {
   renameSync(`${file}.tmp`, file);
 }
 
-const endLoss = ({ held }: Curve): number => held.at(-1)?.[1] ?? Number.NaN;
 const sameRun = (a: RunOptions, b: RunOptions): boolean =>
   (['model', 'subject', 'start', 'learningRate', 'rank', 'steps', 'batch', 'sequence', 'seed'] as const).every((key) => a[key] === b[key]);
 
 /** The rate with the lowest held-out loss of a search. */
-function bestRate(search: readonly Curve[], subject: string, start: string): number {
-  const found = search.filter((curve) => curve.subject === subject && curve.start === start && Number.isFinite(endLoss(curve)));
-  if (found.length === 0) throw new Error(`starts: the search of rates has none for ${start} on ${subject}`);
-  return found.reduce((best, curve) => (endLoss(curve) < endLoss(best) ? curve : best)).learningRate;
+function bestRate(search: readonly Curve[], start: string): number {
+  const found = search.filter((curve) => curve.start === start && Number.isFinite(curve.held));
+  if (found.length === 0) throw new Error(`starts: the search of rates has none for ${start}`);
+  return found.reduce((best, curve) => (curve.held < best.held ? curve : best)).learningRate;
 }
 
 function drawn(curves: readonly Curve[]): string {
@@ -71,7 +71,10 @@ async function run(args: readonly string[], report: Report): Promise<object> {
   const curves = read(results);
   for (const subject of values.subjects.split(',')) {
     for (const start of values.starts.split(',')) {
-      const rates = values.rates === undefined ? values['learning-rates'].split(',').map(Number) : [bestRate(search, subject, start)];
+      const rates =
+        values.rates === undefined
+          ? values['learning-rates'].split(',').map(Number)
+          : [rounded(Number(values['rate-factor']) * bestRate(search, start), 8)];
       for (const learningRate of rates) {
         const options: RunOptions = {
           model: values.model as ModelName,
@@ -97,8 +100,7 @@ async function run(args: readonly string[], report: Report): Promise<object> {
       rate: curve.learningRate,
       trainable: curve.trainable,
       'loss, last 10 steps': rounded(curve.losses.slice(-10).reduce((a, b) => a + b, 0) / 10, 4),
-      'held-out before': curve.held[0]?.[1] ?? '',
-      'held-out after': endLoss(curve),
+      'held-out loss': curve.held,
       'start s': curve.startSeconds,
     })),
   );

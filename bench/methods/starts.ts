@@ -78,8 +78,8 @@ export interface RunOptions {
 export interface Curve extends RunOptions {
   /** Training loss of every step. */
   readonly losses: readonly number[];
-  /** Held-out loss before the first step and after the last, by step. */
-  readonly held: readonly (readonly [step: number, loss: number])[];
+  /** Held-out loss after the last step. */
+  readonly held: number;
   readonly trainable: number;
   /** Seconds that the initialisation took, and the training steps. */
   readonly startSeconds: number;
@@ -114,18 +114,16 @@ export async function trainOne(options: RunOptions, report: Report): Promise<Cur
         : { data: await calibrationBatches(model, subjects[start.data(subject)].train, { batchSize: 4, batches: 16, training }) }),
     });
     const startSeconds = rounded((performance.now() - began) / 1000, 1);
-    const heldLoss = async (): Promise<number> => rounded((await evaluate(tuned, subjects[subject].held, { maxLength: sequence })).nll, 4);
-    const held: [number, number][] = [[0, await heldLoss()]];
     const losses: number[] = [];
     const trainingBegan = performance.now();
     for await (const { loss } of train(tuned, { data: { train: subjects[subject].train }, training })) losses.push(rounded(loss, 4));
     const trainSeconds = rounded((performance.now() - trainingBegan) / 1000, 1);
-    held.push([steps, await heldLoss()]);
+    const held = rounded((await evaluate(tuned, subjects[subject].held, { maxLength: sequence })).nll, 4);
     const trainable = tuned.parameters().reduce((sum, { size }) => sum + size, 0);
     const last = losses.slice(-10);
     report.line(
       `${options.model} ${subject} ${start.label} rate ${learningRate}: start ${startSeconds} s, loss of the last 10 steps ` +
-        `${rounded(last.reduce((a, b) => a + b, 0) / last.length, 4)}, held-out ${held.map(([, loss]) => loss).join(' -> ')}, ${trainSeconds} s`,
+        `${rounded(last.reduce((a, b) => a + b, 0) / last.length, 4)}, held-out ${held}, ${trainSeconds} s`,
     );
     return { ...options, losses, held, trainable, startSeconds, trainSeconds };
   } finally {
