@@ -54,7 +54,7 @@ export const starts: Readonly<Record<string, Start>> = {
   'lora-ga': lora('LoRA-GA', { type: 'lora-ga', stableGamma: 64 }, { rsLora: true }, own),
   'corda-ipm': lora('CorDA IPM', { type: 'corda', method: 'ipm' }, {}, own),
   'corda-kpm': lora('CorDA KPM', { type: 'corda', method: 'kpm' }, {}, other),
-  eva: lora('EVA', 'eva', {}, own),
+  eva: lora('EVA', { type: 'eva', maxBatches: 30 }, {}, own),
   'lora-xs': { label: 'LoRA-XS', adapter: (rank) => ({ type: 'lora-xs', rank, alpha: rank, targets: 'all-linear' }) },
   'lora-sb': {
     label: 'LoRA-SB',
