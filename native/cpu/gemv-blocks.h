@@ -15,9 +15,12 @@ inline constexpr int kBlocksTogether = 1;
 template <>
 inline constexpr int kBlocksTogether<TurnedNibbles<Q4_1, true>> = 4;
 
-/// R rows of x [R][left_stride] and the `Sides` times kVector rows of W that begin at `codes`.
-template <class Group, int R, int Sides>
+/// R rows of x [R][left_stride] and the 2 * kVector rows of W that begin at `codes`.
+template <class Group, int R>
 struct BlockRows {
+  static constexpr int kSides = 2;
+  static constexpr int kTogether = kBlocksTogether<Group>;
+
   const uint8_t* codes;
   int64_t row_bytes;
   const float* left;
@@ -29,28 +32,28 @@ struct BlockRows {
     };
   }
 
-  LORIKEET_INLINE void add(const Group (&groups)[Sides], int64_t column, FloatVector (&sum)[Sides][R]) const {
+  LORIKEET_INLINE void add(const Group (&groups)[kSides], int64_t column, FloatVector (&sum)[kSides][R]) const {
     const float* x = left + column;
 #pragma GCC unroll 32
     for (int j = 0; j < Group::kColumns; ++j) {
-      FloatVector values[Sides];
-#pragma GCC unroll 4
-      for (int side = 0; side < Sides; ++side) values[side] = (FloatVector)groups[side].value(j);
+      FloatVector values[kSides];
+#pragma GCC unroll 2
+      for (int side = 0; side < kSides; ++side) values[side] = (FloatVector)groups[side].value(j);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         const FloatVector factor = splat(x[r * left_stride + j]);
-#pragma GCC unroll 4
-        for (int side = 0; side < Sides; ++side) sum[side][r] = multiply_add(factor, values[side], sum[side][r]);
+#pragma GCC unroll 2
+        for (int side = 0; side < kSides; ++side) sum[side][r] = multiply_add(factor, values[side], sum[side][r]);
       }
     }
   }
 
   /// kTogether blocks from column `column` on, turned piece by piece.
-  LORIKEET_INLINE void add_together(int64_t column, FloatVector (&sum)[Sides][R]) const {
-    constexpr int kWords = Q4_1::kBytes / 4, kPieces = kWords * kBlocksTogether<Group> / 4;
-    __m512i words[Sides][4 * kPieces];
+  LORIKEET_INLINE void add_together(int64_t column, FloatVector (&sum)[kSides][R]) const {
+    constexpr int kWords = Q4_1::kBytes / 4, kPieces = kWords * kTogether / 4;
+    __m512i words[kSides][4 * kPieces];
     const int64_t offset = column / Group::kColumns * Q4_1::kBytes;
-    for (int side = 0; side < Sides; ++side) {
+    for (int side = 0; side < kSides; ++side) {
 #pragma GCC unroll 5
       for (int piece = 0; piece < kPieces; ++piece) {
         __m512i turned[4];
@@ -59,41 +62,41 @@ struct BlockRows {
         for (int i = 0; i < 4; ++i) words[side][4 * piece + i] = turned[i];
       }
     }
-    for (int block = 0; block < kBlocksTogether<Group>; ++block) {
-      Group groups[Sides];
-#pragma GCC unroll 4
-      for (int side = 0; side < Sides; ++side) groups[side].set(words[side][block * kWords], words[side] + block * kWords + 1);
+    for (int block = 0; block < kTogether; ++block) {
+      Group groups[kSides];
+#pragma GCC unroll 2
+      for (int side = 0; side < kSides; ++side) groups[side].set(words[side][block * kWords], words[side] + block * kWords + 1);
       add(groups, column + block * Group::kColumns, sum);
     }
   }
 
-  /// tile [Sides / 2][R][2] = the sums over `blocks` blocks. The next panels are on their way meanwhile.
+  /// tile [R][2] = the sums over `blocks` blocks. The next panel is on its way meanwhile.
   LORIKEET_INLINE void multiply(int64_t blocks, FloatVector* tile) const {
-    FloatVector sum[Sides][R]{};
-    const int64_t bytes = Sides * kVector * row_bytes;
+    FloatVector sum[kSides][R]{};
+    const int64_t bytes = kSides * kVector * row_bytes;
     const uint8_t* next = codes + bytes;
     int64_t asked = 0;
     const auto ask = [&](int64_t end) __attribute__((always_inline)) {
       for (; asked < bytes * end / blocks; asked += 64) __builtin_prefetch(next + asked, 0, 2);
     };
     int64_t block = 0;
-    if constexpr (kBlocksTogether<Group> > 1) {
-      for (; block + kBlocksTogether<Group> <= blocks; block += kBlocksTogether<Group>) {
-        ask(block + kBlocksTogether<Group>);
+    if constexpr (kTogether > 1) {
+      for (; block + kTogether <= blocks; block += kTogether) {
+        ask(block + kTogether);
         add_together(block * Group::kColumns, sum);
       }
     }
     for (; block < blocks; ++block) {
       ask(block + 1);
-      Group groups[Sides];
-#pragma GCC unroll 4
-      for (int side = 0; side < Sides; ++side) groups[side].read(rows_from(side * kVector), block * Group::kColumns);
+      Group groups[kSides];
+#pragma GCC unroll 2
+      for (int side = 0; side < kSides; ++side) groups[side].read(rows_from(side * kVector), block * Group::kColumns);
       add(groups, block * Group::kColumns, sum);
     }
+#pragma GCC unroll 2
+    for (int side = 0; side < kSides; ++side) {
 #pragma GCC unroll 4
-    for (int side = 0; side < Sides; ++side) {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) tile[(side / 2 * R + r) * 2 + side % 2] = sum[side][r];
+      for (int r = 0; r < R; ++r) tile[r * 2 + side] = sum[side][r];
     }
   }
 };

@@ -182,7 +182,7 @@ struct FewRows {
       const uint8_t* codes = w.codes + panel * kWidth * w.row_bytes;
       LORIKEET_QUANTIZATION_SWITCH(
           w.format, Groups, if constexpr (!__is_same(TurnedGroup<Groups>, void)) {
-            BlockRows<TurnedGroup<Groups>, R, 2>{codes, w.row_bytes, left, left_stride}.multiply(args.k / kQuantizedGroup, tile);
+            BlockRows<TurnedGroup<Groups>, R>{codes, w.row_bytes, left, left_stride}.multiply(args.k / kQuantizedGroup, tile);
             return true;
           })
     }
@@ -234,7 +234,9 @@ struct FewRows {
     }
     const int64_t panels = (args.n + kWidth - 1) / kWidth, threads = thread_count();
     // One share for each thread, or more of them where they are long. The cut does not change a bit of the result.
-    const int64_t long_shares = panels * panel_stride(kThisLevel, args.right.panel, args.k, 2) / (threads << 18);
+    const int64_t panel_bytes =
+        args.right.is_quantized() ? kWidth * args.right.quantized.row_bytes : panel_stride(kThisLevel, args.right.panel, args.k, 2);
+    const int64_t long_shares = panels * panel_bytes / (threads << 18);
     const int64_t shares = threads * (long_shares < 1 ? 1 : smaller(long_shares, 8));
     const int64_t share = (panels + shares - 1) / shares;
     for_tasks(args.k * args.n < (1 << 16), (panels + share - 1) / share, [&](int64_t task) {
