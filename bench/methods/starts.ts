@@ -33,7 +33,7 @@ export type Subject = keyof typeof subjects;
 
 interface Start {
   readonly label: string;
-  readonly adapter: (rank: number, learningRate: number) => object;
+  readonly adapter: (rank: number, rates: { readonly learningRate: number; readonly warmup: number }) => object;
   /** The subject whose rows it looks at: 16 batches of 4, as training would see them. */
   readonly data?: (subject: Subject) => Subject;
 }
@@ -58,7 +58,13 @@ export const starts: Readonly<Record<string, Start>> = {
   'lora-xs': { label: 'LoRA-XS', adapter: (rank) => ({ type: 'lora-xs', rank, alpha: rank, targets: 'all-linear' }) },
   'lora-sb': {
     label: 'LoRA-SB',
-    adapter: (rank, eta) => ({ type: 'lora-xs', rank, alpha: rank, targets: 'all-linear', init: { type: 'lora-sb', eta } }),
+    adapter: (rank, rates) => ({
+      type: 'lora-xs',
+      rank,
+      alpha: rank,
+      targets: 'all-linear',
+      init: { type: 'lora-sb', learningRate: rates.learningRate, warmup: rates.warmup },
+    }),
     data: own,
   },
 };
@@ -107,7 +113,7 @@ export async function trainOne(options: RunOptions, report: Report): Promise<Cur
       seed,
     } as const;
     const began = performance.now();
-    const tuned = await attach(model, start.adapter(rank, learningRate) as unknown as AdapterConfig, {
+    const tuned = await attach(model, start.adapter(rank, training) as unknown as AdapterConfig, {
       seed,
       ...(start.data === undefined
         ? {}
