@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { AdapterMethod, CommonConfig } from '../adapters/adapter.js';
+import type { AdapterMethod, AnyMethod, CommonConfig } from '../adapters/adapter.js';
 import { ConfigError } from '../errors.js';
 import { readPeftFolder } from '../io/peft.js';
 import { cast, notEqual } from '../ops/elementwise.js';
@@ -28,8 +28,15 @@ export async function requireSameTaken(folder: string, model: Model): Promise<vo
   if (owner !== undefined && existsSync(initial) && (await holdsTaken(initial, model, owner))) return;
   throw new ConfigError(
     `resume: the frozen weights of the model are not those of the run in "${folder}": its adapter began with another part of them; ` +
-      (existsSync(initial) ? `attach it with initial: "${initial}"` : 'expected an adapter that leaves them whole'),
+      (existsSync(initial) ? howToAttach(initial, model, owner) : 'expected an adapter that leaves them whole'),
   );
+}
+
+/** What gives the weights of the run, for an adapter as configured. */
+function howToAttach(initial: string, { adapters }: Model, owner: string | undefined): string {
+  const { method, config } = owner === undefined ? {} : adapters.get(owner);
+  const followsFromFactors = (method as AnyMethod | undefined)?.takes?.(config)?.formedFromFactors ?? false;
+  return followsFromFactors ? `attach it with initial: "${initial}"` : 'attach it with the same options and seed';
 }
 
 const ownerOf = ({ active, adapters }: Model): string | undefined =>

@@ -81,6 +81,16 @@ test.serial('a checkpoint of another start is refused', async (t) => {
   await t.notThrowsAsync(trained(init, false, { out, resume: true, attached: async (folder) => ({ seed: 4, ...(await from(folder)) }) }));
 });
 
+test.serial('where factors do not decide what is left, the refusal asks for the same options and seed', async (t) => {
+  const init = { type: 'pissa', niter: 0, quantize: 'nf4' };
+  const out = newRun();
+  await trained(init, false, { out, leave: 2 });
+  await t.throwsAsync(trained(init, false, { out, resume: true, attached: async () => ({ seed: 4 }) }), {
+    code: 'config',
+    message: /its adapter began with another part of them; attach it with the same options and seed$/,
+  });
+});
+
 test.serial('before the first checkpoint there is nothing to begin from', async (t) => {
   t.is(await initialFactorsOf(newRun()), undefined);
 });
