@@ -1,6 +1,7 @@
 import type { PeftFormat } from '../adapters/adapter.js';
 import { type LoraXsConfig, plainConfig } from '../adapters/lora-xs-config.js';
 import { ConfigError } from '../errors.js';
+import { type LatentInit, resolveLatentInit } from '../inits/latent.js';
 import type { JsonObject } from './json.js';
 import { peftLora } from './peft-lora.js';
 
@@ -8,6 +9,8 @@ import { peftLora } from './peft-lora.js';
 export const kReconstruction = 'reconstr_config.json';
 /** Says that tensors named `lora_A` and `lora_B` are two of three factors. */
 const kMarker = 'latent';
+
+const kPowerSteps = 10;
 
 const kUnsupported = ['use_dora', 'use_rslora', 'lora_bias', 'trainable_token_indices'] as const;
 
@@ -23,6 +26,12 @@ function read(file: JsonObject): Partial<LoraXsConfig> {
   return { rank, alpha, dropout, rankPattern, alphaPattern };
 }
 
+/** Power steps of the decomposition; those of the reference where there is none, or an exact one. */
+function powerSteps(init: LatentInit): number {
+  const { options } = resolveLatentInit(init);
+  return ('niter' in options ? options.niter : null) ?? kPowerSteps;
+}
+
 /** LoRA-XS in the files of its reference implementation: those of LoRA and a third factor, `PATH_lora_latent_mapping.weight` [R, R]. */
 export const peftLoraXs: PeftFormat<LoraXsConfig> = {
   keys: { ...peftLora.keys, [kMarker]: true },
@@ -32,7 +41,7 @@ export const peftLoraXs: PeftFormat<LoraXsConfig> = {
     return keys;
   },
   recognises: (file, tensors) => file[kMarker] === true || tensors.some((name) => name.endsWith('.lora_latent_mapping.weight')),
-  beside: ({ rank }) => ({
+  beside: ({ rank, init }) => ({
     [kReconstruction]: `${JSON.stringify(
       {
         half_init_dec: false,
@@ -41,7 +50,7 @@ export const peftLoraXs: PeftFormat<LoraXsConfig> = {
         reconstr_mode: 'separated',
         reconstruction_type: 'svd',
         replacement_module_random_init: false,
-        svd: { n_iter: 10, random_state: 42 },
+        svd: { n_iter: powerSteps(init), random_state: 42 },
       },
       null,
       2,

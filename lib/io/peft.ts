@@ -34,10 +34,10 @@ export interface PeftSaveOptions {
   /** Also write the bare weights of adapted embeddings and heads, as PEFT does; loaders do not need them. Default false. */
   readonly saveEmbeddings?: boolean;
   /**
-   * `published` (the default): for the published weights and for every loader; as plain LoRA where that makes the same change of the weights. `native`: as trained, of an
-   * adapter that is published as plain LoRA (LoRA-XS), so that it can be trained on. Of an adapter that took a part out of the frozen weights as it started (PiSSA and
-   * its kin), `published` is plain LoRA of twice the rank. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
-   * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read.
+   * `published` (the default): for the published weights and for every loader; as plain LoRA where that makes the same change of the weights. `native`: as
+   * trained, of an adapter that is published as plain LoRA (LoRA-XS), so that it can be trained on. Of an adapter that took a part out of the frozen weights as
+   * it started (PiSSA and its kin), `published` is plain LoRA of twice the rank. `split`: as trained, for the weights that are left. `initial`: the part that was
+   * taken, as an adapter, which PEFT's `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read.
    */
   readonly form?: AdapterForm;
   /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
@@ -61,7 +61,10 @@ export function bareName(key: string): string {
 /** The name of a tensor in a file: a latent mapping follows its module with an underscore. */
 const fileName = (name: string): string => kPrefix + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
 
-/** Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there is no such folder, `FormatError` for what is missing in it or broken. */
+/**
+ * Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there is no such folder,
+ * `FormatError` for what is missing in it or broken.
+ */
 export async function readPeftFolder(folder: string): Promise<PeftFolder> {
   if (!(await exists(folder))) throw new InvalidArgumentError(`loadAdapter: no such folder; got "${folder}", expected a PEFT folder`);
   const file = await readJsonObjectIfAny(join(folder, kConfig));
@@ -104,7 +107,7 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     const { method = attached.method, config: settings, tensors: own } = portable(attached, options.form);
     const file = method === attached.method ? attached.file : undefined;
     const config = writePeftConfig({ method, config: settings, targets: attached.targets, file, baseModel: options.baseModel });
-    const beside = Object.entries(method.peft?.beside?.(settings) ?? {});
+    const texts = Object.entries({ ...method.peft?.beside?.(settings), [kConfig]: config });
     const tensors: Record<string, Tensor> = {};
     noGrad(() => {
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
@@ -114,10 +117,11 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     });
     const saveWeights = (target: string) => saveSafetensors(join(target, kWeights), tensors, { format: 'pt' });
     // Where only the weights change, one rename replaces them: the folder is whole for a reader at every moment.
-    if (await holds(join(folder, kConfig), config)) return saveWeights(folder);
+    const same = await Promise.all(texts.map(([name, text]) => holds(join(folder, name), text)));
+    if (same.every(Boolean)) return saveWeights(folder);
     await replaceFolder(folder, async (target) => {
       await saveWeights(target);
-      for (const [name, text] of [[kConfig, config], ...beside] as const) await writeFileAtomically(join(target, name), text);
+      for (const [name, text] of texts) await writeFileAtomically(join(target, name), text);
     });
   });
 }

@@ -9,13 +9,17 @@ import { alphaOf, checkedPair, type FoundPair, type PortableAdapter, type Portab
 
 const pattern = /^(.+)\.(?:lora_(A|B)\.weight|lora_(embedding)_(A|B))$/;
 
-/** The pairs of a PEFT folder. Throws `FormatError` for an adapter that is more than plain LoRA or for weights that were split first, and where ranks in the file and the config differ. */
+/**
+ * The pairs of a PEFT folder. Throws `FormatError` for an adapter that is more than plain LoRA or for weights that were split first, and where ranks in the
+ * file and the config differ.
+ */
 export function readPeftPairs(file: string, { config, tensors }: PeftFolder): Omit<PortableAdapter, 'dispose'> {
   if (config.method !== lora) throw new FormatError(`${file}: is an adapter of type "${config.method.name}"; expected plain LoRA`);
   const taken = lora.takes(config.config as LoraConfig);
   if (taken !== undefined) {
     throw new FormatError(
-      `${file}: is for weights that "${taken.name}" has changed; load it onto its model (loadAdapter) and save it, which writes plain LoRA for the published ones`,
+      `${file}: is for weights that "${taken.name}" has changed; load it onto its model (loadAdapter) and save it, ` +
+        'which writes plain LoRA for the published ones',
     );
   }
   const found = new Map<string, FoundPair & { embedding: boolean }>();
