@@ -47,15 +47,15 @@ export async function openRecipe(recipe: Recipe, context: CommandContext, resume
 /** What an adapter that looks at weights or data starts from: the factors of the run that is gone on with, or the model and data. */
 async function startOf(
   model: Model,
-  { method, config }: ResolvedConfig,
+  adapter: ResolvedConfig,
   recipe: Recipe,
   { output, signal }: CommandContext,
   resumed: string | undefined,
 ): Promise<Pick<AttachOptions, 'data' | 'initial' | 'onProgress'>> {
-  const taken = method.takes?.(config);
+  const { method, config } = adapter;
   const usesData = method.usesData?.(config) ?? false;
-  if (taken === undefined && !usesData) return {};
-  const initial = resumed === undefined || taken?.formedFromFactors === false ? undefined : await initialFactorsOf(resumed);
+  if (method.takes?.(config) === undefined && !usesData) return {};
+  const initial = await factorsOfRun(adapter, resumed);
   if (initial !== undefined) return { initial };
   let expected = 0;
   const onProgress: AttachOptions['onProgress'] = ({ done, total, path }) => {
@@ -67,6 +67,11 @@ async function startOf(
     onProgress,
     ...(usesData ? { data: await calibrationOf(model, method.calibration?.(config), recipe, { output, signal }) } : {}),
   };
+}
+
+/** Folder of the factors that an adapter of a run goes on with instead of looking at weights or data again; undefined where it has to look. */
+export async function factorsOfRun({ method, config }: ResolvedConfig, run: string | undefined): Promise<string | undefined> {
+  return run === undefined || method.takes?.(config)?.formedFromFactors === false ? undefined : initialFactorsOf(run);
 }
 
 /** The batches that an initialisation looks at, as many and as large as its own options say. */

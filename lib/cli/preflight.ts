@@ -11,10 +11,14 @@ import { createNetwork } from '../models/registry.js';
 import type { Recipe } from '../recipe.js';
 import { sourcesOf } from '../recipe-source.js';
 import { settingsWithin } from '../train/options.js';
+import { factorsOfRun } from './open-recipe.js';
 
-/** Finds what is wrong with a recipe before its model is loaded: data files, the model's config, targets, context, room for the weights. */
-export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<void> {
-  for (const part of ['train', 'eval', 'calibration'] as const) checkSource(recipe, part);
+/**
+ * Finds what is wrong with a recipe before its model is loaded: data files, the model's config, targets, context, room for the weights. `resumed` is the run
+ * folder that is gone on with.
+ */
+export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?: string): Promise<void> {
+  for (const part of ['train', 'eval'] as const) checkSource(recipe, part);
   const source = await readSourceModel(recipe.model, signal);
   const network = createNetwork(source.config);
   try {
@@ -24,8 +28,11 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal): Promise<
     network.dispose();
   }
   const adapter = await resolveAdapter(recipe.adapter);
-  if (recipe.data.calibration !== undefined && (typeof recipe.adapter === 'string' || !adapter.method.usesData?.(adapter.config)))
-    throw new ConfigError('recipe: data.calibration: the adapter looks at no data before it starts; expected an "init" that does');
+  if (recipe.data.calibration !== undefined) {
+    if (typeof recipe.adapter === 'string' || !adapter.method.usesData?.(adapter.config))
+      throw new ConfigError('recipe: data.calibration: the adapter looks at no data before it starts; expected an "init" that does');
+    if ((await factorsOfRun(adapter, resumed)) === undefined) checkSource(recipe, 'calibration');
+  }
   await planAdapter(source.config, adapter);
   if (!source.hasTokenizer)
     throw new ConfigError(`recipe: the model "${recipe.model}" has no tokenizer; expected tokenizer.json beside its weights`);
@@ -51,6 +58,7 @@ function checkRoom(recipe: Recipe, source: SourceModel, network: ReturnType<type
   const free = freeMemory();
   if (bytes > free)
     throw new OutOfMemoryError(
-      `train: the weights alone do not fit into memory; they take ${formatBytes(bytes)}, ${formatBytes(free)} is available; what helps: dtype: bf16, int8 or nf4; training.memory: warn starts all the same`,
+      `train: the weights alone do not fit into memory; they take ${formatBytes(bytes)}, ${formatBytes(free)} is available; ` +
+        'what helps: dtype: bf16, int8 or nf4; training.memory: warn starts all the same',
     );
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import type { AnyInit } from '#dist/inits/init.js';
@@ -23,8 +23,12 @@ training: { steps: 3, batch: 2, sequence: 48, learningRate: 5.0e-3, schedule: co
 );
 
 const all: readonly AnyInit[] = Object.values(inits);
-/** One that changes the base, and one that looks at data. */
-const methods = new Set([inits.pissa, ...all.filter(({ usesData }) => usesData).slice(0, 1)] as readonly AnyInit[]);
+const looking = all.filter(({ usesData }) => usesData);
+/** One that looks at the weights alone; of those that look at data one that changes the base, and one that keeps it. */
+const methods: readonly AnyInit[] = [
+  inits.pissa,
+  ...[true, false].map((changes) => looking.find(({ changesBase }) => changesBase === changes) as AnyInit),
+];
 const train = (out: string, init: unknown, ...more: string[]) =>
   lorikeet(['train', recipe, '--set', `adapter.init=${JSON.stringify(init)}`, ...more, '--out', join(folder, out), '--json']);
 const weightsIn = (out: string): Buffer => readFileSync(join(folder, out, 'adapter', 'adapter_model.safetensors'));
@@ -59,16 +63,31 @@ for (const { name, usesData, changesBase, defaults } of methods) {
   });
 }
 
+test.serial('a run that is gone on with does without the calibration data', async (t) => {
+  const rows = join(folder, 'calibration.txt');
+  writeFileSync(rows, readFileSync(shippedText('dev')));
+  const sources = ['--set', `data.calibration={ path: ${rows} }`];
+  const init = { type: 'eva', batches: 2 };
+  const first = await train('without', init, ...sources, '--set', 'training.steps=2');
+  t.is(first.code, 0, first.stderr);
+  rmSync(rows);
+  const second = await train('without', init, ...sources, '--resume');
+  t.is(second.code, 0, second.stderr);
+  const begun = await train('begun', init, ...sources);
+  t.is(begun.code, 2, begun.stderr);
+  t.regex(begun.stderr, /data\.calibration/);
+});
+
 test('Ctrl-C before the first step leaves nothing behind', async (t) => {
   let sent = false;
-  const { code, stderr } = await lorikeet(
-    ['train', recipe, '--set', 'adapter.init=pissa', '--out', join(folder, 'cancelled')],
-    (text, child) => {
-      if (sent || !text.includes('loading')) return;
-      sent = true;
-      child.kill('SIGINT');
-    },
-  );
+  // Away from a terminal progress is told every few seconds: this start takes many times as long.
+  const long = ['--set', 'adapter.init={ type: pissa, niter: 100000 }'];
+  const { code, stderr } = await lorikeet(['train', recipe, ...long, '--out', join(folder, 'cancelled')], (text, child) => {
+    if (sent || !text.includes('initialising')) return;
+    sent = true;
+    child.kill('SIGINT');
+  });
+  t.true(sent, stderr);
   t.is(code, 130, stderr);
   t.false(existsSync(join(folder, 'cancelled')));
 });

@@ -60,8 +60,9 @@ async function run(options: Options, context: CommandContext): Promise<void> {
   else RunFolder.check(out, resume);
   const { warmup, steps } = recipe.training;
   if (warmup >= steps && warmup > 0) output.message(`warmup ${warmup} takes all ${steps} steps: the learning rate only rises`);
-  await checkRecipe(recipe, signal);
-  const { tuned, dispose } = await openRecipe(recipe, context, resume ? out : undefined);
+  const resumed = resume ? out : undefined;
+  await checkRecipe(recipe, signal, resumed);
+  const { tuned, dispose } = await openRecipe(recipe, context, resumed);
   try {
     const training = train(tuned, {
       data: {
