@@ -8,10 +8,13 @@ const folders = [...multiarch, '/usr/lib64', '/usr/lib', '/usr/local/lib', '/opt
 const places = folders.flatMap((folder) => [`${folder}/openblas-serial/libopenblas.a`, `${folder}/libopenblas.a`]);
 // One built with threads would bring a second pool, which spins against ours.
 const isSerial = (path) => !readFileSync(path).includes('blas_thread_server');
-const found = process.env.LORIKEET_OPENBLAS || places.find((path) => existsSync(path) && isSerial(path));
-if (!found || !existsSync(found)) {
+const given = process.env.LORIKEET_OPENBLAS;
+const present = (given ? [given] : places).filter((path) => existsSync(path));
+const found = present.find(isSerial);
+if (!found) {
+  const why = present.length > 0 ? `; built with threads: ${present.join(', ')}` : given ? `; not there: ${given}` : '';
   console.error(
-    'The static OpenBLAS is missing. On Debian or Ubuntu:\n  apt-get install -y libopenblas-serial-dev\n' +
+    `The static OpenBLAS without threads is missing${why}. On Debian or Ubuntu:\n  apt-get install -y libopenblas-serial-dev\n` +
       'elsewhere give its place with LORIKEET_OPENBLAS=/path/to/libopenblas.a',
   );
   process.exit(1);
