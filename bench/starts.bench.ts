@@ -1,7 +1,8 @@
 // LoRA against each initialisation at equal rank and steps, on a language model: loss by step, held-out loss, and a picture of the curves.
 // npm run bench -- starts --results FILE [--model smollm2-135m] [--subjects math,shakespeare] [--starts lora,pissa,...] [--steps 100] [--rates FILE]
-//   Every finished run is kept in the results file, and a run that is there is not run again. --rates names the results of a search of learning rates, whose best for a start is taken times --rate-factor; without it,
-//   --learning-rates 1e-4,3e-4 runs each rate. --picture FILE draws the results.
+//   Every finished run is kept in the results file, and a run that is there is not run again. --rates names the results of a search of learning rates on one
+//   model and subject, whose best for a start is taken times --rate-factor; without it, --learning-rates 1e-4,3e-4 runs each rate. --picture FILE draws the
+//   runs of this call.
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type Report, rounded, type Suite } from './harness.js';
@@ -38,6 +39,15 @@ function write(file: string, curves: readonly Curve[]): void {
 const sameRun = (a: RunOptions, b: RunOptions): boolean =>
   (['model', 'subject', 'start', 'learningRate', 'rank', 'steps', 'batch', 'sequence', 'seed'] as const).every((key) => a[key] === b[key]);
 
+/** A search of learning rates, which may be on a smaller model than the one that is trained. */
+function readSearch(file: string): Curve[] {
+  const search = read(file);
+  const searched = new Set(search.map(({ model, subject }) => `${model} ${subject}`));
+  if (searched.size !== 1)
+    throw new Error(`starts: --rates ${file} holds runs of ${[...searched].join(', ') || 'nothing'}; expected one model and subject`);
+  return search;
+}
+
 /** The rate with the lowest held-out loss of a search. */
 function bestRate(search: readonly Curve[], start: string): number {
   const found = search.filter((curve) => curve.start === start && Number.isFinite(curve.held));
@@ -67,12 +77,13 @@ async function run(args: readonly string[], report: Report): Promise<object> {
   if (results === undefined) throw new Error('starts: --results FILE is needed');
   if (!Object.hasOwn(models, values.model))
     throw new Error(`starts: unknown model "${values.model}"; expected ${Object.keys(models).join(', ')}`);
-  const search = read(values.rates);
-  const curves = read(results);
+  const search = values.rates === undefined ? undefined : readSearch(values.rates);
+  const known = read(results);
+  const curves: Curve[] = [];
   for (const subject of values.subjects.split(',')) {
     for (const start of values.starts.split(',')) {
       const rates =
-        values.rates === undefined
+        search === undefined
           ? values['learning-rates'].split(',').map(Number)
           : [rounded(Number(values['rate-factor']) * bestRate(search, start), 8)];
       for (const learningRate of rates) {
@@ -87,9 +98,13 @@ async function run(args: readonly string[], report: Report): Promise<object> {
           sequence: Number(values.seq),
           seed: Number(values.seed),
         };
-        if (curves.some((curve) => sameRun(curve, options))) continue;
-        curves.push(await trainOne(options, report));
-        write(results, curves);
+        let curve = known.find((each) => sameRun(each, options));
+        if (curve === undefined) {
+          curve = await trainOne(options, report);
+          known.push(curve);
+          write(results, known);
+        }
+        curves.push(curve);
       }
     }
   }

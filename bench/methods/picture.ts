@@ -55,13 +55,14 @@ function drawPanel({ title, series }: Panel, labels: readonly string[], axis: { 
   const down = (value: number): string => number(kTop + (1 - y.place(value)) * kPlotHeight);
   const grid = y.ticks.map(
     (tick) =>
-      `<path d="M${kLeft} ${down(tick)}h${kPlotWidth}" stroke="#ddd"/><text x="${kLeft - 6}" y="${Number(down(tick)) + 4}" text-anchor="end">${number(tick)}</text>`,
+      `<path d="M${kLeft} ${down(tick)}h${kPlotWidth}" stroke="#ddd"/>` +
+      `<text x="${kLeft - 6}" y="${Number(down(tick)) + 4}" text-anchor="end">${number(tick)}</text>`,
   );
   const ticks = x.ticks.map((tick) => `<text x="${left(tick)}" y="${kTop + kPlotHeight + 16}" text-anchor="middle">${number(tick)}</text>`);
-  const lines = series.map(
-    ({ label, points: own }) =>
-      `<path d="M${own.map(([a, b]) => `${left(a)} ${down(b)}`).join('L')}" fill="none" stroke="${colorOf(labels.indexOf(label))}" stroke-width="1.8"/>`,
-  );
+  const lines = series.map(({ label, points: own }) => {
+    const path = own.map(([a, b]) => `${left(a)} ${down(b)}`).join('L');
+    return `<path d="M${path}" fill="none" stroke="${colorOf(labels.indexOf(label))}" stroke-width="1.8"/>`;
+  });
   return `<text x="${kLeft}" y="20" font-size="14" font-weight="bold">${title}</text>
 ${grid.join('')}${ticks.join('')}
 ${lines.join('\n')}
