@@ -15,6 +15,15 @@ const kTolerance = 1e-4;
 const names = readdirSync(join(golden, 'inits-peft'));
 const methods: readonly AnyInit[] = Object.values(inits);
 
+/** What was saved of each beside the adapter as trained. */
+const taking = ['corda', 'lora_ga', 'olora', 'pissa', 'pissa-rslora', 'pissa_niter_4'];
+const forms = { adapter: [...taking, 'eva'].sort(), converted: taking, initial: taking, split: ['pissa'] };
+
+test('every adapter that was recorded is there, in its forms', (t) => {
+  for (const [form, expected] of Object.entries(forms))
+    t.deepEqual(names.filter((name) => existsSync(join(golden, 'inits-peft', name, form))).sort(), expected, form);
+});
+
 for (const name of names) {
   const folder = join(golden, 'inits-peft', name);
   const reference = readReference(join(folder, 'reference.json'));
@@ -47,7 +56,10 @@ for (const name of names) {
     });
   }
 
-  if (!methods.some(({ peft }) => peft?.read(init, file) !== undefined)) continue;
+  test(`${name}: its spelling is that of one initialisation`, (t) => {
+    t.is(methods.filter(({ peft }) => peft?.read(init, file) !== undefined).length, 1);
+  });
+
   const taken = takesOf(readPeftConfig(file).config as LoraConfig);
 
   test(`${name}: on the published model, ${taken === undefined ? 'as it is' : 'split again'}`, async (t) => {
