@@ -29,9 +29,9 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?:
   }
   const adapter = await resolveAdapter(recipe.adapter);
   if (recipe.data.calibration !== undefined) {
+    if ((await factorsOfRun(adapter, resumed)) === undefined) checkSource(recipe, 'calibration');
     if (typeof recipe.adapter === 'string' || !adapter.method.usesData?.(adapter.config))
       throw new ConfigError('recipe: data.calibration: the adapter looks at no data before it starts; expected an "init" that does');
-    if ((await factorsOfRun(adapter, resumed)) === undefined) checkSource(recipe, 'calibration');
   }
   await planAdapter(source.config, adapter);
   if (!source.hasTokenizer)
