@@ -1,19 +1,16 @@
 // How fast adapters learn on the DIGITS-MLP experiment, method by method, beside published means. Tables hold the training loss before steps 10, 25, 50 and 99.
 import type { AdapterConfig } from '#dist/adapters/index.js';
 import { loraPlusGroups } from '#dist/adapters/index.js';
-import { logitsCrossEntropy } from '#dist/ops/loss.js';
-import { AdamW } from '#dist/optim/index.js';
 import {
   accuracy,
   curve,
   disposeTasks,
-  kLayers,
+  fullCurve,
+  latentConfig,
   loraConfig,
   meanCurve,
   pretrained,
   readTasks,
-  step,
-  type Tasks,
   type Variant,
 } from '../../test/helpers/digits.js';
 import { type Report, rounded } from '../harness.js';
@@ -146,17 +143,6 @@ async function eva(mean: MeanOf): Promise<Experiment> {
   return { name: 'EVA, rho 1', lines, claims };
 }
 
-const latent = (rank: number, init: unknown): AdapterConfig =>
-  ({
-    type: 'lora-xs',
-    rank,
-    alpha: rank,
-    rankPattern: { fc3: 5 },
-    alphaPattern: { fc3: 5 },
-    targets: [...kLayers],
-    init,
-  }) as unknown as AdapterConfig;
-
 async function loraSb(mean: MeanOf): Promise<Experiment> {
   const lines: Line[] = [];
   const claims: Claim[] = [];
@@ -177,8 +163,8 @@ async function loraSb(mean: MeanOf): Promise<Experiment> {
   });
   for (const rank of [8, 16]) {
     for (const learningRate of [1e-2, 3e-2]) {
-      const sb = await mean({ adapter: latent(rank, { type: 'lora-sb', eta: learningRate }), learningRate, data: true });
-      const xs = await mean({ adapter: latent(rank, 'svd'), learningRate });
+      const sb = await mean({ adapter: latentConfig(rank, { type: 'lora-sb', eta: learningRate }), learningRate, data: true });
+      const xs = await mean({ adapter: latentConfig(rank, 'svd'), learningRate });
       lines.push(line(`SB ${rank} ${learningRate}`, sb), line(`XS ${rank} ${learningRate}`, xs));
       claims.push({
         claim: `r ${rank}, rate ${learningRate}: SB is below XS at steps 25 and 99`,
@@ -210,18 +196,6 @@ async function loraPlus(mean: MeanOf): Promise<Experiment> {
     ],
     claims: [{ claim: 'LoRA+ at step 25 is below LoRA at step 50', holds: at(plus, 25) < at(lora, 50) }],
   };
-}
-
-/** All parameters of a copy of the network trained on the task. */
-function fullCurve(seed: number, tasks: Tasks, learningRate: number): number[] {
-  const network = pretrained(seed, tasks.old);
-  network.unfreeze();
-  const optimizer = new AdamW(network.trainableParameters(), { learningRate, weightDecay: 0 });
-  const { images, labels } = tasks.fresh;
-  const losses = Array.from({ length: 100 }, () => step(optimizer, () => logitsCrossEntropy(network.forward(images), labels)));
-  optimizer.dispose();
-  network.dispose();
-  return losses;
 }
 
 const experiments: Readonly<Record<string, (mean: MeanOf, full: () => number[]) => Promise<Experiment>>> = {

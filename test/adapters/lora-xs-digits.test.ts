@@ -8,7 +8,7 @@ import {
   curve,
   disposeTasks,
   kClasses,
-  kLayers,
+  latentConfig,
   loraConfig,
   type Mlp,
   pretrained,
@@ -37,8 +37,7 @@ interface Trial {
 
 function configOf(kind: Kind, rank: number, learningRate: number): AdapterConfig {
   if (kind === 'lora') return loraConfig(rank, rank);
-  const init = kind === 'xs' ? 'svd' : ({ type: 'lora-sb', eta: learningRate } as const);
-  return { type: 'lora-xs', rank, rankPattern: { fc3: Math.min(rank, kClasses) }, targets: [...kLayers], init };
+  return latentConfig(rank, kind === 'xs' ? 'svd' : { type: 'lora-sb', eta: learningRate });
 }
 
 async function run({ network, tasks, seed }: Trial, kind: Kind, rank: number, learningRate: number): Promise<Result> {

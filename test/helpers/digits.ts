@@ -2,12 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AdapterConfig, type AdapterSet, attach, type CalibrationRuns, type LoraPlusGroup } from '#dist/adapters/index.js';
+import type { LoraXsConfig } from '#dist/adapters/lora-xs-config.js';
 import { Linear, Module } from '#dist/nn/index.js';
 import { tensor } from '#dist/ops/create.js';
 import { relu } from '#dist/ops/elementwise.js';
 import { indexSelect } from '#dist/ops/index-ops.js';
 import { logitsCrossEntropy } from '#dist/ops/loss.js';
 import { argmax } from '#dist/ops/reduce.js';
+import { narrow } from '#dist/ops/shape.js';
 import { AdamW } from '#dist/optim/index.js';
 import { noGrad, scope } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
@@ -131,17 +133,12 @@ export function pretrained(seed: number, { images, labels, rows }: Task): Mlp {
   return network;
 }
 
+/** A view of the first rows. */
+export const firstRows = (x: Tensor, rows: number): Tensor => narrow(x, 0, 0, rows);
+
 /** The first `rows` of a task as one batch to look at, for initialisations that want data. */
 export function calibration(network: Mlp, { images, labels }: Task, rows = 128): CalibrationRuns<number> {
-  const part = (x: Tensor): Tensor =>
-    indexSelect(
-      x,
-      0,
-      tensor(
-        Array.from({ length: rows }, (_, i) => i),
-        { dtype: 'i64' },
-      ),
-    );
+  const part = (x: Tensor): Tensor => firstRows(x, rows);
   return {
     batches: [rows],
     forward: () => network.forward(part(images)),
@@ -171,6 +168,15 @@ export function loraConfig(rank: number, alpha: number, options: object = {}, la
   } as AdapterConfig;
 }
 
+/** LoRA-XS on all layers at scale 1; `init` as in its options. */
+export const latentConfig = (rank: number, init: LoraXsConfig['init']): AdapterConfig => ({
+  type: 'lora-xs',
+  rank,
+  rankPattern: { fc3: Math.min(rank, kClasses) },
+  targets: [...kLayers],
+  init,
+});
+
 /** Share of right answers on a task. */
 export async function accuracy(network: Mlp, { images, labels, rows }: Task): Promise<number> {
   const [guesses, truth] = await scope(async () => Promise.all([noGrad(() => argmax(network.forward(images), -1)).data(), labels.data()]));
@@ -195,6 +201,19 @@ export async function curve(
   await atEnd?.();
   optimizer.dispose();
   set.dispose();
+  return losses;
+}
+
+/** The losses of full fine-tuning: all parameters of a network that knows the old task are trained on the fresh one. */
+export function fullCurve(seed: number, { old, fresh }: Tasks, learningRate: number, steps = 100): number[] {
+  const network = pretrained(seed, old);
+  network.unfreeze();
+  const optimizer = new AdamW(network.trainableParameters(), { learningRate, weightDecay: 0 });
+  const losses = Array.from({ length: steps }, () =>
+    step(optimizer, () => logitsCrossEntropy(network.forward(fresh.images), fresh.labels)),
+  );
+  optimizer.dispose();
+  network.dispose();
   return losses;
 }
 

@@ -1,10 +1,8 @@
 // Initialisations that look at inputs, on the DIGITS-MLP experiment: beside LoRA on the same networks, and beside published figures.
 import test from 'ava';
 import { attach } from '#dist/adapters/index.js';
-import { tensor } from '#dist/ops/create.js';
-import { indexSelect } from '#dist/ops/index-ops.js';
 import { concat } from '#dist/ops/join.js';
-import { curve, disposeTasks, loraConfig, meanCurve, pretrained, readTasks } from '../helpers/digits.js';
+import { curve, disposeTasks, firstRows, loraConfig, meanCurve, pretrained, readTasks } from '../helpers/digits.js';
 import { dataFolder } from '../helpers/folders.js';
 
 const kSeeds = [1, 2];
@@ -40,11 +38,7 @@ test.serial('EVA and CorDA learn faster than LoRA, and EVA gives ranks as publis
     t.true(loss < 2 * published, `${loss} beside ${published}`);
   }
 
-  const more = tensor(
-    Array.from({ length: 40 }, (_, i) => i),
-    { dtype: 'i64' },
-  );
-  const rows = concat([tasks.fresh.images, indexSelect(tasks.held.images, 0, more)]);
+  const rows = concat([tasks.fresh.images, firstRows(tasks.held.images, 40)]);
   for (const network of networks) {
     const config = loraConfig(kRank, kRank, { init: 'eva' }, kRank);
     const set = await attach(network, config, { data: { batches: [rows], forward: () => network.forward(rows) } });
@@ -56,5 +50,5 @@ test.serial('EVA and CorDA learn faster than LoRA, and EVA gives ranks as publis
     set.dispose();
   }
   disposeTasks(tasks);
-  for (const x of [more, rows, ...networks]) x.dispose();
+  for (const x of [rows, ...networks]) x.dispose();
 });

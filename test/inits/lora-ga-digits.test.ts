@@ -6,13 +6,11 @@ import { weightGradients } from '#dist/inits/weight-gradients.js';
 import { svd } from '#dist/linalg/index.js';
 import { add, mul, square } from '#dist/ops/elementwise.js';
 import { matmul } from '#dist/ops/linalg.js';
-import { logitsCrossEntropy } from '#dist/ops/loss.js';
 import { sum } from '#dist/ops/reduce.js';
 import { narrow, transpose } from '#dist/ops/shape.js';
-import { AdamW } from '#dist/optim/index.js';
 import { scope } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
-import { calibration, curve, disposeTasks, loraConfig, meanCurve, pretrained, readTasks, step } from '../helpers/digits.js';
+import { calibration, curve, disposeTasks, fullCurve, loraConfig, meanCurve, pretrained, readTasks } from '../helpers/digits.js';
 import { dataFolder } from '../helpers/folders.js';
 import { contextOf, startLayers } from '../helpers/init-context.js';
 
@@ -35,18 +33,7 @@ test.serial('LoRA-GA learns as full fine-tuning does, and twice as fast as LoRA'
   const lora = await mean(true, 51);
   const strong = await mean('lora-ga', 26);
   const weak = await mean({ type: 'lora-ga', stableGamma: 64 }, 100);
-  const full = meanCurve(
-    kSeeds.map((seed) => {
-      const network = pretrained(seed, tasks.old);
-      network.unfreeze();
-      const optimizer = new AdamW(network.trainableParameters(), { learningRate: 1e-3, weightDecay: 0 });
-      const { images, labels } = tasks.fresh;
-      const losses = Array.from({ length: 100 }, () => step(optimizer, () => logitsCrossEntropy(network.forward(images), labels)));
-      optimizer.dispose();
-      network.dispose();
-      return losses;
-    }),
-  );
+  const full = meanCurve(kSeeds.map((seed) => fullCurve(seed, tasks, 1e-3)));
   const at = (losses: readonly number[], index: number): number => losses[index] ?? Number.NaN;
   const columns = [10, 25, 50, 99];
   t.log('gamma 64', show(columns.map((i) => at(weak, i))), 'full fine-tuning', show(columns.map((i) => at(full, i))));
