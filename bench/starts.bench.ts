@@ -1,8 +1,9 @@
 // LoRA against each initialisation at equal rank and steps, on a language model: loss by step, held-out loss, and a picture of the curves.
-// npm run bench -- starts --results FILE [--model smollm2-135m] [--subjects math,shakespeare] [--starts lora,pissa,...] [--steps 100] [--rates FILE]
-//   Every finished run is kept in the results file, and a run that is there is not run again. --rates names the results of a search of learning rates on one
-//   model and subject, whose best for a start is taken times --rate-factor; without it, --learning-rates 1e-4,3e-4 runs each rate. --picture FILE draws the
-//   runs of this call.
+// npm run bench -- starts --results FILE [--model smollm2-135m] [--subjects math,shakespeare] [--starts lora,pissa,...] [--steps 100]
+//                         [--rates FILE] [--picture FILE]
+//   Every finished run is kept in the results file, and a run that is there is not run again. --rates names the results of a search of
+//   learning rates on one model and subject, whose best for a start is taken times --rate-factor; without it, --learning-rates 1e-4,3e-4
+//   runs each rate. --picture draws the runs of this call.
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type Report, rounded, type Suite } from './harness.js';

@@ -69,7 +69,10 @@ async function startOf(
   };
 }
 
-/** Folder of the factors that an adapter of a run goes on with instead of looking at weights or data again; undefined where it has to look. */
+/**
+ * Folder of the factors that an adapter of a run goes on with instead of looking at weights or data again; undefined where it has to
+ * look.
+ */
 export async function factorsOfRun({ method, config }: ResolvedConfig, run: string | undefined): Promise<string | undefined> {
   return run === undefined || method.takes?.(config)?.formedFromFactors === false ? undefined : initialFactorsOf(run);
 }

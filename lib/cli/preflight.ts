@@ -14,8 +14,8 @@ import { settingsWithin } from '../train/options.js';
 import { factorsOfRun } from './open-recipe.js';
 
 /**
- * Finds what is wrong with a recipe before its model is loaded: data files, the model's config, targets, context, room for the weights. `resumed` is the run
- * folder that is gone on with.
+ * Finds what is wrong with a recipe before its model is loaded: data files, the model's config, targets, context, room for the weights.
+ * `resumed` is the run folder that is gone on with.
  */
 export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?: string): Promise<void> {
   for (const part of ['train', 'eval'] as const) checkSource(recipe, part);

@@ -48,9 +48,9 @@ const emptyToNull = <T extends string | readonly string[]>(value: T | null): T |
   value === null || value.length === 0 ? null : value;
 
 /**
- * Reads the object in an `adapter_config.json`; `tensors` are the names in the model of those beside it, where they are known. Throws `ConfigError` for a
- * `peft_type` without a method here, and for any key whose value would change the result and is not supported; unknown keys that switch nothing on are kept
- * and reported.
+ * Reads the object in an `adapter_config.json`; `tensors` are the names in the model of those beside it, where they are known. Throws
+ * `ConfigError` for a `peft_type` without a method here, and for any key whose value would change the result and is not supported; unknown
+ * keys that switch nothing on are kept and reported.
  */
 export function readPeftConfig(file: JsonObject, tensors: readonly string[] = []): PeftConfig {
   const type = file.peft_type;

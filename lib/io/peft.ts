@@ -34,10 +34,11 @@ export interface PeftSaveOptions {
   /** Also write the bare weights of adapted embeddings and heads, as PEFT does; loaders do not need them. Default false. */
   readonly saveEmbeddings?: boolean;
   /**
-   * `published` (the default): for the published weights and for every loader; as plain LoRA where that makes the same change of the weights. `native`: as
-   * trained, of an adapter that is published as plain LoRA (LoRA-XS), so that it can be trained on. Of an adapter that took a part out of the frozen weights as
-   * it started (PiSSA and its kin), `published` is plain LoRA of twice the rank. `split`: as trained, for the weights that are left. `initial`: the part that was
-   * taken, as an adapter, which PEFT's `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read.
+   * `published` (the default): for the published weights and for every loader; as plain LoRA where that makes the same change of the
+   * weights. `native`: as trained, of an adapter that is published as plain LoRA (LoRA-XS), so that it can be trained on. Of an adapter
+   * that took a part out of the frozen weights as it started (PiSSA and its kin), `published` is plain LoRA of twice the rank. `split`: as
+   * trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
+   * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read.
    */
   readonly form?: AdapterForm;
   /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
@@ -62,8 +63,8 @@ export function bareName(key: string): string {
 const fileName = (name: string): string => kPrefix + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
 
 /**
- * Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there is no such folder,
- * `FormatError` for what is missing in it or broken.
+ * Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there
+ * is no such folder, `FormatError` for what is missing in it or broken.
  */
 export async function readPeftFolder(folder: string): Promise<PeftFolder> {
   if (!(await exists(folder))) throw new InvalidArgumentError(`loadAdapter: no such folder; got "${folder}", expected a PEFT folder`);

@@ -25,10 +25,11 @@ const kFormat = 2;
 const kState = 'state.json';
 
 /**
- * Writes the whole state of a training into a folder: every parameter to train (`parameters.safetensors`, and as a PEFT folder `adapter/`), the optimizer's
- * (`optimizer.safetensors`), what an adapter took out of the frozen weights (`initial/`, where one did), where the random numbers stand, and `progress`, which
- * is whatever JSON the caller needs to go on: step, learning rate, place in the data. `state.json` comes last and holds the SHA-256 of every other file and of
- * itself. Write into a temporary folder and rename it where the folder must appear complete or not at all; `train` does.
+ * Writes the whole state of a training into a folder: every parameter to train (`parameters.safetensors`, and as a PEFT folder
+ * `adapter/`), the optimizer's (`optimizer.safetensors`), what an adapter took out of the frozen weights (`initial/`, where one did),
+ * where the random numbers stand, and `progress`, which is whatever JSON the caller needs to go on: step, learning rate, place in the
+ * data. `state.json` comes last and holds the SHA-256 of every other file and of itself. Write into a temporary folder and rename it where
+ * the folder must appear complete or not at all; `train` does.
  *
  * @example
  * await saveState('checkpoint', { model: tuned, optimizer }, { step });

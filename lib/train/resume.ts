@@ -34,9 +34,9 @@ export async function resumeNewest(folder: RunFolder, session: TrainingSession):
 }
 
 /**
- * Folder of the factors that the adapter of a run began with, for the option `initial` of `attach`: from its newest whole checkpoint; undefined where there is none.
- * A run that is resumed with it neither decomposes weights nor looks at data again. Plain LoRA, and starts whose rest is kept in few bits, take none: the same options
- * and seed have the same bits.
+ * Folder of the factors that the adapter of a run began with, for the option `initial` of `attach`: from its newest whole checkpoint;
+ * undefined where there is none. A run that is resumed with it neither decomposes weights nor looks at data again. Plain LoRA, and starts
+ * whose rest is kept in few bits, take none: the same options and seed have the same bits.
  *
  * @example
  * const tuned = await attach(model, { type: 'lora', init: 'eva' }, { initial: await initialFactorsOf('runs/notes') });

@@ -10,8 +10,8 @@ import { alphaOf, checkedPair, type FoundPair, type PortableAdapter, type Portab
 const pattern = /^(.+)\.(?:lora_(A|B)\.weight|lora_(embedding)_(A|B))$/;
 
 /**
- * The pairs of a PEFT folder. Throws `FormatError` for an adapter that is more than plain LoRA or for weights that were split first, and where ranks in the
- * file and the config differ.
+ * The pairs of a PEFT folder. Throws `FormatError` for an adapter that is more than plain LoRA or for weights that were split first, and
+ * where ranks in the file and the config differ.
  */
 export function readPeftPairs(file: string, { config, tensors }: PeftFolder): Omit<PortableAdapter, 'dispose'> {
   if (config.method !== lora) throw new FormatError(`${file}: is an adapter of type "${config.method.name}"; expected plain LoRA`);
@@ -51,7 +51,10 @@ function mostCommon(values: readonly number[]): number {
   return [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best))[0];
 }
 
-/** The tensors and the text of `adapter_config.json`; ranks and alphas that are not the usual one go to the patterns. Throws `ConfigError` for several networks. */
+/**
+ * The tensors and the text of `adapter_config.json`; ranks and alphas that are not the usual one go to the patterns. Throws `ConfigError`
+ * for several networks.
+ */
 export function writePeftPairs(adapter: PortableAdapter): {
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly config: string;
