@@ -64,6 +64,8 @@ export function tensorsOf(module: AdapterModule): [string, Tensor][] {
   return [...module.namedParameters()].filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor);
 }
 
+const pathsOf = (placements: readonly Placement[]): string[] => placements.map(({ path }) => path);
+
 const sets = new WeakMap<Module, AdapterSet>();
 
 /** The adapters on a network, if it ever had any. */
@@ -71,7 +73,7 @@ export const adaptersOn = (network: Module): AdapterSet | undefined => sets.get(
 
 /**
  * The adapters on a network: adds and removes them, says which are active, merges them. Shared by models and by any network of one's own
- * (`attach(network, …)`). Owns the adapters; `dispose()` takes them off and leaves the network as it was.
+ * (`attach(network, …)`). Owns the adapters; `dispose()` takes them off.
  */
 export class AdapterSet {
   readonly network: Module;
@@ -366,26 +368,31 @@ export class AdapterSet {
     this.#activation.merged.clear();
   }
 
-  /** Takes an adapter off the network and releases it. */
+  /**
+   * Takes an adapter off the network and releases it. What it took out of the weights goes back, exact to rounding; a weight that it put into few bits stays so.
+   */
   remove(name: string): void {
-    const { placements } = this.get(name);
+    this.get(name);
     this.#requireUnmerged('remove');
-    eject(
-      this.network,
-      name,
-      placements.map(({ path }) => path),
-    );
+    this.#takeOff(name, true);
+  }
+
+  #takeOff(name: string, giveBack: boolean): void {
+    eject(this.network, name, pathsOf(this.get(name).placements), giveBack);
     this.#adapters.delete(name);
     this.#activation.known.delete(name);
     this.#activation.active = this.active.filter((other) => other !== name);
   }
 
-  /** Takes all adapters off; the network is as it was before the first one. Merged adapters stay in the weights. Idempotent. */
+  /**
+   * Takes all adapters off: the network is as it was before the first one, to rounding where one took a part out of the weights; a weight that was put into few
+   * bits stays so. Merged adapters stay in the weights. Idempotent.
+   */
   dispose(): void {
     for (const state of this.#merged) releaseBase(state);
     this.#merged = [];
+    for (const name of this.names) this.#takeOff(name, !this.#activation.merged.has(name));
     this.#activation.merged.clear();
-    for (const name of this.names) this.remove(name);
   }
 
   [Symbol.dispose](): void {

@@ -37,12 +37,15 @@ export function inject(network: Module, name: string, placements: readonly Place
   for (const { path, module } of placements) adaptedAt(network, path, activation).add(name, module);
 }
 
-/** Takes an adapter off again, gives back what it took out of the weights, and disposes its modules; layers without adapters become the bare ones they were. */
-export function eject(network: Module, name: string, paths: Iterable<string>): void {
+/**
+ * Takes an adapter off again and disposes its modules; layers without adapters become the bare ones they were. `giveBack` false: what the adapter took out of the
+ * weights is in them (it was merged), or was not taken yet.
+ */
+export function eject(network: Module, name: string, paths: Iterable<string>, giveBack = true): void {
   for (const path of new Set(paths)) {
     const layer = network.module(path);
     if (!(layer instanceof AdaptedLayer)) continue;
-    for (const { taken } of layer.adaptersOf(name)) taken?.putBack(layer.base);
+    if (giveBack) for (const { taken } of layer.adaptersOf(name)) taken?.putBack(layer.base);
     layer.remove(name);
     if (layer.names.length === 0) network.setModule(path, layer.base);
   }

@@ -24,8 +24,7 @@ const tunedModels = new WeakMap<Model, TunedModel>();
 
 /**
  * A model with adapters: what `attach` and `loadAdapter` return. Computes like a model, and saves, merges and switches its adapters. There is one for each
- * model, and it changes the model itself: both compute the same. Owns the adapters, not the model: `dispose()` takes the adapters off, and the model is as
- * it was.
+ * model, and it changes the model itself: both compute the same. Owns the adapters, not the model: `dispose()` takes the adapters off.
  */
 export class TunedModel implements LanguageModel {
   readonly model: Model;
@@ -193,7 +192,7 @@ export class TunedModel implements LanguageModel {
     return this.model;
   }
 
-  /** Takes one adapter off the model and releases it. */
+  /** Takes one adapter off the model and releases it. See `AdapterSet.remove`. */
   remove(name: string): void {
     this.adapters.remove(name);
   }
@@ -234,7 +233,10 @@ export class TunedModel implements LanguageModel {
     return [folder, target];
   }
 
-  /** Takes all adapters off and releases them; the model itself stays usable. Adapters that are merged stay in its weights. Idempotent. */
+  /**
+   * Takes all adapters off and releases them; the model itself is as it was before the first one, to rounding where one took a part out of the weights; a weight
+   * that was put into few bits stays so. Adapters that are merged stay in the weights. Idempotent.
+   */
   dispose(): void {
     this.#disposed = true;
     this.adapters.dispose();

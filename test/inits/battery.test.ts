@@ -88,6 +88,17 @@ for (const [name, method] of Object.entries(methods)) {
   });
 
   if (method.changesBase) {
+    test.serial(`${name}: a merged model keeps its bits when the adapter goes`, async (t) => {
+      const model = await loadTiny();
+      const tuned = await started(model, name);
+      perturb(tuned);
+      await tuned.merge({ dequantize: true });
+      const merged = await logitsOf(tuned, ids);
+      tuned.dispose();
+      t.true(sameBits(await logitsOf(model, ids), merged));
+      model.dispose();
+    });
+
     test.serial(`${name}: no second adapter beside it, and no split of a head that is the embedding`, async (t) => {
       const model = await loadTiny();
       const tuned = await started(model, name);
