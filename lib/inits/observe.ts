@@ -66,12 +66,12 @@ export async function observing(network: Module, paths: readonly string[], obser
   activation.known.add(kName);
   const held = new Set<Tensor>();
   const before = paths.map((path) => [path, network.module(path) as Layer] as const);
-  for (const [path, layer] of before) {
-    const observed = new AdaptedLayer(layer, activation);
-    observed.add(kName, new Observed(path, observers, held));
-    network.setModule(path, observed);
-  }
   try {
+    for (const [path, layer] of before) {
+      const observed = new AdaptedLayer(layer, activation);
+      observed.add(kName, new Observed(path, observers, held));
+      network.setModule(path, observed);
+    }
     await work();
   } finally {
     for (const [path, layer] of before) network.setModule(path, layer);
