@@ -1,20 +1,19 @@
-import { AdapterError, ConfigError, didYouMean, throwIfAborted } from '../errors.js';
+import { AdapterError, ConfigError, didYouMean } from '../errors.js';
 import { Calibration, type CalibrationData } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
 import type { Model } from '../model.js';
 import type { Module, Parameter } from '../nn/module.js';
 import { hashName } from '../random.js';
-import { disposeTensors, unscoped } from '../scope.js';
+import { unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
-import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement } from './adapter.js';
+import { createPlacements } from './create-placements.js';
 import { noInitial, readInitialFactors } from './initial-factors.js';
-import { adaptedLayers, eject, inject, layersOf, modulesOn } from './inject.js';
+import { adaptedLayers, eject, inject, modulesOn } from './inject.js';
 import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
-import { type ResolvedConfig, targetOptions } from './resolve-config.js';
+import type { ResolvedConfig } from './resolve-config.js';
 import { takeParts } from './taken-pair.js';
-import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
-import { parametersOf, TrainedCopy } from './trained-copy.js';
 
 /** Options of `attach` beside the config. */
 export interface AttachOptions {
@@ -65,6 +64,11 @@ export function tensorsOf(module: AdapterModule): [string, Tensor][] {
 }
 
 const pathsOf = (placements: readonly Placement[]): string[] => placements.map(({ path }) => path);
+
+const quoted = (names: readonly string[]): string => names.map((name) => `"${name}"`).join(', ');
+
+/** Networks to which an adapter is being added. */
+const attaching = new WeakSet<Module>();
 
 const sets = new WeakMap<Module, AdapterSet>();
 
@@ -125,40 +129,76 @@ export class AdapterSet {
     return found;
   }
 
-  /** Adds an adapter. All or nothing: when it fails the network is as before. */
-  async add(resolved: ResolvedConfig, options: AttachOptions = {}, file?: JsonObject): Promise<Attached> {
+  /**
+   * Adds an adapter. All or nothing: when it fails, the network has the bits from before. Of one that comes from a file, `file` is its PEFT config, and `fill` gives
+   * the new modules their values before they change the network.
+   */
+  async add(
+    resolved: ResolvedConfig,
+    options: AttachOptions = {},
+    file?: JsonObject,
+    fill?: (attached: Attached) => Promise<void>,
+  ): Promise<Attached> {
+    const { network } = this;
+    if (attaching.has(network)) throw new AdapterError('attach: another attach on this network is still running; await it first');
+    attaching.add(network);
+    try {
+      return await this.#add(resolved, options, file, fill);
+    } finally {
+      attaching.delete(network);
+    }
+  }
+
+  async #add(
+    { method, config: given }: ResolvedConfig,
+    options: AttachOptions,
+    file: JsonObject | undefined,
+    fill: ((attached: Attached) => Promise<void>) | undefined,
+  ): Promise<Attached> {
     const name = options.name ?? kDefaultName;
     this.#checkName(name);
     this.#requireUnmerged('attach');
-    const usesData = resolved.method.usesData?.(resolved.config) ?? false;
-    if (options.data !== undefined && !usesData)
-      throw new ConfigError(`attach: "${resolved.method.name}" with these options reads no data; expected no "data" option`);
-    if (options.initial !== undefined && resolved.method.prepare === undefined) throw noInitial(resolved.method.name);
-    this.#requireWhole(name);
-    for (const other of this.#adapters.values()) {
-      const reason = other.method === resolved.method ? resolved.method.conflict?.(resolved.config, other.config) : undefined;
-      if (reason !== undefined) throw new AdapterError(`attach: "${name}" cannot be beside "${other.name}": ${reason}`);
-    }
+    this.#requireCompany(name, method, given);
+    if (options.data !== undefined && !(method.usesData?.(given) ?? false))
+      throw new ConfigError(`attach: "${method.name}" with these options reads no data; expected no "data" option`);
+    if (options.initial !== undefined && method.prepare === undefined) throw noInitial(method.name);
     if (this.network.trainableParameters().length > 0) this.network.freeze();
-    const { config, placements, targets } = await unscoped(() =>
-      this.#create(resolved.method, resolved.config, options, file !== undefined),
+    const created = await unscoped(async () =>
+      createPlacements(method, given, await this.#contextOf(options, file !== undefined), (work) => this.#bare(work)),
     );
-    const attached: Attached = { name, method: resolved.method, config, placements, targets, file };
+    const attached: Attached = { name, method, ...created, file };
+    const { placements } = attached;
+    try {
+      await fill?.(attached);
+    } catch (error) {
+      for (const { module } of placements) module.dispose();
+      throw error;
+    }
     inject(this.network, name, placements, this.#activation);
     try {
       takeParts(this.network, placements);
     } catch (error) {
-      for (const [, layer] of adaptedLayers(
-        this.network,
-        placements.map(({ path }) => path),
-      ))
-        layer.remove(name);
+      eject(this.network, name, pathsOf(placements), false);
       throw error;
     }
     this.#adapters.set(name, attached);
     this.#activation.known.add(name);
     if (options.activate ?? true) this.activate([name]);
     return attached;
+  }
+
+  async #contextOf(options: AttachOptions, loading: boolean): Promise<CreateContext> {
+    return {
+      dtype: this.dtype,
+      seed: options.seed ?? 0,
+      stream: (path, name) => hashName(`${path}.${name}`),
+      signal: options.signal,
+      network: this.network,
+      data: options.data === undefined ? undefined : Calibration.of(options.data, this.#model),
+      onProgress: (progress) => options.onProgress?.(progress),
+      initial: options.initial === undefined ? undefined : await readInitialFactors(options.initial),
+      loading,
+    };
   }
 
   /** The name of the adapter that took parts out of the weights, if one did. */
@@ -174,58 +214,22 @@ export class AdapterSet {
     return method.takes?.(config)?.name ?? method.name;
   }
 
-  #requireWhole(name: string): void {
+  /** Throws where the new adapter cannot be beside those that are there. */
+  #requireCompany(name: string, method: AnyMethod, config: CommonConfig): void {
     const owner = this.splitBy;
-    if (owner === undefined) return;
-    throw new AdapterError(
-      `attach: "${name}" cannot be beside "${owner}", which took a part out of the frozen weights; save "${owner}", which writes it for the published weights, and load it on a fresh model`,
-    );
-  }
-
-  async #create(
-    method: AnyMethod,
-    given: CommonConfig,
-    options: AttachOptions,
-    loading: boolean,
-  ): Promise<{ config: CommonConfig; placements: Placement[]; targets: string | readonly string[] }> {
-    const layers = layersOf(this.network);
-    const wanted = targetOptions(method, given);
-    const selected = selectTargets(method.name, layers, wanted);
-    const context: CreateContext = {
-      dtype: this.dtype,
-      seed: options.seed ?? 0,
-      stream: (path, name) => hashName(`${path}.${name}`),
-      signal: options.signal,
-      network: this.network,
-      data: options.data === undefined ? undefined : Calibration.of(options.data, this.#model),
-      onProgress: (progress) => options.onProgress?.(progress),
-      initial: options.initial === undefined ? undefined : await readInitialFactors(options.initial),
-      loading,
-    };
-    const prepared = await this.#bare(() => method.prepare?.(selected, given, context)).finally(() =>
-      disposeTensors(context.initial?.tensors.values() ?? []),
-    );
-    const { config = given, targets = selected } = prepared ?? {};
-    const placements: Placement[] = [];
-    try {
-      for (const target of targets) {
-        throwIfAborted(options.signal, 'attach');
-        const module = prepared === undefined ? await method.create(target, config, context) : prepared.create(target);
-        placements.push({ path: target.path, module });
-        if (prepared === undefined) options.onProgress?.({ done: placements.length, total: targets.length, path: target.path });
-      }
-      for (const placement of (await method.extras?.(layers, targets, config, context)) ?? []) placements.push(placement);
-      for (const { path, layer } of this.#savedWhole(method, config, layers))
-        placements.push({ path, module: new TrainedCopy(layer, context.dtype) });
-      throwIfAborted(options.signal, 'attach');
-    } catch (error) {
-      for (const { module } of placements) module.dispose();
-      throw error;
-    } finally {
-      prepared?.dispose();
+    if (owner !== undefined)
+      throw new AdapterError(
+        `attach: "${name}" cannot be beside "${owner}", which took a part out of the frozen weights; save "${owner}", which writes it for the published weights, and load it on a fresh model`,
+      );
+    const takes = method.takes?.(config);
+    if (takes !== undefined && this.names.length > 0)
+      throw new AdapterError(
+        `attach: "${name}" takes a part out of the frozen weights (${takes.name}), for which ${quoted(this.names)} would no longer be right; remove ${quoted(this.names)} first, or attach "${name}" to a fresh model`,
+      );
+    for (const other of this.#adapters.values()) {
+      const reason = other.method === method ? method.conflict?.(config, other.config) : undefined;
+      if (reason !== undefined) throw new AdapterError(`attach: "${name}" cannot be beside "${other.name}": ${reason}`);
     }
-    const named = targets === selected ? wanted : { ...wanted, targets: targets.map(({ path }) => path) };
-    return { config, placements, targets: portableTargets(named, layers) };
   }
 
   /** Runs `work` while the network computes as if it had no adapters. */
@@ -237,18 +241,6 @@ export class AdapterSet {
     } finally {
       this.#activation.enabled = enabled;
     }
-  }
-
-  /** The layers with parameters in the modules that `modulesToSave` means. */
-  #savedWhole(method: AnyMethod, config: CommonConfig, layers: readonly Target[]): Target[] {
-    if (config.modulesToSave === null) return [];
-    const modules = [...this.network.namedModules()].flatMap(([path, module]) =>
-      path === '' ? [] : [{ path, kind: 'other' as const, module }],
-    );
-    const roots = selectModulesToSave(method.name, modules, config.modulesToSave).map(({ path }) => path);
-    return layers.filter(
-      ({ path, layer }) => parametersOf(layer).size > 0 && roots.some((root) => path === root || path.startsWith(`${root}.`)),
-    );
   }
 
   #checkName(name: string): void {

@@ -228,3 +228,19 @@ test.serial('bias "all" is fine for a model without biases, as in PEFT', async (
   t.is([...again.namedParameters()].length, 10);
   model.dispose();
 });
+
+test.serial('one attach at a time on a network', async (t) => {
+  const model = await loadTiny();
+  const first = attach(model, { type: 'lora' }, { name: 'first' });
+  await t.throwsAsync(attach(model, { type: 'lora' }, { name: 'second' }), {
+    code: 'adapter',
+    message: 'attach: another attach on this network is still running; await it first',
+  });
+  const tuned = await first;
+  await attach(tuned, { type: 'lora' }, { name: 'second' });
+  t.deepEqual(tuned.names, ['first', 'second']);
+  tuned.dispose();
+  await t.throwsAsync(attach(model, { type: 'lora', targets: ['none_such'] }));
+  (await attach(model, { type: 'lora' })).dispose();
+  model.dispose();
+});

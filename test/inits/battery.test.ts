@@ -99,7 +99,7 @@ for (const [name, method] of Object.entries(methods)) {
       model.dispose();
     });
 
-    test.serial(`${name}: no second adapter beside it, and no split of a head that is the embedding`, async (t) => {
+    test.serial(`${name}: no other adapter beside it, whichever comes first, and no split of a head that is the embedding`, async (t) => {
       const model = await loadTiny();
       const tuned = await started(model, name);
       await t.throwsAsync(attach(tuned, { type: 'lora' }, { name: 'second' }), {
@@ -107,6 +107,17 @@ for (const [name, method] of Object.entries(methods)) {
         message: /"second" cannot be beside "default", which took a part out of the frozen weights; save "default"/,
       });
       tuned.dispose();
+      const first = await attach(model, { type: 'lora', dora: true }, { name: 'first' });
+      const options = method.usesData ? { data: [rows] } : {};
+      await t.throwsAsync(
+        attach(first, { type: 'lora', rank: 4, init: { type: name } } as unknown as AdapterConfig, { ...options, name: 'split' }),
+        {
+          code: 'adapter',
+          message:
+            /"split" takes a part out of the frozen weights \(.*\), for which "first" would no longer be right; remove "first" first/,
+        },
+      );
+      first.dispose();
       await t.throwsAsync(started(model, name, { targets: ['lm_head'] }), {
         code: 'adapter',
         message: /"lm_head" is that of the embedding/,

@@ -1,0 +1,69 @@
+import { throwIfAborted } from '../errors.js';
+import type { Module } from '../nn/module.js';
+import { disposeTensors } from '../scope.js';
+import type { AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import { layersOf } from './inject.js';
+import { targetOptions } from './resolve-config.js';
+import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
+import { parametersOf, TrainedCopy } from './trained-copy.js';
+
+/** The modules of a new adapter, before they are on the network. */
+export interface CreatedPlacements {
+  /** The config as it is from here on, with the ranks that were found. */
+  readonly config: CommonConfig;
+  readonly placements: readonly Placement[];
+  /** The targets as a file would hold them. */
+  readonly targets: string | readonly string[];
+}
+
+/**
+ * Makes the modules of an adapter for the targets of its config, and leaves the network as it is. `bare` runs work while the network computes as if it had no
+ * adapters. Releases the initial factors of the context.
+ */
+export async function createPlacements(
+  method: AnyMethod,
+  given: CommonConfig,
+  context: CreateContext,
+  bare: <T>(work: () => T | Promise<T>) => Promise<T>,
+): Promise<CreatedPlacements> {
+  const { network, signal } = context;
+  try {
+    const layers = layersOf(network);
+    const wanted = targetOptions(method, given);
+    const selected = selectTargets(method.name, layers, wanted);
+    const prepared = await bare(() => method.prepare?.(selected, given, context));
+    const { config = given, targets = selected } = prepared ?? {};
+    const placements: Placement[] = [];
+    try {
+      for (const target of targets) {
+        throwIfAborted(signal, 'attach');
+        const module = prepared === undefined ? await method.create(target, config, context) : prepared.create(target);
+        placements.push({ path: target.path, module });
+        if (prepared === undefined) context.onProgress({ done: placements.length, total: targets.length, path: target.path });
+      }
+      for (const placement of (await method.extras?.(layers, targets, config, context)) ?? []) placements.push(placement);
+      for (const { path, layer } of savedWhole(network, method, config, layers))
+        placements.push({ path, module: new TrainedCopy(layer, context.dtype) });
+      throwIfAborted(signal, 'attach');
+    } catch (error) {
+      for (const { module } of placements) module.dispose();
+      throw error;
+    } finally {
+      prepared?.dispose();
+    }
+    const named = targets === selected ? wanted : { ...wanted, targets: targets.map(({ path }) => path) };
+    return { config, placements, targets: portableTargets(named, layers) };
+  } finally {
+    disposeTensors(context.initial?.tensors.values() ?? []);
+  }
+}
+
+/** The layers with parameters in the modules that `modulesToSave` means. */
+function savedWhole(network: Module, method: AnyMethod, config: CommonConfig, layers: readonly Target[]): Target[] {
+  if (config.modulesToSave === null) return [];
+  const modules = [...network.namedModules()].flatMap(([path, module]) => (path === '' ? [] : [{ path, kind: 'other' as const, module }]));
+  const roots = selectModulesToSave(method.name, modules, config.modulesToSave).map(({ path }) => path);
+  return layers.filter(
+    ({ path, layer }) => parametersOf(layer).size > 0 && roots.some((root) => path === root || path.startsWith(`${root}.`)),
+  );
+}
