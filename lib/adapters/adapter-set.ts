@@ -170,6 +170,7 @@ export class AdapterSet {
     const { placements } = attached;
     try {
       await fill?.(attached);
+      this.#requireUnmerged('attach');
     } catch (error) {
       for (const { module } of placements) module.dispose();
       throw error;

@@ -88,9 +88,18 @@ export interface TakenPart {
   readonly standIn: AdapterModule;
   /** Its tensors by the end of their name in a checkpoint; they are part of a training's state and stay as they are. */
   readonly tensors: Readonly<Record<string, Tensor>>;
-  /** Takes the part out of the layer's weight; `putBack` reverts it, to rounding. */
-  take(layer: Layer): void;
+  /** Takes the part out of the layer's weight. What it returns decides, once, whether that stays. */
+  take(layer: Layer): Taking;
+  /** Gives the part back, exact to rounding; a weight that was put into few bits stays so. */
   putBack(layer: Layer): void;
+}
+
+/** A part that was just taken, while the weight from before is still there. */
+export interface Taking {
+  /** Releases the weight from before. */
+  settle(): void;
+  /** Puts the weight from before back into the layer, the same object. */
+  undo(): void;
 }
 
 /** What a method gets to know beside its config when it creates its modules. */

@@ -32,9 +32,19 @@ function adaptedAt(network: Module, path: string, activation: Activation): Adapt
   return adapted;
 }
 
-/** Puts the modules of an adapter onto the layers of a network. */
+/** Puts the modules of an adapter onto the layers of a network, all or none: where it fails they are disposed. */
 export function inject(network: Module, name: string, placements: readonly Placement[], activation: Activation): void {
-  for (const { path, module } of placements) adaptedAt(network, path, activation).add(name, module);
+  const done: string[] = [];
+  try {
+    for (const { path, module } of placements) {
+      adaptedAt(network, path, activation).add(name, module);
+      done.push(path);
+    }
+  } catch (error) {
+    eject(network, name, done, false);
+    for (const { module } of placements.slice(done.length)) module.dispose();
+    throw error;
+  }
 }
 
 /**

@@ -56,7 +56,7 @@ export interface LoadAdapterOptions extends Pick<AttachOptions, 'name' | 'seed' 
 
 /**
  * Puts a published adapter (a PEFT folder) onto a model. Every tensor of the file must belong somewhere and every tensor of the adapter must be in the file, with
- * the right shape, else an `AdapterMismatchError` lists all that is wrong and the model is as before. With `strict: false` what fits is loaded, and a
+ * the right shape, else an `AdapterMismatchError` lists all that is wrong and the model has the bits from before. With `strict: false` what fits is loaded, and a
  * report says what did not.
  *
  * ```ts
@@ -88,21 +88,17 @@ export async function loadAdapter(
     ...rest
   } = options;
   const tuned = TunedModel.of(model);
-  const before = tuned.active;
   const source = await readPeftFolder(folder);
   try {
     const { method, config, file } = source.config;
     checkSplit(folder, method.takes?.(config), tuned, options);
-    const attached = await tuned.adapters.add(resolveOptions(method, { ...config, allowUnmatched: true }), rest, file);
-    let report: LoadReport;
-    try {
-      report = await fill(tuned, attached, source);
-      if (strict) requireFit(folder, report, attached, source);
-    } catch (error) {
-      tuned.adapters.remove(attached.name);
-      tuned.adapters.activate(before);
-      throw error;
-    }
+    let found: LoadReport | undefined;
+    const resolved = resolveOptions(method, { ...config, allowUnmatched: true });
+    await tuned.adapters.add(resolved, rest, file, async (attached) => {
+      found = await fill(tuned, attached, source);
+      if (strict) requireFit(folder, found, attached, source);
+    });
+    const report = found as LoadReport;
     if (report.unknownKeys.length > 0)
       onWarning(`${folder}: unknown keys in adapter_config.json are kept but not understood: ${report.unknownKeys.join(', ')}`);
     if (report.unmatchedTargets.length > 0)
@@ -150,11 +146,15 @@ async function fill(tuned: TunedModel, attached: Attached, source: PeftFolder): 
   const unexpected: string[] = [];
   const mismatched: { key: string; got: readonly number[]; expected: readonly number[] }[] = [];
   const bases = new Map<string, Tensor>();
+  // Beside a split weight the file has the rest of it, which nobody can compare bit for bit.
+  const split = new Set(
+    attached.placements.flatMap(({ path, module }) => (module.taken === undefined ? [] : [`${path}.base_layer.weight`])),
+  );
   for (const [key, value] of source.tensors) {
     const slot = slots.get(key);
     if (slot === undefined) {
-      if (key.endsWith('.base_layer.weight')) bases.set(key, value);
-      else unexpected.push(key);
+      if (!key.endsWith('.base_layer.weight')) unexpected.push(key);
+      else if (!split.has(key)) bases.set(key, value);
     } else if (!same(slot.shape, value.shape)) {
       mismatched.push({ key, got: value.shape, expected: slot.shape });
     } else {

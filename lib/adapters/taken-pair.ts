@@ -7,7 +7,7 @@ import type { LowRankFactors } from '../ops/lowrank.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdaptedLayer } from './adapted-layer.js';
-import { AdapterModule, type Placement, type TakenPart } from './adapter.js';
+import { AdapterModule, type Placement, type TakenPart, type Taking } from './adapter.js';
 import { denseParameters } from './trained-copy.js';
 
 /** The low-rank pair as a fixed branch; its tensors belong to the pair it stands for. */
@@ -41,13 +41,22 @@ export class TakenPair implements TakenPart {
     this.#weight = weight;
   }
 
-  take(layer: Layer): void {
-    this.#change(layer as Linear, sub, this.#weight);
+  take(layer: Layer): Taking {
+    const ready = this.#weight;
+    const before = this.#change(layer as Linear, sub, ready);
     this.#weight = undefined;
+    return {
+      settle: () => before.dispose(),
+      undo: () => {
+        const { weight } = layer as Linear;
+        (layer as Linear).weight = before;
+        weight.dispose();
+      },
+    };
   }
 
   putBack(layer: Layer): void {
-    this.#change(layer as Linear, add);
+    this.#change(layer as Linear, add).dispose();
   }
 
   dispose(): void {
@@ -55,7 +64,8 @@ export class TakenPair implements TakenPart {
     this.#weight?.dispose();
   }
 
-  #change(layer: Linear, combine: (w: Tensor, part: Tensor) => Tensor, ready?: PackedWeight): void {
+  /** Returns the weight that it replaces. */
+  #change(layer: Linear, combine: (w: Tensor, part: Tensor) => Tensor, ready?: PackedWeight): Linear['weight'] {
     const before = layer.weight;
     const { initial_A: a, initial_B: b } = this.tensors;
     layer.weight = unscoped(() =>
@@ -67,24 +77,22 @@ export class TakenPair implements TakenPart {
         }),
       ),
     );
-    before.dispose();
+    return before;
   }
 }
 
 const bareLayer = (network: Module, path: string): Layer => (network.module(path) as AdaptedLayer).base;
 
-/** Takes the parts out of the weights that newly injected modules stand for, all or none. */
+/** Takes the parts out of the weights that newly injected modules stand for, all or none: where it fails, the weights from before are in their layers. */
 export function takeParts(network: Module, placements: readonly Placement[]): void {
-  const done: Placement[] = [];
+  const done: Taking[] = [];
   try {
-    for (const placement of placements) {
-      placement.module.taken?.take(bareLayer(network, placement.path));
-      done.push(placement);
-    }
+    for (const { path, module } of placements) if (module.taken !== undefined) done.push(module.taken.take(bareLayer(network, path)));
   } catch (error) {
-    for (const { path, module } of done) module.taken?.putBack(bareLayer(network, path));
+    for (const taking of done.reverse()) taking.undo();
     throw error;
   }
+  for (const taking of done) taking.settle();
 }
 
 /** Throws `AdapterError` for a layer whose weight cannot be split into a part that is trained and a rest. */

@@ -14,6 +14,7 @@ import {
   type TunedModel,
 } from 'lorikeet';
 import { readAdapter, saveGguf } from 'lorikeet/io';
+import { AdaptedLayer } from '#dist/adapters/adapted-layer.js';
 import type { AnyInit } from '#dist/inits/init.js';
 import { inits } from '#dist/inits/registry.js';
 import type { Parameter } from '#dist/nn/module.js';
@@ -161,14 +162,22 @@ test.serial('a file that names a random split needs its initial adapter, or leav
 test.serial('an initial adapter that does not fit is refused, and the model stays as it was', async (t) => {
   const { split, initial, published } = await saved('pissa');
   const adapter = join(split, 'pissa_init');
+  const allTargets = configOf(adapter).target_modules;
   const base = await fresh((model) => logitsOf(model, ids));
   await fresh(async (model) => {
     const refused = async (options: LoadAdapterOptions, code: string, message: RegExp): Promise<void> => {
       await t.throwsAsync(loadAdapter(model, adapter, { ...options, strict: true }), { code, message });
       t.true(sameBits(await logitsOf(model, ids), base));
+      t.true(sameBits(await weightOf(model, path), weight));
+      t.false([...model.network.namedModules()].some(([at]) => model.network.module(at) instanceof AdaptedLayer));
     };
+    const weight = await weightOf(model, path);
     await refused({ initial }, 'config', /is for the weights as they are; expected no "initial"/);
-    changeConfig(adapter, { init_lora_weights: 'pissa' });
+    changeConfig(adapter, { init_lora_weights: 'pissa', r: 5 });
+    await refused({}, 'adapter', /does not fit the model.*\n.*of another shape/);
+    changeConfig(adapter, { r: 4, target_modules: ['q_proj'] });
+    await refused({}, 'adapter', /does not fit the model.*\n.*unexpected in the file/);
+    changeConfig(adapter, { target_modules: allTargets });
     await refused({ initial: published }, 'adapter', /does not fit ".*"; its rank is 8; expected 4/);
     changeConfig(initial, { lora_alpha: 16 });
     await refused({ initial }, 'adapter', /its scale \(of alpha and rank\) is 4; expected 2/);
