@@ -25,8 +25,8 @@ export async function readInitialFactors(folder: string): Promise<InitialFactors
   for (const tensor of tensors.values()) tensor.dispose();
   throw new AdapterError(
     taken === undefined
-      ? `initial: "${folder}" holds an adapter of "${config.method.name}"; expected LoRA`
-      : `initial: "${folder}" is still marked "${taken.name}", which would split the weights once more; expected init_lora_weights true, as PEFT's save_pretrained writes an initial adapter`,
+      ? `attach: initial "${folder}" holds another kind of adapter; got "${config.method.name}", expected LoRA`
+      : `attach: initial "${folder}" would split the weights once more; got init_lora_weights "${taken.name}", expected true, as PEFT's save_pretrained writes an initial adapter`,
   );
 }
 
@@ -34,9 +34,11 @@ export async function readInitialFactors(folder: string): Promise<InitialFactors
 export const noInitial = (method: string): ConfigError =>
   new ConfigError(`attach: "${method}" with these options looks at no weights or data before it starts; expected no "initial"`);
 
+const isFactor = (name: string): boolean => /\.lora_[AB]\.weight$/.test(name);
+
 /**
- * The starts that an initialisation found before. Throws `AdapterError` where they are of other layers, ranks or scales than these; where the base stays as it is,
- * layers without factors get none and ranks are those found.
+ * The starts that an initialisation found before; what else was trained beside its factors is left out. Throws `AdapterError` where they are of other layers, ranks
+ * or scales than these; where the base stays as it is, layers without factors get none and ranks are those found.
  */
 export function* foundStarts(
   layers: readonly StartLayer[],
@@ -44,15 +46,22 @@ export function* foundStarts(
   { changesBase }: Pick<InitMethod<string, object>, 'changesBase'>,
   dtype: DType,
 ): Generator<Start> {
-  const wrong = (path: string, what: string): AdapterError => new AdapterError(`initial: "${folder}" does not fit "${path}"; ${what}`);
-  const left = new Set(tensors.keys());
+  const misfit = (where: string, got: string, expected: string): AdapterError =>
+    new AdapterError(`attach: initial "${folder}" does not fit ${where}; got ${got}, expected ${expected}`);
+  const left = new Set([...tensors.keys()].filter(isFactor));
+  if (!layers.some(({ path }) => left.has(`${path}.lora_A.weight`)))
+    throw misfit(
+      'any target',
+      left.size === 0 ? 'no factors' : `"${[...left][0]}"`,
+      `"${layers[0]?.path}.lora_A.weight" or another target's`,
+    );
   for (const { path, layer, rank, alpha, scale } of layers) {
-    const [a, b] = ['lora_A.weight', 'lora_B.weight'].map((end) => {
-      left.delete(`${path}.${end}`);
-      return tensors.get(`${path}.${end}`);
-    });
+    const names = [`${path}.lora_A.weight`, `${path}.lora_B.weight`];
+    const [a, b] = names.map((name) => (left.delete(name) ? tensors.get(name) : undefined));
     if (a === undefined || b === undefined) {
-      if (changesBase) throw wrong(path, `it has no factors for it${didYouMean(`${path}.lora_A.weight`, tensors.keys())}`);
+      const missing = names.filter((name) => !tensors.has(name));
+      if (changesBase || missing.length < names.length)
+        throw misfit(`"${path}"`, `no "${missing[0]}"`, `both factors${didYouMean(missing[0] as string, tensors.keys())}`);
       const { inFeatures, outFeatures } = layer;
       yield { path, ...unscoped(() => ({ a: zeros([0, inFeatures], { dtype }), b: zeros([outFeatures, 0], { dtype }) })) };
       continue;
@@ -60,13 +69,12 @@ export function* foundStarts(
     const found = rankAndScale(config, path);
     const own = a.shape[0] ?? 0;
     if (own !== found.rank || (changesBase && own !== rank))
-      throw wrong(path, `its rank is ${own}; expected ${own === found.rank ? rank : found.rank}`);
-    if (changesBase && found.scale !== scale) throw wrong(path, `its scale (of alpha and rank) is ${found.scale}; expected ${scale}`);
+      throw misfit(`"${path}"`, `rank ${own}`, String(own === found.rank ? rank : found.rank));
+    if (changesBase && found.scale !== scale) throw misfit(`"${path}"`, `scale ${found.scale} (of alpha and rank)`, String(scale));
     const copies = unscoped(() => scope(() => noGrad(() => ({ a: clone(cast(a, dtype)), b: clone(cast(b, dtype)) }))));
     const foundAlpha = fromPattern(config.alphaPattern, path, config.alpha, 'alphaPattern');
     yield { path, ...copies, ...(changesBase ? { base: 'residual' } : foundAlpha === alpha ? {} : { alpha: foundAlpha }) };
   }
   const [stray] = left;
-  if (changesBase && stray !== undefined)
-    throw new AdapterError(`initial: "${folder}" has factors for layers that are no targets; got "${stray}"`);
+  if (stray !== undefined) throw misfit('the targets', `factors for a layer that is none of them ("${stray}")`, 'none');
 }

@@ -13,7 +13,8 @@ import {
   saveModel,
   type TunedModel,
 } from 'lorikeet';
-import { readAdapter, saveGguf } from 'lorikeet/io';
+import { loadSafetensors, readAdapter, saveGguf, saveSafetensors } from 'lorikeet/io';
+import { tensor } from 'lorikeet/ops';
 import { AdaptedLayer } from '#dist/adapters/adapted-layer.js';
 import type { AnyInit } from '#dist/inits/init.js';
 import { inits } from '#dist/inits/registry.js';
@@ -178,16 +179,58 @@ test.serial('an initial adapter that does not fit is refused, and the model stay
     changeConfig(adapter, { r: 4, target_modules: ['q_proj'] });
     await refused({}, 'adapter', /does not fit the model.*\n.*unexpected in the file/);
     changeConfig(adapter, { target_modules: allTargets });
-    await refused({ initial: published }, 'adapter', /does not fit ".*"; its rank is 8; expected 4/);
+    await refused({ initial: published }, 'adapter', /^attach: initial ".*" does not fit ".*"; got rank 8, expected 4/);
     changeConfig(initial, { lora_alpha: 16 });
-    await refused({ initial }, 'adapter', /its scale \(of alpha and rank\) is 4; expected 2/);
+    await refused({ initial }, 'adapter', /got scale 4 \(of alpha and rank\), expected 2/);
     changeConfig(initial, { lora_alpha: 8, init_lora_weights: 'pissa' });
-    await refused({ initial }, 'adapter', /is still marked "pissa", which would split the weights once more/);
+    await refused({ initial }, 'adapter', /would split the weights once more; got init_lora_weights "pissa"/);
     changeConfig(initial, { init_lora_weights: true });
     changeConfig(adapter, { target_modules: ['q_proj', 'v_proj'] });
-    await refused({ initial }, 'adapter', /has factors for layers that are no targets/);
-    await t.throwsAsync(started(model, 'pissa', { initial }, { targets: ['q_proj'] }), { code: 'adapter', message: /no targets/ });
+    await refused({ initial }, 'adapter', /does not fit the targets; got factors for a layer that is none of them/);
+    await t.throwsAsync(started(model, 'pissa', { initial }, { targets: ['q_proj'] }), { code: 'adapter', message: /none of them/ });
     await t.throwsAsync(started(model, true, { initial }), { code: 'config', message: /expected no "initial"/ });
+  });
+});
+
+test.serial('an initial adapter may hold modules saved whole, and must hold factors', async (t) => {
+  const whole = { modulesToSave: ['lm_head'] };
+  const { initial } = await saved('pissa');
+  changeConfig(initial, { modules_to_save: ['lm_head'] });
+  const file = join(initial, 'adapter_model.safetensors');
+  const tensors = await loadSafetensors(file);
+  const extra = { 'base_model.model.lm_head.weight': tensor([1, 2]) };
+  await saveSafetensors(file, { ...Object.fromEntries(tensors), ...extra });
+  const weight = await fresh(async (model) => {
+    await started(model, 'pissa');
+    return weightOf(model, path);
+  });
+  await fresh(async (model) => {
+    await started(model, 'pissa', { initial }, whole);
+    t.true(sameBits(await weightOf(model, path), weight));
+  });
+  await saveSafetensors(file, extra);
+  await fresh(async (model) => {
+    for (const [init, options] of [
+      ['pissa', {}],
+      ['eva', { data: [rows] }],
+    ] as const)
+      await t.throwsAsync(started(model, init, { ...options, initial }), {
+        code: 'adapter',
+        message: /^attach: initial ".*" does not fit any target; got no factors, expected ".*\.lora_A\.weight" or another target's/,
+      });
+  });
+});
+
+test.serial('factors of other layers are refused where the weights stay, too', async (t) => {
+  const folder = join(temporaryFolder(), 'eva');
+  await fresh(async (model) => {
+    const tuned = await started(model, 'eva', { data: [rows] });
+    await tuned.save(folder);
+    tuned.dispose();
+    await t.throwsAsync(started(model, 'eva', { initial: folder }, { targets: ['q_proj'] }), {
+      code: 'adapter',
+      message: /does not fit the targets; got factors for a layer that is none of them/,
+    });
   });
 });
 
