@@ -1,10 +1,11 @@
 import { ConfigError } from '../errors.js';
 import type { StartLayer } from '../inits/init.js';
 import { type PrincipalOptions, resolveLatentInit } from '../inits/latent.js';
-import { diagonal, type LatentStart, loraSbStarts } from '../inits/lora-sb.js';
+import { type LatentStart, loraSbStarts } from '../inits/lora-sb.js';
 import { onLayer, principal } from '../inits/split.js';
+import { qr } from '../linalg/qr.js';
 import { Linear } from '../nn/linear.js';
-import { normal, ones, uniform } from '../ops/create.js';
+import { normal, uniform } from '../ops/create.js';
 import { mul } from '../ops/elementwise.js';
 import { contiguous, unsqueeze } from '../ops/shape.js';
 import { keep, noGrad, scope, unscoped } from '../scope.js';
@@ -52,10 +53,13 @@ export async function prepareLoraXs(
   };
 }
 
-/** A and B of plain LoRA beside R_w = 1: the same change of the weights. */
+/** A and B of plain LoRA as A, Q and R_w, where B = Q R_w with Qᵀ Q = 1: the same change of the weights, to rounding. */
 function* startsFrom(layers: readonly StartLayer[], initial: InitialFactors, { dtype }: CreateContext): Generator<LatentStart> {
-  for (const { path, a, b } of foundStarts(layers, initial, { changesBase: true }, dtype))
-    yield { path, a, b, latent: unscoped(() => scope(() => noGrad(() => diagonal(ones([a.shape[0] ?? 0], { dtype }))))) };
+  for (const { path, a, b } of foundStarts(layers, initial, { changesBase: true }, dtype)) {
+    const { q, r } = unscoped(() => scope(() => noGrad(() => qr(b))));
+    b.dispose();
+    yield { path, a, b: q, latent: r };
+  }
 }
 
 /** The module of one target that starts from its own weight, or at random. */
