@@ -1,15 +1,15 @@
 import { AdapterError, ConfigError, didYouMean } from '../errors.js';
-import { Calibration, type CalibrationData } from '../inits/calibration.js';
+import type { CalibrationData } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
 import type { Model } from '../model.js';
+import { kResidual, residualOf, setCompleted } from '../models/residual.js';
 import type { Module, Parameter } from '../nn/module.js';
-import { hashName } from '../random.js';
 import { unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
-import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement } from './adapter.js';
-import { createPlacements } from './create-placements.js';
-import { noInitial, readInitialFactors } from './initial-factors.js';
+import type { AdapterModule, AnyMethod, CommonConfig, Placement } from './adapter.js';
+import { contextOf, createPlacements } from './create-placements.js';
+import { noInitial } from './initial-factors.js';
 import { adaptedLayers, eject, inject, modulesOn } from './inject.js';
 import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
 import type { ResolvedConfig } from './resolve-config.js';
@@ -84,6 +84,8 @@ export class AdapterSet {
   readonly #activation = new Activation();
   readonly #adapters = new Map<string, Attached>();
   #merged: MergedState[] = [];
+  /** Whether what is merged makes the weights whole. */
+  #completed = false;
 
   readonly #model: Model | undefined;
 
@@ -164,7 +166,7 @@ export class AdapterSet {
     if (options.initial !== undefined && method.prepare === undefined) throw noInitial(method.name);
     if (this.network.trainableParameters().length > 0) this.network.freeze();
     const created = await unscoped(async () =>
-      createPlacements(method, given, await this.#contextOf(options, file !== undefined), (work) => this.#bare(work)),
+      createPlacements(method, given, await contextOf(this, options, this.#model, file !== undefined), (work) => this.#bare(work)),
     );
     const attached: Attached = { name, method, ...created, file };
     const { placements } = attached;
@@ -186,20 +188,6 @@ export class AdapterSet {
     this.#activation.known.add(name);
     if (options.activate ?? true) this.activate([name]);
     return attached;
-  }
-
-  async #contextOf(options: AttachOptions, loading: boolean): Promise<CreateContext> {
-    return {
-      dtype: this.dtype,
-      seed: options.seed ?? 0,
-      stream: (path, name) => hashName(`${path}.${name}`),
-      signal: options.signal,
-      network: this.network,
-      data: options.data === undefined ? undefined : Calibration.of(options.data, this.#model),
-      onProgress: (progress) => options.onProgress?.(progress),
-      initial: options.initial === undefined ? undefined : await readInitialFactors(options.initial),
-      loading,
-    };
   }
 
   /** The name of the adapter that took parts out of the weights, if one did. */
@@ -350,13 +338,22 @@ export class AdapterSet {
     const { states, report } = await mergeLayers(layers, this.dtype, options);
     this.#merged = states;
     for (const name of names) this.#activation.merged.add(name);
+    this.#complete(names);
     return report;
+  }
+
+  /** Notes when merged adapters are what the weights lacked that the model was loaded with. */
+  #complete(names: readonly string[]): void {
+    const missing = this.#model === undefined ? undefined : residualOf(this.#model);
+    this.#completed = missing !== undefined && names.some((name) => this.get(name).file?.[kResidual] === missing);
+    if (this.#completed) setCompleted(this.network, true);
   }
 
   /** Takes merged adapters out of the weights again: they run beside them as before. */
   unmerge(): void {
     if (this.#merged.length === 0) throw new AdapterError('unmerge: nothing is merged');
     unmergeLayers(this.#merged, this.dtype);
+    if (this.#completed) setCompleted(this.network, false);
     this.#merged = [];
     this.#activation.merged.clear();
   }

@@ -1,11 +1,36 @@
 import { throwIfAborted } from '../errors.js';
+import { Calibration } from '../inits/calibration.js';
+import type { Model } from '../model.js';
 import type { Module } from '../nn/module.js';
+import { hashName } from '../random.js';
 import { disposeTensors } from '../scope.js';
 import type { AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import type { AdapterSet, AttachOptions } from './adapter-set.js';
+import { readInitialFactors } from './initial-factors.js';
 import { layersOf } from './inject.js';
 import { targetOptions } from './resolve-config.js';
 import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
+
+/** What the modules of a new adapter get to know. `model`: the language model that the network belongs to, if it does. */
+export async function contextOf(
+  { network, dtype }: AdapterSet,
+  options: AttachOptions,
+  model: Model | undefined,
+  loading: boolean,
+): Promise<CreateContext> {
+  return {
+    dtype,
+    seed: options.seed ?? 0,
+    stream: (path, name) => hashName(`${path}.${name}`),
+    signal: options.signal,
+    network,
+    data: options.data === undefined ? undefined : Calibration.of(options.data, model),
+    onProgress: (progress) => options.onProgress?.(progress),
+    initial: options.initial === undefined ? undefined : await readInitialFactors(options.initial),
+    loading,
+  };
+}
 
 /** The modules of a new adapter, before they are on the network. */
 export interface CreatedPlacements {

@@ -1,7 +1,7 @@
 import { AdapterError, ConfigError, didYouMean } from '../errors.js';
 import { type PeftFolder, readPeftFolder } from '../io/peft.js';
 import type { Model } from '../model.js';
-import { residualOf } from '../models/residual.js';
+import { kResidual, residualOf } from '../models/residual.js';
 import { cast } from '../ops/elementwise.js';
 import { copyInto } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
@@ -91,10 +91,13 @@ export async function loadAdapter(
   const source = await readPeftFolder(folder);
   try {
     const { method, config, file } = source.config;
-    checkSplit(folder, method.takes?.(config), tuned, options);
+    const taken = method.takes?.(config);
+    checkSplit(folder, taken, tuned, options);
+    // An adapter that splits the weights itself is not the one that a split model lacks.
+    const { [kResidual]: _, ...unmarked } = file;
     let found: LoadReport | undefined;
     const resolved = resolveOptions(method, { ...config, allowUnmatched: true });
-    await tuned.adapters.add(resolved, rest, file, async (attached) => {
+    await tuned.adapters.add(resolved, rest, taken === undefined ? file : unmarked, async (attached) => {
       found = await fill(tuned, attached, source);
       if (strict) requireFit(folder, found, attached, source);
     });
@@ -110,13 +113,13 @@ export async function loadAdapter(
 }
 
 /** Throws where the weights that the adapter was trained on cannot be had from those of the model. */
-function checkSplit(folder: string, taken: TakenKind | undefined, { config }: TunedModel, options: LoadAdapterOptions): void {
+function checkSplit(folder: string, taken: TakenKind | undefined, tuned: TunedModel, options: LoadAdapterOptions): void {
   const { initial, approximate = false } = options;
   if (taken === undefined) {
     if (initial === undefined && !approximate) return;
     throw new ConfigError(`loadAdapter: ${folder} is for the weights as they are; expected no "initial" and no "approximate"`);
   }
-  const residual = residualOf(config);
+  const residual = residualOf(tuned);
   if (residual !== undefined)
     throw new AdapterError(
       `loadAdapter: ${folder} is marked "${taken.name}" and would split the weights, but this model holds what "${residual}" left of them; expected an adapter ` +
@@ -168,7 +171,7 @@ async function fill(tuned: TunedModel, attached: Attached, source: PeftFolder): 
     unexpected: [...unexpected, ...compared.unexpected],
     mismatched,
     otherBase: compared.differing,
-    unknownKeys: source.config.unknownKeys,
+    unknownKeys: source.config.unknownKeys.filter((key) => key !== kResidual),
     unmatchedTargets: unmatchedEntries(targets.targets, layersOf(tuned.network)),
   };
 }

@@ -1,11 +1,13 @@
-import { join } from 'node:path';
+import { realpath } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { AdapterError, DisposedError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
-import { type PeftSaveOptions, savePeftFolder } from '../io/peft.js';
+import { type PeftSaveOptions, replaceFolder, savePeftFolder } from '../io/peft.js';
 import type { Tokenizer } from '../io/tokenizer.js';
 import type { LanguageModel, LoadedAs, LossInput, Model } from '../model.js';
 import type { ForwardOptions, TokenRows } from '../models/batch.js';
 import type { CausalLanguageModel } from '../models/causal-language-model.js';
+import { kResidual } from '../models/residual.js';
 import { saveModel } from '../models/save-model.js';
 import type { KeyValueCache } from '../nn/cache.js';
 import type { Device, DType, Tensor } from '../tensor.js';
@@ -18,6 +20,12 @@ import type { MergeOptions, MergeReport } from './merge.js';
 export interface SaveAdapterOptions extends PeftSaveOptions {
   /** Which adapter to save. Default: the active one; with several active ones, each goes to a folder of its name. */
   readonly name?: string;
+}
+
+/** Whether two paths are one folder that exists. */
+async function isSameFolder(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([one, other].map((path) => realpath(resolve(path)).catch(() => undefined)));
+  return a !== undefined && a === b;
 }
 
 const tunedModels = new WeakMap<Model, TunedModel>();
@@ -202,7 +210,7 @@ export class TunedModel implements LanguageModel {
    * adapters and no `name`, each goes into a subfolder of its name, as in PEFT. Returns the folders written.
    *
    * An adapter that took a part out of the weights has other forms: with `form: 'split'` the folder gets the model that is left, and the adapter goes into a
-   * subfolder of it such as `pissa_init`, for `loadModel(folder)` and `loadAdapter(model, folder + '/pissa_init')`.
+   * subfolder of it such as `pissa_init`, for `loadModel(folder)` and `loadAdapter(model, folder + '/pissa_init')`. It cannot be the folder of the model itself.
    */
   async save(folder: string, options: SaveAdapterOptions = {}): Promise<string[]> {
     const { name, ...rest } = options;
@@ -219,7 +227,7 @@ export class TunedModel implements LanguageModel {
     return written;
   }
 
-  /** Writes the model that is left, and the adapter below it. */
+  /** Writes the model that is left, and below it the adapter, whose config says what it belongs to. */
   async #saveSplit(folder: string, names: readonly string[], options: PeftSaveOptions): Promise<string[]> {
     const { lacking, splitBy } = this.adapters;
     if (lacking === undefined || names.some((name) => name !== splitBy)) {
@@ -227,9 +235,18 @@ export class TunedModel implements LanguageModel {
         `save: form "split" is of one adapter that took a part out of the weights and is not merged; got ${names.join(', ')}, expected "published"`,
       );
     }
-    await saveModel(this, folder);
-    const target = join(folder, `${lacking.replaceAll('-', '_')}_init`);
-    await savePeftFolder(target, this.adapters.get(splitBy as string), this.network, { baseModel: folder, ...options });
+    if (await isSameFolder(folder, this.model.source))
+      throw new AdapterError(
+        `save: form "split" would replace the published weights; got the model's own folder "${folder}", expected another one`,
+      );
+    const attached = this.adapters.get(splitBy as string);
+    const marked = { ...attached, file: { ...attached.file, [kResidual]: lacking } };
+    const name = `${lacking.replaceAll('-', '_')}_init`;
+    await replaceFolder(folder, async (target) => {
+      await saveModel(this, target);
+      await savePeftFolder(join(target, name), marked, this.network, { baseModel: folder, ...options });
+    });
+    const target = join(folder, name);
     return [folder, target];
   }
 

@@ -151,7 +151,7 @@ const ours = new Set([kConfig, kWeights, kReconstruction, 'README.md']);
  * Runs `write` on a temporary folder beside `folder`, then renames it into place. A folder with files of somebody else stays, and gets the new files one by one,
  * each replaced whole.
  */
-async function replaceFolder(folder: string, write: (target: string) => Promise<void>): Promise<void> {
+export async function replaceFolder(folder: string, write: (target: string) => Promise<void>): Promise<void> {
   const final = resolve(folder);
   const present = await readdir(final).catch(() => undefined);
   if (present?.some((name) => !ours.has(name))) {

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { adaptersOn } from '../adapters/adapter-set.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import { ggufTokenizer, hasGgufTokenizer } from '../io/gguf-tokenizer.js';
 import { resolveModel } from '../io/model-files.js';
@@ -14,7 +13,8 @@ import { PackedWeight } from '../ops/linalg.js';
 import { sum } from '../ops/reduce.js';
 import { noGrad, scope } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
-import { kResidual, residualOf } from './residual.js';
+import { lackingOf } from './lacking.js';
+import { kResidual } from './residual.js';
 
 export interface SaveModelOptions {
   /** Dtype of the weights in the file. Default: as they are in memory. */
@@ -74,12 +74,6 @@ export async function saveModel(
   await writeFileAtomically(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
   await writeCompanions(model.source, folder);
   return count;
-}
-
-/** The initialisation whose part the weights lack: one that split them here, or before they were loaded, while nothing is merged into them. */
-function lackingOf({ network, config }: LanguageModel): string | undefined {
-  const adapters = adaptersOn(network);
-  return adapters?.lacking ?? ((adapters?.merged.length ?? 0) > 0 ? undefined : residualOf(config));
 }
 
 /** Whether a head that is tied to the embedding was changed apart from it. */

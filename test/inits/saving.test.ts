@@ -1,5 +1,5 @@
 // Adapters that took a part out of the frozen weights: their forms in files, and how each is loaded.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import {
@@ -54,6 +54,13 @@ async function weightOf(model: Model, path: string): Promise<Float32Array> {
   return valuesOf(dense(weight));
 }
 
+/** What a saved model says that it lacks. */
+async function markOf(model: Model): Promise<unknown> {
+  const folder = join(temporaryFolder(), 'model');
+  await saveModel(model, folder);
+  return (JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>).lorikeet_residual;
+}
+
 const path = 'model.layers.1.mlp.down_proj';
 
 /** A tuned adapter in all its forms, and what the model computed with it. */
@@ -83,18 +90,23 @@ for (const { name, usesData, changesBase, formedFromFactors, defaults } of metho
     const adapter = join(split, `${name.replaceAll('-', '_')}_init`);
     t.is(configOf(adapter).init_lora_weights, true);
     t.is(configOf(adapter).r, 4);
+    t.is(configOf(adapter).lorikeet_residual, name);
     const config = JSON.parse(readFileSync(join(split, 'config.json'), 'utf8')) as Record<string, unknown>;
     t.is(config.lorikeet_residual, name);
     await fresh(async (model) => {
       t.true(relativeError(await logitsOf(model, ids), logits) > 1e-2);
-      const tuned = await loadAdapter(model, adapter);
+      const tuned = await loadAdapter(model, adapter, { onWarning: (message) => t.fail(message) });
       t.true(relativeError(await logitsOf(tuned, ids), logits) < 1e-5);
+      t.is(await markOf(model), name);
+      await tuned.merge();
+      t.is(await markOf(model), undefined);
+      await tuned.unmerge();
+      t.is(await markOf(model), name);
+      await tuned.merge();
+      tuned.dispose();
+      t.is(await markOf(model), undefined);
       const again = join(temporaryFolder(), 'again');
       await saveModel(model, again);
-      t.is((JSON.parse(readFileSync(join(again, 'config.json'), 'utf8')) as Record<string, unknown>).lorikeet_residual, name);
-      await tuned.merge();
-      await saveModel(tuned, again);
-      t.false('lorikeet_residual' in (JSON.parse(readFileSync(join(again, 'config.json'), 'utf8')) as object));
       t.true(relativeError(await fresh((merged) => logitsOf(merged, ids), again), logits) < 1e-5);
     }, split);
   });
@@ -247,6 +259,42 @@ test.serial('formats that cannot say that weights were split refuse them', async
     await tuned.merge();
     await t.notThrowsAsync(saveGguf(tuned, file));
   });
+});
+
+test.serial('merging another adapter does not make a split model whole', async (t) => {
+  const { split } = await saved('pissa');
+  const refusal = { code: 'adapter', message: /the weights lack the part that "pissa" took out of them/ };
+  await fresh(async (model) => {
+    const file = join(temporaryFolder(), 'model.gguf');
+    await t.throwsAsync(saveGguf(model, file), refusal);
+    const tuned = await started(model, true, { name: 'other' });
+    await tuned.merge();
+    t.is(await markOf(model), 'pissa');
+    await t.throwsAsync(saveGguf(tuned, file), refusal);
+    await tuned.unmerge();
+    await loadAdapter(tuned, join(split, 'pissa_init'));
+    await t.throwsAsync(saveGguf(tuned, file), refusal);
+    await tuned.merge();
+    await t.notThrowsAsync(saveGguf(tuned, file));
+  }, split);
+});
+
+test.serial('a split model appears whole, and never in the folder of the model itself', async (t) => {
+  const parent = temporaryFolder();
+  const [source, folder] = [join(parent, 'source'), join(parent, 'split')];
+  await fresh((model) => saveModel(model, source));
+  const before = readFileSync(join(source, 'model.safetensors'));
+  await fresh(async (model) => {
+    const tuned = await started(model, 'pissa');
+    for (const own of [source, `${parent}/split/../source/`])
+      await t.throwsAsync(tuned.save(own, { form: 'split' }), { code: 'adapter', message: /got the model's own folder/ });
+    await t.throwsAsync(tuned.save(folder, { form: 'split', dtype: 'f31' as never }));
+    t.deepEqual(readdirSync(parent), ['source']);
+    t.deepEqual(await tuned.save(folder, { form: 'split' }), [folder, join(folder, 'pissa_init')]);
+  }, source);
+  t.deepEqual(readdirSync(parent).sort(), ['source', 'split']);
+  t.is(configOf(join(folder, 'pissa_init')).base_model_name_or_path, folder);
+  t.deepEqual(readFileSync(join(source, 'model.safetensors')), before);
 });
 
 test.serial('other forms are of split adapters alone', async (t) => {

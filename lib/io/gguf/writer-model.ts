@@ -1,6 +1,6 @@
-import { adaptersOn } from '../../adapters/adapter-set.js';
 import { AdapterError, ConfigError, throwIfAborted } from '../../errors.js';
 import type { LanguageModel } from '../../model.js';
+import { lackingOf } from '../../models/lacking.js';
 import { Linear } from '../../nn/linear.js';
 import { dense } from '../../nn/quantized.js';
 import { cast, notEqual } from '../../ops/elementwise.js';
@@ -33,18 +33,16 @@ export interface SaveGgufOptions {
  * Writes a model of the llama, mistral, qwen2 or qwen3 line as a GGUF file that llama.cpp and `loadModel` read, with its tokenizer where it has one. Weights
  * are those in memory: after `tuned.merge()` the merged ones. Returns the number of tensors.
  *
- * Throws `AdapterError` while an adapter holds a part of the weights (PiSSA and its kin), `ConfigError` for a config, a tokenizer or a parameter that has no GGUF form, `CancelledError` when `signal` fires.
+ * Throws `AdapterError` while an adapter holds a part of the weights (PiSSA and its kin), one not loaded here included, `ConfigError` for a config, a tokenizer or a parameter that has no GGUF form, `CancelledError` when `signal` fires.
  */
 export async function saveGguf(
   model: LanguageModel & { readonly source: string },
   path: string,
   options: SaveGgufOptions = {},
 ): Promise<number> {
-  const lacking = adaptersOn(model.network)?.lacking;
+  const lacking = lackingOf(model);
   if (lacking !== undefined)
-    throw new AdapterError(
-      `saveGguf: the weights lack the part that "${lacking}" took out of them; merge the adapter, or remove it, first`,
-    );
+    throw new AdapterError(`saveGguf: the weights lack the part that "${lacking}" took out of them; merge the adapter that holds it first`);
   const shape = ggufShape(model.config);
   const type = typeOf(model, options.type);
   const metadata = new Map<string, GgufField>([
