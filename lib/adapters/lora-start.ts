@@ -34,23 +34,31 @@ export async function prepareLora(
   const layers = targets.flatMap((target) => startLayer(target, config, method) ?? []);
   const begun = initial === undefined ? method.start(layers, options, context) : foundStarts(layers, initial, method, context.dtype);
   const starts = await startsByPath(begun, release, context.signal);
-  const lost = layers.find(({ path }) => !starts.has(path));
-  if (lost !== undefined) throw new ConfigError(`lora: the initialisation found nothing for "${lost.path}"`);
-  const found = withStarts(config, targets, starts);
-  const adapted = targets.filter(({ path }) => starts.get(path)?.a.shape[0] !== 0);
-  return {
-    config: found,
-    targets: adapted.length === targets.length ? targets : adapted,
-    create: (target) => {
-      const start = starts.get(target.path);
-      if (start === undefined) return createLora(target, found, context);
-      starts.delete(target.path);
-      return startedModule(target, start, found, context);
-    },
-    dispose: () => {
-      for (const start of starts.values()) release(start);
-    },
+  const dispose = (): void => {
+    for (const start of starts.values()) release(start);
+    starts.clear();
   };
+  try {
+    const lost = layers.find(({ path }) => !starts.has(path));
+    if (lost !== undefined) throw new ConfigError(`lora: the initialisation found nothing for "${lost.path}"`);
+    const found = withStarts(config, targets, starts);
+    const adapted = targets.filter(({ path }) => starts.get(path)?.a.shape[0] !== 0);
+    return {
+      config: found,
+      targets: adapted.length === targets.length ? targets : adapted,
+      create: (target) => {
+        const start = starts.get(target.path);
+        if (start === undefined) return createLora(target, found, context);
+        const module = startedModule(target, start, found, context);
+        starts.delete(target.path);
+        return module;
+      },
+      dispose,
+    };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
 }
 
 /** Throws `ConfigError` where `attach` got no data for an initialisation that looks at them. */
@@ -96,11 +104,14 @@ function startLayer({ path, layer }: Target, config: LoraConfig, method: AnyInit
     if (!method.changesBase) return undefined;
     throw new ConfigError(`lora: init "${method.name}" starts linear layers; got target "${path}" (${layer.constructor.name})`);
   }
-  const { rank, scale } = rankAndScale(config, path);
+  const { rank, alpha, scale } = rankAndScale(config, path);
+  if (method.changesBase && !(scale > 0))
+    throw new ConfigError(
+      `lora: init "${method.name}" divides by the scale of the branch; got alpha ${alpha} on "${path}", expected one above 0`,
+    );
   const most = method.changesBase ? Math.min(layer.inFeatures, layer.outFeatures) : layer.inFeatures;
   requireRank(`lora: init "${method.name}"`, { path, layer }, rank, most);
   if (method.changesBase) checkSplittable(path, layer, `lora: init "${method.name}"`);
-  const alpha = alphaOf(config, path);
   return {
     path,
     layer,
@@ -125,17 +136,15 @@ function withStarts(config: LoraConfig, targets: readonly Target[], starts: Read
   let same = true;
   for (const { path } of targets) {
     const start = starts.get(path);
-    const { rank } = rankAndScale(config, path);
+    const { rank, alpha } = rankAndScale(config, path);
     const found = start?.a.shape[0] ?? rank;
     same &&= found === rank && start?.alpha === undefined;
     if (found === 0) continue;
     ranks.set(path, found);
-    alphas.set(path, start?.alpha ?? alphaOf(config, path));
+    alphas.set(path, start?.alpha ?? alpha);
   }
   return same ? config : { ...config, rankPattern: patternOf(ranks, config.rank), alphaPattern: patternOf(alphas, config.alpha) };
 }
-
-const alphaOf = (config: LoraConfig, path: string): number => fromPattern(config.alphaPattern, path, config.alpha, 'alphaPattern');
 
 /** The pattern that gives each path its value: an entry for each that deviates; for every one where such an entry would fit a longer path too. */
 function patternOf(values: ReadonlyMap<string, number>, usual: number): Pattern {
@@ -148,8 +157,15 @@ function startedModule({ path, layer }: Target, start: Start, config: LoraConfig
   const { scale } = rankAndScale(config, path);
   const { a, b, base = 'kept' } = start;
   const linear = layer as Linear;
-  if (String(a.shape) !== String([a.shape[0], linear.inFeatures]) || String(b.shape) !== String([linear.outFeatures, a.shape[0]]))
-    throw new ConfigError(`lora: the factors of "${path}" do not fit; got [${a.shape.join(', ')}] and [${b.shape.join(', ')}]`);
+  const [forA, forB] = [
+    [a.shape[0], linear.inFeatures],
+    [linear.outFeatures, a.shape[0]],
+  ];
+  if (String(a.shape) !== String(forA) || String(b.shape) !== String(forB))
+    throw new ConfigError(
+      `lora: the factors of "${path}" do not fit; got [${a.shape.join(', ')}] and [${b.shape.join(', ')}], ` +
+        `expected [${forA.join(', ')}] and [${forB.join(', ')}]`,
+    );
   const taken =
     base === 'kept' ? undefined : new TakenPair(keep(clone(a)), keep(clone(b)), scale, base instanceof PackedWeight ? base : undefined);
   for (const factor of [a, b]) keep(factor).setRequiresGrad(true);

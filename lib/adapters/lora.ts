@@ -16,14 +16,14 @@ import { checkPatternKeys, fromPattern } from './patterns.js';
 import { TokenHead, TokenRows } from './token-rows.js';
 import { parametersOf, TrainedBias, TrainedCopy } from './trained-copy.js';
 
-/** Rank and scale of the branch on one layer. */
+/** Rank, alpha and scale of the branch on one layer. */
 export function rankAndScale(
   config: Pick<LoraConfig, 'rank' | 'alpha' | 'rankPattern' | 'alphaPattern' | 'rsLora'>,
   path: string,
-): { rank: number; scale: number } {
+): { rank: number; alpha: number; scale: number } {
   const rank = fromPattern(config.rankPattern, path, config.rank, 'rankPattern');
   const alpha = fromPattern(config.alphaPattern, path, config.alpha, 'alphaPattern');
-  return { rank, scale: config.rsLora ? alpha / Math.sqrt(rank) : alpha / rank };
+  return { rank, alpha, scale: config.rsLora ? alpha / Math.sqrt(rank) : alpha / rank };
 }
 
 /** The module of one target with plain starting values. */

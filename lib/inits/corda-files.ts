@@ -3,7 +3,7 @@ import { ConfigError } from '../errors.js';
 import { loadSafetensors, saveSafetensors } from '../io/safetensors.js';
 import { readSafetensorsHeader } from '../io/safetensors-files.js';
 import type { Tensor } from '../tensor.js';
-import { requireFinite } from './covariance.js';
+import { requireFinite } from './finite.js';
 import type { StartLayer } from './init.js';
 
 /** The components of W C' that are trained: S [R], U [N, R], and V [K, R], the right ones times the inverse of C'. */
@@ -37,7 +37,7 @@ async function named(
           `corda: ${of} of ${option} "${file}" is of another shape; got [${found.shape.join(', ')}] for "${name}", expected [${shape.join(', ')}]`,
         );
       }
-      await requireFinite(found, `corda: "${name}" of ${option} "${file}"`);
+      await requireFinite([found], `corda: "${name}" of ${option} "${file}"`);
     }
     for (const [name, value] of stored) if (!wanted.has(name)) value.dispose();
     return stored;

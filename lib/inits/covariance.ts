@@ -7,6 +7,7 @@ import { narrow, reshape, transpose } from '../ops/shape.js';
 import { noGrad, scope, synchronize, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { Calibration } from './calibration.js';
+import { requireFinite } from './finite.js';
 import type { InitContext } from './init.js';
 import { observing } from './observe.js';
 
@@ -56,7 +57,7 @@ export class CovarianceSum {
       throw new NonFiniteError(
         `corda: the largest entry of a sample of the input of "${this.#path}" is 0, by which it would be divided; try normaliser "maxabs"`,
       );
-    await requireFinite(sum, `corda: the input of "${this.#path}"`);
+    await requireFinite([sum], `corda: the input of "${this.#path}"`);
     return div(sum, this.#samples);
   }
 
@@ -77,12 +78,6 @@ export class CovarianceSum {
     if (this.#sum === undefined || this.#smallest === undefined) return { sum: products, smallest };
     return { sum: add(this.#sum, products), smallest: minimum(this.#smallest, smallest) };
   }
-}
-
-/** Throws `NonFiniteError` where x has NaN or infinite values. */
-export async function requireFinite(x: Tensor, what: string): Promise<void> {
-  const largest = await scope(() => max(abs(x)).item());
-  if (!Number.isFinite(largest)) throw new NonFiniteError(`${what} has values that are not finite`);
 }
 
 /** An input as samples [S, T, K]: the leading axis counts them; a matrix [T, K] is one sample. */

@@ -1,9 +1,9 @@
-import { ConfigError, InvalidArgumentError, NonFiniteError, throwIfAborted } from '../errors.js';
+import { ConfigError, InvalidArgumentError, throwIfAborted } from '../errors.js';
 import { cast, mul } from '../ops/elementwise.js';
 import { reshape } from '../ops/shape.js';
-import { nonFiniteCount } from '../optim/clip.js';
 import { disposeTensors, scope, synchronize, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { requireFinite } from './finite.js';
 import type { InitContext, StartLayer } from './init.js';
 import { observing } from './observe.js';
 
@@ -120,7 +120,7 @@ async function* groupSums(
         throw new ConfigError(
           `weight gradients: "${layer.path}" got none in ${batches.length} batches: the loss does not depend on it; leave it out of the targets`,
         );
-      await checkFinite(layer.path, sums);
+      await requireFinite(sums, `weight gradients: that of "${layer.path}"`);
       found.delete(layer.path);
       yield { layer, sums };
     }
@@ -137,15 +137,6 @@ async function passBack(batch: unknown, { data }: InitContext): Promise<void> {
     if (loss?.requiresGrad) loss.backward();
   });
   await synchronize();
-}
-
-async function checkFinite(path: string, sums: readonly Tensor[]): Promise<void> {
-  const count = await scope(() => nonFiniteCount(sums).item());
-  if (count === 0) return;
-  const size = sums.reduce((total, sum) => total + sum.size, 0);
-  throw new NonFiniteError(
-    `weight gradients: that of "${path}" is not finite; got ${count} of ${size} elements NaN or infinite, expected finite losses and weights`,
-  );
 }
 
 /** Runs `work` with the network in training mode, and puts every module back into its own. */

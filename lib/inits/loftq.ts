@@ -35,8 +35,8 @@ async function* start(layers: readonly StartLayer[], options: LoftqOptions, cont
     checkFewBits('loftq', each);
     const made = await onLayer('loftq', path, () => {
       const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
-      const principal = (x: Tensor): Pair => sharedPair(leading(x, rank, options, seed), 0, rank, scale);
-      return inTurns(weight, options.rounds, scale, principal, (x) => inFewBits(x, kind, layer.weight.dtype));
+      const nearest = (x: Tensor): Pair => sharedPair(leading(x, rank, options, seed), 0, rank, scale);
+      return inTurns(weight, options.rounds, scale, nearest, (x) => inFewBits(x, kind, layer.weight.dtype));
     });
     context.onProgress({ done: index + 1, total: layers.length, path });
     yield { path, ...made };
@@ -48,10 +48,17 @@ function inTurns(
   weight: Tensor,
   rounds: number,
   scale: number,
-  principal: (x: Tensor) => Pair,
+  nearest: (x: Tensor) => Pair,
   quantize: (x: Tensor) => PackedWeight,
 ): Pair & { readonly base: PackedWeight } {
-  const beside = (base: PackedWeight): Pair & { readonly base: PackedWeight } => ({ ...scope(() => principal(lost(weight, base))), base });
+  const beside = (base: PackedWeight): Pair & { readonly base: PackedWeight } => {
+    try {
+      return { ...scope(() => nearest(lost(weight, base))), base };
+    } catch (error) {
+      base.dispose();
+      throw error;
+    }
+  };
   let found = beside(quantize(weight));
   for (let round = 1; round < rounds; round++) {
     found.base.dispose();

@@ -1,13 +1,13 @@
 import { denseParameters } from '../adapters/trained-copy.js';
-import { NonFiniteError, throwIfAborted } from '../errors.js';
+import { throwIfAborted } from '../errors.js';
 import { qr } from '../linalg/qr.js';
-import { op } from '../native.js';
 import { concat } from '../ops/join.js';
 import { matmul } from '../ops/linalg.js';
 import { narrow, transpose } from '../ops/shape.js';
 import { scope } from '../scope.js';
-import { Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 import { checkFewBits, checkQuantize, type FewBits, inFewBits, type Pair, rest } from './few-bits.js';
+import { requireFinite } from './finite.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
 import { onLayer, warnOfDropout } from './split.js';
 
@@ -17,21 +17,20 @@ export interface OloraOptions {
   quantize: FewBits | null;
 }
 
-const nonFiniteCount = op('nonFiniteCount');
-
 async function* start(layers: readonly StartLayer[], { quantize }: OloraOptions, context: InitContext): AsyncGenerator<Start> {
   warnOfDropout('olora', layers);
   for (const [index, each] of layers.entries()) {
     throwIfAborted(context.signal, 'olora');
     const { path, layer, rank, scale } = each;
     if (quantize !== null) checkFewBits('olora', each);
-    const { broken, ...made } = await onLayer('olora', path, () => {
+    const work = (): Omit<Start, 'path'> => {
       const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
       const pair = leadingQr(weight, rank);
       const base = quantize === null ? ('residual' as const) : inFewBits(rest(weight, pair, scale), quantize, layer.weight.dtype);
-      return { ...pair, base, broken: new Tensor(nonFiniteCount([weight.handle])) };
-    });
-    if ((await broken.item()) > 0) throw new NonFiniteError(`olora: "${path}": the weight has NaN or infinite values`);
+      return { ...pair, base };
+    };
+    // A = Qᵀ W: a value of W that is not finite makes its whole column of A so.
+    const made = await onLayer('olora', path, work, ({ a }) => requireFinite([a], 'the weight, or its part in A,'));
     context.onProgress({ done: index + 1, total: layers.length, path });
     yield { path, ...made };
   }

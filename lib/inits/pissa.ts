@@ -21,10 +21,10 @@ const defaults: PissaOptions = { ...exactSvd, quantize: null, rounds: 1 };
 function named(text: string): Partial<PissaOptions> | undefined {
   if (text === 'pissa') return {};
   if (text === 'pissa_fast') return fastSvd;
-  const rest = /^pissa_niter_(.*)$/.exec(text)?.[1];
-  if (rest === undefined) return undefined;
-  if (!/^\d+$/.test(rest)) throw new ConfigError(`pissa: the number of power steps must be a whole number; got "${text}"`);
-  return { niter: Number(rest) };
+  const steps = /^pissa_niter_(.*)$/.exec(text)?.[1];
+  if (steps === undefined) return undefined;
+  if (!/^\d+$/.test(steps)) throw new ConfigError(`pissa: the number of power steps must be a whole number; got "${text}"`);
+  return { niter: Number(steps) };
 }
 
 function check(options: PissaOptions): void {
@@ -44,10 +44,10 @@ async function* start(layers: readonly StartLayer[], options: PissaOptions, cont
     if (options.quantize !== null) checkFewBits('pissa', each);
     const made = await onLayer('pissa', path, () => {
       const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
-      const principal = (x: Tensor): Pair => scope(() => sharedPair(leading(x, rank, options, seed), 0, rank, scale));
+      const nearest = (x: Tensor): Pair => scope(() => sharedPair(leading(x, rank, options, seed), 0, rank, scale));
       return options.quantize === null
-        ? { ...principal(weight), base: 'residual' as const }
-        : quantizedSplit(weight, principal, options.rounds, scale, (x) => inFewBits(x, options.quantize as FewBits, layer.weight.dtype));
+        ? { ...nearest(weight), base: 'residual' as const }
+        : quantizedSplit(weight, nearest, options.rounds, scale, (x) => inFewBits(x, options.quantize as FewBits, layer.weight.dtype));
     });
     context.onProgress({ done: index + 1, total: layers.length, path });
     yield { path, ...made };
@@ -57,16 +57,16 @@ async function* start(layers: readonly StartLayer[], options: PissaOptions, cont
 /** The pair, and Q = W - s B A in few bits. */
 function quantizedSplit(
   weight: Tensor,
-  principal: (x: Tensor) => Pair,
+  nearest: (x: Tensor) => Pair,
   rounds: number,
   scale: number,
   quantize: (x: Tensor) => PackedWeight,
 ): Pair & { readonly base: PackedWeight } {
-  let pair = principal(weight);
+  let pair = nearest(weight);
   for (let round = 1; round < rounds; round++) {
     pair = scope(() => {
       using base = quantize(rest(weight, pair, scale));
-      return principal(lost(weight, base));
+      return nearest(lost(weight, base));
     });
   }
   return { ...pair, base: scope(() => quantize(rest(weight, pair, scale))) };

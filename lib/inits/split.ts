@@ -49,13 +49,17 @@ export function principal(matrix: Tensor, rank: number, niter: number | null, se
   return { u: narrow(u, 1, 0, rank), s: narrow(s, 0, 0, rank), vt: narrow(vt, 0, 0, rank) };
 }
 
-/** The tensors and weights that `work` makes of one layer, once they hold their values; all else of it is released. An error of the engine names the layer. */
-export async function onLayer<T extends object>(init: string, path: string, work: () => T): Promise<T> {
+/**
+ * The tensors and weights that `work` makes of one layer, once they hold their values and `check` has passed them; all else of it is released, and everything where
+ * it fails. An error of the engine names the layer.
+ */
+export async function onLayer<T extends object>(init: string, path: string, work: () => T, check?: (made: T) => Promise<void>): Promise<T> {
   let made: T | undefined;
   try {
     return await scope(async () => {
       made = noGrad(work);
       await computed(Object.values(made).filter((value) => value instanceof Tensor));
+      await check?.(made);
       return made;
     });
   } catch (error) {
