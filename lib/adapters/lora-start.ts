@@ -25,6 +25,7 @@ export async function prepareLora(
   if (init === undefined) return undefined;
   const { method, options } = init;
   if (context.loading && !method.changesBase) return undefined;
+  warnOfPlain(targets, method);
   const { initial } = context;
   const needsData = method.usesData && (method.needsData?.(options) ?? true);
   if (initial === undefined && needsData) requireData(`lora: init "${method.name}"`, context);
@@ -33,7 +34,7 @@ export async function prepareLora(
   checkPatternKeys('lora', targets, config);
   const layers = targets.flatMap((target) => startLayer(target, config, method) ?? []);
   const begun = initial === undefined ? method.start(layers, options, context) : foundStarts(layers, initial, method, context.dtype);
-  const starts = await startsByPath(begun, release, context.signal);
+  const starts = await startsByPath(begun, release, context.signal).finally(() => context.data?.close());
   const dispose = (): void => {
     for (const start of starts.values()) release(start);
     starts.clear();
@@ -98,9 +99,18 @@ export function requireRank(
     );
 }
 
+/** Warns of targets that are no linear layers: where the base is left alone, they start as in plain LoRA. */
+function warnOfPlain(targets: readonly Target[], { name, changesBase }: AnyInit): void {
+  const plain = targets.filter(({ layer }) => !(layer instanceof Linear));
+  if (changesBase || plain.length === 0) return;
+  process.emitWarning(
+    `lora: init "${name}" starts linear layers, other targets start as in plain LoRA; got ${plain.length} of these, the first "${plain[0]?.path}"`,
+    'LorikeetWarning',
+  );
+}
+
 function startLayer({ path, layer }: Target, config: LoraConfig, method: AnyInit): StartLayer | undefined {
   if (!(layer instanceof Linear)) {
-    // Where the base is left alone, another kind of layer starts as in plain LoRA.
     if (!method.changesBase) return undefined;
     throw new ConfigError(`lora: init "${method.name}" starts linear layers; got target "${path}" (${layer.constructor.name})`);
   }

@@ -52,20 +52,28 @@ export class Calibration {
     if (index === 0) throw new InvalidArgumentError('attach: the data hold no batch; expected at least one');
   }
 
-  /** Runs the network on a batch, with its output head where `head` says so; the caller decides whether it is recorded. */
+  /**
+   * Runs the network on a batch, with its output head where `head` says so; the caller decides whether it is recorded. Throws `ConfigError` where `forward` is
+   * asynchronous: what it would run later nobody sees.
+   */
   forward(batch: unknown, head = false): void {
-    scope(() => void this.#runs.forward(batch, head));
+    scope(() => void atOnce('forward', this.#runs.forward(batch, head)));
   }
 
   /** The loss of a batch on the tape. Throws `ConfigError` where the data have none. */
   loss(batch: unknown): Tensor {
     if (this.#runs.loss === undefined) throw new ConfigError('attach: this initialisation looks at gradients; expected data with a "loss"');
-    return this.#runs.loss(batch);
+    return atOnce('loss', this.#runs.loss(batch));
   }
 
   /** See `CalibrationRuns.counts`. */
   counts(batch: unknown, learnt: boolean): readonly boolean[] | undefined {
     return this.#runs.counts?.(batch, learnt);
+  }
+
+  /** Ends the reading of the source where it has not come to its end; the batches that were kept stay. */
+  async close(): Promise<void> {
+    await this.#source?.return?.();
   }
 
   async #take(): Promise<boolean> {
@@ -75,6 +83,21 @@ export class Calibration {
     if (done !== true) this.#kept.push(value);
     return done !== true;
   }
+}
+
+/** The result of a function of the user's own, which must not be a promise. */
+function atOnce<T>(name: string, result: T): T {
+  if (!(result instanceof Promise)) return result;
+  result.catch(() => undefined);
+  throw new ConfigError(
+    `attach: "${name}" of the data has to run the network before it returns; got a promise, expected a function that is not async`,
+  );
+}
+
+/** Throws `ConfigError` unless there is one answer of `counts` for each of the `rows` of a layer's input. */
+export function requireCounts(init: string, path: string, counts: number, rows: number): void {
+  if (counts !== rows)
+    throw new ConfigError(`${init}: the data tell of ${counts} rows whether they count; the input of "${path}" has ${rows}`);
 }
 
 function inputOf(batch: CalibrationBatch): Pick<LossInput, 'ids' | 'targets' | 'documents'> {

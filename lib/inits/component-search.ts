@@ -4,10 +4,11 @@ import { indexSelect } from '../ops/index-ops.js';
 import { contiguous } from '../ops/shape.js';
 import { keep, noGrad } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import type { Calibration } from './calibration.js';
+import { type Calibration, requireCounts } from './calibration.js';
 import type { EvaOptions } from './eva.js';
 import type { InitContext, StartLayer } from './init.js';
 import { flatRows } from './input-groups.js';
+import { inMode } from './mode.js';
 import { observing } from './observe.js';
 import { PrincipalComponents } from './principal-components.js';
 import { allotRanks, mostComponents } from './rank-allotment.js';
@@ -65,7 +66,7 @@ function chosenRows(
   return { index: index.length === counts.length ? undefined : keep(tensor(index, { dtype: 'i64' })), of: counts.length };
 }
 
-/** One pass: every given group takes in those rows of its input that count. Returns the most rows that one got. */
+/** One pass: every given group takes in those rows of its input that count. `most` keeps how many each one got at most. */
 async function takeIn(
   batch: unknown,
   observed: readonly Group[],
@@ -73,18 +74,17 @@ async function takeIn(
   options: EvaOptions,
   context: InitContext,
   head: boolean,
-): Promise<number> {
+  most: Map<string, number>,
+): Promise<void> {
   const byPath = new Map(observed.map((group) => [group.leader, group.found]));
   const chosen = chosenRows(data, batch, options.useLabelMask);
   const pending = new Map<string, Promise<void>>();
-  let most = 0;
   const onInput = (path: string, x: Tensor): void => {
     const all = flatRows(x);
-    if (chosen !== undefined && chosen.of !== all.shape[0])
-      throw new ConfigError(`eva: the data tell of ${chosen.of} rows whether they count; the input of "${path}" has ${all.shape[0]}`);
+    if (chosen !== undefined) requireCounts('eva', path, chosen.of, all.shape[0] ?? 0);
     const rows = keep(chosen?.index === undefined ? contiguous(all) : indexSelect(all, 0, chosen.index));
     const found = byPath.get(path) as PrincipalComponents;
-    most = Math.max(most, rows.shape[0] ?? 0);
+    most.set(path, Math.max(most.get(path) ?? 0, rows.shape[0] ?? 0));
     const work = async (): Promise<void> => {
       if ((rows.shape[0] ?? 0) >= found.count) await found.update(rows);
     };
@@ -97,12 +97,13 @@ async function takeIn(
   };
   const paths = [...byPath.keys()];
   const runs = await Promise.allSettled([
-    observing(context.network, paths, { onInput }, async () => noGrad(() => data.forward(batch, head))),
+    inMode(context.network, false, () =>
+      observing(context.network, paths, { onInput }, async () => noGrad(() => data.forward(batch, head))),
+    ),
   ]);
   const ends = [...runs, ...(await Promise.allSettled(pending.values()))];
   chosen?.index?.dispose();
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
-  return most;
 }
 
 /** The batches, from the first again when they end. */
@@ -120,7 +121,8 @@ export async function settle(
 ): Promise<Map<string, number>> {
   const data = context.data as Calibration;
   let ranks: Map<string, number> | undefined;
-  let [batches, most] = [0, 0];
+  const most = new Map<string, number>();
+  let batches = 0;
   const isOpen = ({ leader, found }: Group): boolean =>
     found.batches < options.minBatches || !found.isSettled(ranks?.get(leader) ?? found.count);
   let open = [...groups];
@@ -135,7 +137,7 @@ export async function settle(
       );
       break;
     }
-    most = Math.max(most, await takeIn(batch, open, data, options, context, head));
+    await takeIn(batch, open, data, options, context, head, most);
     batches++;
     ranks = ranksOf(layers, groups);
     open = groups.filter(isOpen);
@@ -145,11 +147,14 @@ export async function settle(
   return ranks as Map<string, number>;
 }
 
-/** Throws when the data had no batch large enough for one of the layers. */
-function requireRows(groups: readonly Group[], most: number): void {
+/** Throws when the data do not reach one of the layers, or have no batch large enough for it. */
+function requireRows(groups: readonly Group[], most: ReadonlyMap<string, number>): void {
   const starved = groups.find(({ found }) => found.batches === 0);
   if (starved === undefined) return;
+  const rows = most.get(starved.leader);
+  if (rows === undefined)
+    throw new ConfigError(`eva: no batch of the data reaches "${starved.leader}"; expected targets that the network runs`);
   throw new ConfigError(
-    `eva: no batch has the ${starved.found.count} rows that the components of "${starved.leader}" take (rank times rho); got at most ${most}, expected larger batches or a smaller rank`,
+    `eva: no batch has the ${starved.found.count} rows that the components of "${starved.leader}" take (rank times rho); got at most ${rows}, expected larger batches or a smaller rank`,
   );
 }

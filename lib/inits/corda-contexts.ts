@@ -1,11 +1,10 @@
 import { ConfigError } from '../errors.js';
-import { noGrad } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { CordaOptions } from './corda.js';
 import { isThere, readCovariances, writeCovariances } from './corda-files.js';
 import { covariances } from './covariance.js';
 import type { InitContext, StartLayer } from './init.js';
-import { inputGroups } from './input-groups.js';
+import { inputGroupsOf } from './input-groups.js';
 
 /** Layers with one covariance [K, K], which is there until the next ones are asked for. */
 export interface Context {
@@ -25,21 +24,14 @@ export async function* contexts(layers: readonly StartLayer[], options: CordaOpt
     }
     return;
   }
-  const { data } = context;
-  if (data === undefined) {
+  if (context.data === undefined) {
     const file = options.cacheFile ?? covarianceFile;
     throw new ConfigError(
       `corda: there is no file "${file}" yet, and nothing to make it from; expected batches in the option "data" of attach`,
     );
   }
   const head = layers.some(({ layer }) => layer.role === 'head');
-  const leaders = await inputGroups(
-    context.network,
-    layers.map(({ path }) => path),
-    async () => {
-      for await (const batch of data.batches()) return noGrad(() => data.forward(batch, head));
-    },
-  );
+  const leaders = await inputGroupsOf(layers, context, head);
   const paths = [...new Set(leaders.values())];
   const most = options.inputsAtOnce ?? paths.length;
   for (let first = 0; first < paths.length; first += most) {

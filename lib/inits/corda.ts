@@ -13,7 +13,7 @@ import { type Eigens, isThere, readEigens, writeEigens } from './corda-files.js'
 import type { Normaliser } from './covariance.js';
 import { damped } from './damping.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
-import { onLayer, sharedPair, withVt } from './split.js';
+import { onLayer, sharedPair, warnOfDropout, withVt } from './split.js';
 
 /** Options of CorDA. */
 export interface CordaOptions {
@@ -155,6 +155,7 @@ function release(found: Map<string, Eigens>, path: string): void {
 }
 
 async function* start(layers: readonly StartLayer[], options: CordaOptions, context: InitContext): AsyncGenerator<Start> {
+  warnOfDropout('corda', layers);
   let done = 0;
   for await (const [each, eigens] of components(layers, options, context)) {
     const pair = await onLayer('corda', each.path, () => pairOf(eigens, each, options.sigmaFuse, context.dtype));

@@ -1,14 +1,16 @@
 import { ConfigError, NonFiniteError, throwIfAborted } from '../errors.js';
 import { tensor } from '../ops/create.js';
 import { abs, add, cast, div, minimum, where } from '../ops/elementwise.js';
+import { indexSelect } from '../ops/index-ops.js';
 import { matmul } from '../ops/linalg.js';
 import { max, min } from '../ops/reduce.js';
 import { narrow, reshape, transpose } from '../ops/shape.js';
 import { noGrad, scope, synchronize, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import type { Calibration } from './calibration.js';
+import { type Calibration, requireCounts } from './calibration.js';
 import { requireFinite } from './finite.js';
 import type { InitContext } from './init.js';
+import { inMode } from './mode.js';
 import { observing } from './observe.js';
 
 /** What the entries of a sample are divided by: the magnitude of the largest one by sign, or the largest magnitude. */
@@ -87,19 +89,28 @@ function asSamples(x: Tensor): Tensor {
   return reshape(x, [samples, x.size / samples / width, width]);
 }
 
-/** Which rows of x [S, T, K] count, as bool [S, T, 1]; undefined when all do. */
-function countsOf(counts: readonly boolean[] | undefined, x: Tensor, path: string): Tensor | undefined {
-  if (counts === undefined || counts.every(Boolean)) return undefined;
-  const [samples = 0, length = 0] = x.shape;
-  if (counts.length !== samples * length)
-    throw new ConfigError(
-      `corda: the data tell of ${counts.length} rows whether they count; the input of "${path}" has ${samples * length}`,
-    );
-  return tensor([...counts], { shape: [samples, length, 1], dtype: 'bool' });
+interface Samples {
+  readonly x: Tensor;
+  /** [S, T, 1], bool: which rows count; undefined where all do. */
+  readonly counts: Tensor | undefined;
+}
+
+/** The first samples of x [S, T, K], at most `most`, of which a row counts at all. */
+function counting(x: Tensor, counts: readonly boolean[] | undefined, most: number, path: string): Samples {
+  const [all = 0, length = 0] = x.shape;
+  if (counts === undefined) return { x: narrow(x, 0, 0, Math.min(all, most)), counts };
+  requireCounts('corda', path, counts.length, all * length);
+  const masks = Array.from({ length: all }, (_, sample) => counts.slice(sample * length, (sample + 1) * length));
+  const chosen = [...masks.keys()].filter((sample) => masks[sample]?.includes(true)).slice(0, most);
+  const mask = chosen.flatMap((sample) => masks[sample] ?? []);
+  return {
+    x: chosen.length === all ? x : indexSelect(x, 0, tensor(chosen, { dtype: 'i64' })),
+    counts: mask.every(Boolean) ? undefined : tensor(mask, { shape: [chosen.length, length, 1], dtype: 'bool' }),
+  };
 }
 
 /**
- * The mean over samples of XᵀX [K, K] for the input of each layer; the caller owns them. A sample is a row of a batch, without its padding: normalised for itself,
+ * The mean over samples of XᵀX [K, K] for the input of each layer; the caller owns them. A sample is a row of a batch, without its padding, and none where nothing is left; it is normalised for itself,
  * so that the result does not depend on how samples are put into batches.
  */
 export async function covariances(request: CovarianceRequest, context: InitContext): Promise<Map<string, Tensor>> {
@@ -115,13 +126,14 @@ export async function covariances(request: CovarianceRequest, context: InitConte
       const left = samples === null ? Infinity : samples - taken;
       let seen = 0;
       const onInput = (path: string, input: Tensor): void => {
-        const x = asSamples(input);
-        const wanted = Math.min(x.shape[0] ?? 0, left);
-        const mask = countsOf(counts, x, path);
-        sums.get(path)?.add(narrow(x, 0, 0, wanted), mask && narrow(mask, 0, 0, wanted));
-        seen = Math.max(seen, wanted);
+        const found = counting(asSamples(input), counts, left, path);
+        const size = found.x.shape[0] ?? 0;
+        if (size > 0) sums.get(path)?.add(found.x, found.counts);
+        seen = Math.max(seen, size);
       };
-      await observing(context.network, paths, { onInput }, async () => noGrad(() => data.forward(batch, head)));
+      await inMode(context.network, false, () =>
+        observing(context.network, paths, { onInput }, async () => noGrad(() => data.forward(batch, head))),
+      );
       await synchronize();
       taken += seen;
       request.onSamples(taken);

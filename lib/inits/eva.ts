@@ -3,12 +3,10 @@ import { isJsonObject } from '../io/json.js';
 import { zeros } from '../ops/create.js';
 import { cast, clone, div, mul, sqrt } from '../ops/elementwise.js';
 import { narrow, unsqueeze } from '../ops/shape.js';
-import { noGrad } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import type { Calibration } from './calibration.js';
 import { grouped, settle } from './component-search.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
-import { inputGroups } from './input-groups.js';
+import { inputGroupsOf } from './input-groups.js';
 import type { PrincipalComponents } from './principal-components.js';
 import { onLayer } from './split.js';
 
@@ -98,21 +96,15 @@ async function startOf(
 
 async function* start(layers: readonly StartLayer[], options: EvaOptions, context: InitContext): AsyncGenerator<Start> {
   if (layers.length === 0) return;
-  const data = context.data as Calibration;
   const head = layers.some(({ layer }) => layer.role === 'head');
-  const leaders = await inputGroups(
-    context.network,
-    layers.map(({ path }) => path),
-    async () => {
-      for await (const batch of data.batches()) return noGrad(() => data.forward(batch, head));
-    },
-  );
+  const leaders = await inputGroupsOf(layers, context, head);
   const groups = grouped(layers, leaders, options);
   try {
     const ranks = await settle(layers, groups, options, context, head);
     for (const { layers: together, found } of groups) {
       const rank = Math.max(...together.map(({ path }) => ranks.get(path) ?? 0));
-      await requireVariance(found, options.whiten ? rank : options.scaleBySingularValues ? 1 : 0, together[0]?.path ?? '');
+      const divided = rank === 0 ? 0 : options.whiten ? rank : options.scaleBySingularValues ? 1 : 0;
+      await requireVariance(found, divided, together[0]?.path ?? '');
       for (const each of together) yield await startOf(each, found, ranks.get(each.path) ?? 0, options, context);
     }
   } finally {

@@ -5,6 +5,7 @@ import { disposeTensors, scope, synchronize, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { requireFinite } from './finite.js';
 import type { InitContext, StartLayer } from './init.js';
+import { inMode } from './mode.js';
 import { observing } from './observe.js';
 
 export interface GradientOptions {
@@ -111,7 +112,9 @@ async function* groupSums(
   try {
     for (const [index, batch] of batches.entries()) {
       throwIfAborted(context.signal, 'weight gradients');
-      await training(context, () => observing(context.network, [...byPath.keys()], { onGradient }, () => passBack(batch, context)));
+      await inMode(context.network, true, () =>
+        observing(context.network, [...byPath.keys()], { onGradient }, () => passBack(batch, context)),
+      );
       progress(index);
     }
     for (const layer of group) {
@@ -137,15 +140,4 @@ async function passBack(batch: unknown, { data }: InitContext): Promise<void> {
     if (loss?.requiresGrad) loss.backward();
   });
   await synchronize();
-}
-
-/** Runs `work` with the network in training mode, and puts every module back into its own. */
-async function training(context: InitContext, work: () => Promise<void>): Promise<void> {
-  const before = [...context.network.namedModules()].map(([, module]) => [module, module.training] as const);
-  context.network.train();
-  try {
-    await work();
-  } finally {
-    for (const [module, mode] of before) module.training = mode;
-  }
 }

@@ -3,8 +3,10 @@ import { normal } from '../ops/create.js';
 import { cast } from '../ops/elementwise.js';
 import { matmul } from '../ops/linalg.js';
 import { reshape } from '../ops/shape.js';
-import { scope, unscoped } from '../scope.js';
+import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import type { InitContext, StartLayer } from './init.js';
+import { inMode } from './mode.js';
 import { observing } from './observe.js';
 
 /** Rows [.., K] as a matrix. */
@@ -54,4 +56,18 @@ export async function inputGroups(
   } finally {
     for (const { values } of [...seen.values()].flat()) values.dispose();
   }
+}
+
+/** The groups of these layers by a pass of the first batch of the data, out of training mode; `head` tells whether the output head has to run. */
+export function inputGroupsOf(
+  layers: readonly StartLayer[],
+  { network, data }: Pick<InitContext, 'network' | 'data'>,
+  head: boolean,
+): Promise<ReadonlyMap<string, string>> {
+  const paths = layers.map(({ path }) => path);
+  return inputGroups(network, paths, () =>
+    inMode(network, false, async () => {
+      for await (const batch of data?.batches() ?? []) return noGrad(() => data?.forward(batch, head));
+    }),
+  );
 }

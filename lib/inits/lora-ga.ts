@@ -14,7 +14,7 @@ import type { Tensor } from '../tensor.js';
 import { GradientSketch, sketchWidths } from './gradient-sketch.js';
 import { type GradientSum, gradientSums } from './gradient-sums.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
-import { onLayer } from './split.js';
+import { onLayer, warnOfDropout } from './split.js';
 import { wholeGradient } from './weight-gradients.js';
 
 const kModes = ['official', 'peft'] as const;
@@ -36,7 +36,7 @@ export interface LoraGaOptions {
   /** Rows of a batch, where a recipe has them read. Default 2. */
   batchSize: number;
   /**
-   * Keep sketches of the gradients, of 12 R (N + K) numbers a layer, where that is less than the gradients themselves: one pass over the batches for models of any
+   * Keep sketches of the gradients, of 4 R N + (8 R + 1) K numbers a layer, where that is less than the gradients themselves: one pass over the batches for models of any
    * size, and less exact vectors. Default false.
    */
   sketch: boolean;
@@ -151,6 +151,7 @@ function checkRank({ path, layer, rank }: StartLayer): void {
 }
 
 async function* start(layers: readonly StartLayer[], options: LoraGaOptions, context: InitContext): AsyncGenerator<Start> {
+  warnOfDropout('lora-ga', layers);
   for (const layer of layers) checkRank(layer);
   const whole = wholeGradient(context);
   const sketch = new GradientSketch(context);

@@ -28,7 +28,7 @@ const kDefaults = { batchSize: 4, batches: 64 };
  *
  * @example
  * const data = await calibrationBatches(model, { path: 'notes.jsonl' }, { batches: 32 });
- * const tuned = await attach(model, { type: 'lora', init: 'pissa' }, { data });
+ * const tuned = await attach(model, { type: 'lora', init: 'eva' }, { data });
  */
 export async function calibrationBatches(
   model: LanguageModel,

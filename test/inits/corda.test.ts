@@ -5,7 +5,7 @@ import test from 'ava';
 import { type AdapterConfig, type AttachOptions, attach, loadModel, type Model, scope, type Tensor, type TunedModel } from 'lorikeet';
 import { loadSafetensors, saveSafetensors } from 'lorikeet/io';
 import { solve, svd } from 'lorikeet/linalg';
-import { Linear, Module } from 'lorikeet/nn';
+import { Dropout, Linear, Module } from 'lorikeet/nn';
 import { add, concat, matmul, mul, narrow, normal, relu, sqrt, square, sub, sum, tensor, transpose, unsqueeze } from 'lorikeet/ops';
 import { CovarianceSum } from '#dist/inits/covariance.js';
 import { damped } from '#dist/inits/damping.js';
@@ -287,7 +287,7 @@ test.serial('the cache gives the same bits without data; another method, rank or
     /the covariance of covarianceFile ".*" is of another shape; got \[8, 8\]/,
   );
   await save(mul(normal([32, 32], { seed: 1 }), Number.NaN));
-  await refused({ covarianceFile: odd }, { targets: ['q_proj'] }, /has values that are not finite/, 'non-finite');
+  await refused({ covarianceFile: odd }, { targets: ['q_proj'] }, /is not finite/, 'non-finite');
   t.is(new Map(model.network.namedModules()).get('model.layers.0.self_attn.q_proj')?.constructor.name, 'Linear');
   model.dispose();
 });
@@ -334,6 +334,48 @@ test.serial('a matrix is one sample; a limit of samples leaves the rest alone', 
   });
 });
 
+test.serial('a sample of padding alone is none, in the sum, in the mean and in the limit of samples', async (t) => {
+  await scope(async () => {
+    const x = normal([3, 7, 10], { seed: 1 });
+    const bitsOf = async (batch: Tensor, empty: readonly number[], samples: number | null = null): Promise<Float32Array> => {
+      const config = { type: 'lora', rank: 2, alpha: 2, targets: ['first'], init: { type: 'corda', samples } } as AdapterConfig;
+      const network = new Pair();
+      const counts = (): boolean[] => Array.from({ length: (batch.shape[0] ?? 0) * 7 }, (_, row) => !empty.includes(Math.floor(row / 7)));
+      const forward = (each: unknown): Tensor => network.forward(each as Tensor);
+      const set = await attach(network, config, { data: { batches: [batch], forward, counts } });
+      const bits = ((await (set.parameters()[0] as Tensor).data()) as Float32Array).slice();
+      network.dispose();
+      return bits;
+    };
+    const [first, last] = [narrow(x, 0, 0, 1), narrow(x, 0, 2, 1)];
+    t.true(sameBits(await bitsOf(x, [1]), await bitsOf(concat([first, last]), [])));
+    t.true(sameBits(await bitsOf(x, [0], 1), await bitsOf(narrow(x, 0, 1, 1), [])));
+    await t.throwsAsync(bitsOf(x, [0, 1, 2]), { code: 'config', message: /no sample of the data reaches "first"/ });
+  });
+});
+
+test.serial('the network computes as in inference, whatever its mode, and dropout is warned of', async (t) => {
+  class Dropping extends Pair {
+    drop = new Dropout(0.5);
+    override forward(x: Tensor): Tensor {
+      return super.forward(this.drop.forward(x));
+    }
+  }
+  const found: number[][] = [];
+  const warned = new Promise<string>((resolve) => process.once('warning', ({ message }) => resolve(message)));
+  for (const training of [false, true]) {
+    const network = new Dropping().train(training);
+    const config = { type: 'lora', rank: 2, alpha: 2, dropout: training ? 0.1 : 0, targets: ['first', 'second'], init: 'corda' } as const;
+    const forward = (batch: unknown): Tensor => network.forward(batch as Tensor);
+    const set = await attach(network, config, { data: { batches: [normal([20, 10], { seed: 1 })], forward } });
+    found.push((await Promise.all([...set.namedParameters()].map(([, value]) => numbers(value)))).flat());
+    t.is(network.drop.training, training);
+    network.dispose();
+  }
+  t.deepEqual(found[1], found[0]);
+  t.regex(await warned, /^corda: dropout drops parts of the weights/);
+});
+
 test.serial('what it refuses', async (t) => {
   const model = await loadTiny();
   const refused = (init: object, message: RegExp, options: object = {}, rest: AttachOptions = { data: alone }, code = 'config') =>
@@ -371,7 +413,7 @@ test.serial('inputs that cannot be used name the layer', async (t) => {
   await refused(x, /no sample of the data reaches "unused"/, 'config', ['first', 'unused']);
   await refused(
     scope(() => mul(x, Number.NaN)),
-    /the input of "first" has values that are not finite/,
+    /the input of "first" is not finite/,
     'non-finite',
   );
   const negative = scope(() => mul(relu(x), -1));

@@ -17,7 +17,7 @@ import {
 } from 'lorikeet';
 import { loadSafetensors } from 'lorikeet/io';
 import { svd } from 'lorikeet/linalg';
-import { Linear, Module } from 'lorikeet/nn';
+import { Dropout, Linear, Module } from 'lorikeet/nn';
 import { add, concat, matmul, mean, mul, narrow, normal, relu, sub, tensor, transpose } from 'lorikeet/ops';
 import { inputGroups } from '#dist/inits/input-groups.js';
 import { PrincipalComponents } from '#dist/inits/principal-components.js';
@@ -279,6 +279,53 @@ test.serial('rows that do not count change nothing', async (t) => {
   t.deepEqual(found[1], found[0]);
 });
 
+test.serial('the network computes as in inference, whatever its mode', async (t) => {
+  class Dropping extends Pair {
+    drop = new Dropout(0.5);
+    override forward(x: Tensor): Tensor {
+      return super.forward(this.drop.forward(x));
+    }
+  }
+  const found: number[][] = [];
+  for (const training of [false, true]) {
+    const network = new Dropping().train(training);
+    const values = await onPair(network, { batches: [normal([20, 10], { seed: 3 })], forward: (x) => network.forward(x) });
+    found.push((await Promise.all([...values.values()].map(numbers))).flat());
+    t.is(network.drop.training, training);
+    network.dispose();
+  }
+  t.deepEqual(found[1], found[0]);
+});
+
+test.serial('by nothing is divided where a layer gets no rank; a layer that the data do not reach is named', async (t) => {
+  class Beside extends Pair {
+    flat = new Linear(10, 4, { seed: 4 });
+    unused = new Linear(10, 4, { seed: 5 });
+    override forward(x: Tensor): Tensor {
+      this.flat.forward(mul(x, 0));
+      return super.forward(x);
+    }
+  }
+  const network = new Beside();
+  const data = { batches: [normal([20, 10], { seed: 3 })], forward: (x: unknown) => network.forward(x as Tensor) };
+  const on = (...targets: string[]) =>
+    attach(network, { type: 'lora', rank: 1, alpha: 1, targets, init: { type: 'eva', scaleBySingularValues: true } }, { data });
+  const set = await on('first', 'flat');
+  t.deepEqual(
+    [...set.namedParameters()].map(([name, { shape }]) => [name, shape[0]]),
+    [
+      ['first.lora_A.weight', 2],
+      ['first.lora_B.weight', 12],
+    ],
+  );
+  set.dispose();
+  await t.throwsAsync(on('first', 'unused'), {
+    code: 'config',
+    message: 'eva: no batch of the data reaches "unused"; expected targets that the network runs',
+  });
+  network.dispose();
+});
+
 test.serial('a layer that runs twice in a pass takes both inputs in', async (t) => {
   class Twice extends Module {
     only = new Linear(10, 10, { seed: 1 });
@@ -319,7 +366,12 @@ test.serial('a layer without rank gets no adapter, and the folder of the rest lo
 test.serial('beside DoRA, on the head, and with embeddings, which start as plain LoRA', async (t) => {
   const model = await loadTiny('models/llama-sharded');
   const base = await logitsOf(model, [3, 17, 42, 5]);
+  const warned = new Promise<string>((resolve) => process.once('warning', ({ message }) => resolve(message)));
   const dora = await started(model, { dora: true, targets: ['q_proj', 'lm_head', 'embed_tokens'] });
+  t.is(
+    await warned,
+    'lora: init "eva" starts linear layers, other targets start as in plain LoRA; got 1 of these, the first "model.embed_tokens"',
+  );
   const values = parametersOf(dora);
   t.true(values.has('lm_head.lora_magnitude_vector'));
   t.true((await scope(() => unorthogonal(transpose(values.get('lm_head.lora_A.weight')!)))) < 1e-5);
