@@ -1,8 +1,9 @@
 import { ConfigError } from '../errors.js';
 import type { StartLayer } from '../inits/init.js';
 import { type PrincipalOptions, resolveLatentInit } from '../inits/latent.js';
+import { principal } from '../inits/leading.js';
 import { type LatentStart, loraSbStarts } from '../inits/lora-sb.js';
-import { onLayer, principal } from '../inits/split.js';
+import { onLayer } from '../inits/split.js';
 import { qr } from '../linalg/qr.js';
 import { Linear } from '../nn/linear.js';
 import { normal, uniform } from '../ops/create.js';
@@ -16,10 +17,12 @@ import { rankAndScale } from './lora.js';
 import { requireData, requireRank, startsByPath } from './lora-start.js';
 import { type LoraXsConfig, plainConfig } from './lora-xs-config.js';
 import { LoraXsLinear } from './lora-xs-linear.js';
-import { denseParameters } from './trained-copy.js';
+import { denseWeight } from './trained-copy.js';
 
 /** Deviation of R_w where it starts near zero. */
 const kSpread = 1e-5;
+/** Columns of a randomised decomposition of the weight beyond R. */
+const kOversample = 10;
 
 type Factors = Omit<LatentStart, 'path'>;
 
@@ -112,8 +115,8 @@ function principalFactors(
   { niter }: PrincipalOptions,
   context: CreateContext,
 ): Factors & Record<string, Tensor> {
-  const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
-  const { u, s, vt } = principal(weight, rank, niter, context.seed + context.stream(path, 'lora-xs'));
+  const weight = denseWeight(layer, context.dtype);
+  const { u, s, vt } = principal(weight, rank, { niter, oversample: kOversample }, context.seed + context.stream(path, 'lora-xs'));
   return { a: contiguous(mul(vt, unsqueeze(s, 1))), b: contiguous(u), latent: nearZero(path, rank, context) };
 }
 

@@ -8,7 +8,7 @@ import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdaptedLayer } from './adapted-layer.js';
 import { AdapterModule, type Placement, type TakenPart, type Taking } from './adapter.js';
-import { denseParameters } from './trained-copy.js';
+import { denseWeight } from './trained-copy.js';
 
 /** The low-rank pair as a fixed branch; its tensors belong to the pair it stands for. */
 class StandIn extends AdapterModule {
@@ -72,7 +72,7 @@ export class TakenPair implements TakenPart {
       scope(() =>
         noGrad(() => {
           if (ready !== undefined) return ready;
-          const { weight } = denseParameters(layer, a.dtype, ['weight']) as { weight: Tensor };
+          const weight = denseWeight(layer, a.dtype);
           return packWeight(cast(combine(weight, mul(matmul(b, a), this.scale)), before.dtype), { layout: layer.layout });
         }),
       ),

@@ -28,6 +28,10 @@ export function denseParameters(layer: Layer, dtype: DType, names?: readonly str
   );
 }
 
+/** A dense copy in `dtype` of a layer's weight, unrecorded; the caller owns it. */
+export const denseWeight = (layer: Layer & { readonly weight: Parameter }, dtype: DType): Tensor =>
+  denseParameters(layer, dtype, ['weight']).weight as Tensor;
+
 function trainable(copies: LayerParameters): LayerParameters {
   for (const value of Object.values(copies)) keep(value).setRequiresGrad(true);
   return copies;

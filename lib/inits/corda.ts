@@ -1,9 +1,7 @@
-import { denseParameters } from '../adapters/trained-copy.js';
+import { denseWeight } from '../adapters/trained-copy.js';
 import { ConfigError, throwIfAborted } from '../errors.js';
 import { isJsonObject } from '../io/json.js';
 import { solve } from '../linalg/solve.js';
-import { svd } from '../linalg/svd.js';
-import { svdLowrank } from '../linalg/svd-lowrank.js';
 import { cast, clone, mul } from '../ops/elementwise.js';
 import { matmul } from '../ops/linalg.js';
 import { contiguous, narrow, transpose } from '../ops/shape.js';
@@ -13,7 +11,8 @@ import { type Eigens, isThere, readEigens, writeEigens } from './corda-files.js'
 import type { Normaliser } from './covariance.js';
 import { damped } from './damping.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
-import { onLayer, sharedPair, warnOfDropout, withVt } from './split.js';
+import { leading } from './leading.js';
+import { onLayer, sharedPair, warnOfDropout } from './split.js';
 
 /** Options of CorDA. */
 export interface CordaOptions {
@@ -91,10 +90,10 @@ function eigensOf(
   context: InitContext,
 ): { s: Tensor; u: Tensor; v: Tensor } {
   const { method, niter } = options;
-  const { weight } = denseParameters(layer, matrix.dtype, ['weight']) as { weight: Tensor };
+  const weight = denseWeight(layer, matrix.dtype);
   const product = matmul(weight, matrix);
   const seed = context.seed + context.stream(path, 'corda');
-  const { u, s, vt } = niter === null ? svd(product) : withVt(svdLowrank(product, { q: 2 * rank, niter, seed }));
+  const { u, s, vt } = leading(product, rank, { niter, oversample: rank }, seed);
   const first = method === 'ipm' ? 0 : (s.shape[0] ?? 0) - rank;
   return {
     s: clone(narrow(s, 0, first, rank)),

@@ -1,8 +1,9 @@
 import { ConfigError } from '../errors.js';
 import { svd } from '../linalg/svd.js';
 import { svdLowrank } from '../linalg/svd-lowrank.js';
+import { narrow, transpose } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
-import { type Factors, withVt } from './split.js';
+import type { Factors } from './split.js';
 
 /** How the leading singular triplets of a weight are found. */
 export interface SvdFlavour {
@@ -27,7 +28,18 @@ export function checkFlavour(init: string, { niter, oversample }: SvdFlavour): v
     throw new ConfigError(`${init}: oversample widens a randomised decomposition; got ${oversample} with niter null`);
 }
 
-/** Singular triplets of x [N, K], largest first: at least `rank` of them. `seed` is that of the sketch. */
+/**
+ * Singular triplets of x [N, K], largest first: all of them by the exact decomposition, `rank` and those of the oversampling by a randomised one. `seed` is that of
+ * the sketch.
+ */
 export function leading(x: Tensor, rank: number, { niter, oversample }: SvdFlavour, seed: number): Factors {
-  return niter === null ? svd(x) : withVt(svdLowrank(x, { q: rank + oversample, niter, seed }));
+  if (niter === null) return svd(x);
+  const { u, s, v } = svdLowrank(x, { q: rank + oversample, niter, seed });
+  return { u, s, vt: transpose(v) };
+}
+
+/** The first `rank` of {@link leading}. */
+export function principal(x: Tensor, rank: number, flavour: SvdFlavour, seed: number): Factors {
+  const { u, s, vt } = leading(x, rank, flavour, seed);
+  return { u: narrow(u, 1, 0, rank), s: narrow(s, 0, 0, rank), vt: narrow(vt, 0, 0, rank) };
 }

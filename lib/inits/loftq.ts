@@ -1,4 +1,4 @@
-import { denseParameters } from '../adapters/trained-copy.js';
+import { denseWeight } from '../adapters/trained-copy.js';
 import { ConfigError, throwIfAborted } from '../errors.js';
 import { isJsonObject, type JsonObject } from '../io/json.js';
 import type { PackedWeight } from '../ops/linalg.js';
@@ -34,7 +34,7 @@ async function* start(layers: readonly StartLayer[], options: LoftqOptions, cont
     const seed = context.seed + context.stream(path, 'loftq');
     checkFewBits('loftq', each);
     const made = await onLayer('loftq', path, () => {
-      const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
+      const weight = denseWeight(layer, context.dtype);
       const nearest = (x: Tensor): Pair => sharedPair(leading(x, rank, options, seed), 0, rank, scale);
       return inTurns(weight, options.rounds, scale, nearest, (x) => inFewBits(x, kind, layer.weight.dtype));
     });

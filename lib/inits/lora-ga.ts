@@ -1,4 +1,4 @@
-import { denseParameters } from '../adapters/trained-copy.js';
+import { denseWeight } from '../adapters/trained-copy.js';
 import { permutation } from '../data/shuffle.js';
 import { ConfigError, didYouMean, throwIfAborted } from '../errors.js';
 import { isJsonObject, type JsonObject } from '../io/json.js';
@@ -133,7 +133,7 @@ function pairOf({ u, s, v }: LowrankFactors, layer: StartLayer, options: LoraGaO
   const places = placesOf(options, layer.rank, seed);
   const [a, b] = [places.a, places.b].map((list) => tensor(list, { dtype: 'i64' })) as [Tensor, Tensor];
   const pair = { a: transpose(indexSelect(v, 1, a)), b: indexSelect(u, 1, b) };
-  const weight = (): Tensor => denseParameters(layer.layer, context.dtype, ['weight']).weight as Tensor;
+  const weight = (): Tensor => denseWeight(layer.layer, context.dtype);
   const found =
     options.mode === 'peft'
       ? peftPair(pair, indexSelect(s, 0, b), layer, options, weight, seed)

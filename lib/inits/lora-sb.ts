@@ -6,7 +6,8 @@ import { contiguous, unsqueeze } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { InitContext, StartLayer } from './init.js';
-import { type Factors, onLayer, principal } from './split.js';
+import { principal } from './leading.js';
+import { type Factors, onLayer } from './split.js';
 import { weightGradients } from './weight-gradients.js';
 
 /** Options of LoRA-SB. */
@@ -98,7 +99,10 @@ export async function* loraSbStarts(
       const { rank, scale } = byPath.get(path) as StartLayer;
       const start = await onLayer('lora-sb', path, () => {
         const update = mul(options.update === 'sign' ? sign(gradient) : gradient, -eta);
-        return factorsOf(principal(update, rank, options.niter, context.seed + context.stream(path, 'lora-sb')), 1 / scale);
+        return factorsOf(
+          principal(update, rank, { niter: options.niter, oversample: 0 }, context.seed + context.stream(path, 'lora-sb')),
+          1 / scale,
+        );
       });
       yield { path, ...start };
     } finally {

@@ -1,4 +1,4 @@
-import { denseParameters } from '../adapters/trained-copy.js';
+import { denseWeight } from '../adapters/trained-copy.js';
 import { throwIfAborted } from '../errors.js';
 import { qr } from '../linalg/qr.js';
 import { concat } from '../ops/join.js';
@@ -24,7 +24,7 @@ async function* start(layers: readonly StartLayer[], { quantize }: OloraOptions,
     const { path, layer, rank, scale } = each;
     if (quantize !== null) checkFewBits('olora', each);
     const work = (): Omit<Start, 'path'> => {
-      const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
+      const weight = denseWeight(layer, context.dtype);
       const pair = leadingQr(weight, rank);
       const base = quantize === null ? ('residual' as const) : inFewBits(rest(weight, pair, scale), quantize, layer.weight.dtype);
       return { ...pair, base };

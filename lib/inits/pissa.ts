@@ -1,4 +1,4 @@
-import { denseParameters } from '../adapters/trained-copy.js';
+import { denseWeight } from '../adapters/trained-copy.js';
 import { ConfigError, throwIfAborted } from '../errors.js';
 import type { PackedWeight } from '../ops/linalg.js';
 import { scope } from '../scope.js';
@@ -43,7 +43,7 @@ async function* start(layers: readonly StartLayer[], options: PissaOptions, cont
     const seed = context.seed + context.stream(path, 'pissa');
     if (options.quantize !== null) checkFewBits('pissa', each);
     const made = await onLayer('pissa', path, () => {
-      const { weight } = denseParameters(layer, context.dtype, ['weight']) as { weight: Tensor };
+      const weight = denseWeight(layer, context.dtype);
       const nearest = (x: Tensor): Pair => scope(() => sharedPair(leading(x, rank, options, seed), 0, rank, scale));
       return options.quantize === null
         ? { ...nearest(weight), base: 'residual' as const }

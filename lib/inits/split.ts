@@ -1,10 +1,8 @@
 import { withPlace } from '../errors.js';
 import { computed } from '../linalg/computed.js';
-import { svd } from '../linalg/svd.js';
-import { svdLowrank } from '../linalg/svd-lowrank.js';
 import { mul, sqrt } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
-import { contiguous, narrow, transpose, unsqueeze } from '../ops/shape.js';
+import { contiguous, narrow, unsqueeze } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import { Tensor } from '../tensor.js';
 import type { StartLayer } from './init.js';
@@ -25,13 +23,6 @@ export function sharedPair({ u, s, vt }: Factors, start: number, rank: number, s
   };
 }
 
-/** Factors with v [K, Q], as `svdLowrank` gives them. */
-export const withVt = ({ u, s, v }: { readonly u: Tensor; readonly s: Tensor; readonly v: Tensor }): Factors => ({
-  u,
-  s,
-  vt: transpose(v),
-});
-
 /** Warns of dropout beside a pair that holds a large part of the weight. */
 export function warnOfDropout(init: string, layers: readonly StartLayer[]): void {
   const found = layers.find(({ dropout }) => dropout > 0);
@@ -40,13 +31,6 @@ export function warnOfDropout(init: string, layers: readonly StartLayer[]): void
     `${init}: dropout drops parts of the weights themselves in training, so the model no longer starts as its base; got ${found.dropout}, expected 0`,
     'LorikeetWarning',
   );
-}
-
-/** The `rank` leading components of a matrix [N, K], by a randomised decomposition with `niter` power steps, or the exact one for null. */
-export function principal(matrix: Tensor, rank: number, niter: number | null, seed: number): Factors {
-  if (niter !== null) return withVt(svdLowrank(matrix, { q: rank, niter, seed }));
-  const { u, s, vt } = svd(matrix);
-  return { u: narrow(u, 1, 0, rank), s: narrow(s, 0, 0, rank), vt: narrow(vt, 0, 0, rank) };
 }
 
 /**
