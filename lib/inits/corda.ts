@@ -12,6 +12,7 @@ import type { Normaliser } from './covariance.js';
 import { damped } from './damping.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
 import { leading } from './leading.js';
+import { requireWhole } from './require-whole.js';
 import { onLayer, sharedPair, warnOfDropout } from './split.js';
 
 /** Options of CorDA. */
@@ -60,20 +61,13 @@ function check(options: CordaOptions): void {
   const oneOf = (key: keyof CordaOptions, ...values: readonly unknown[]): void => {
     if (!values.includes(options[key])) throw wrong(key, values.map((value) => JSON.stringify(value)).join(' or '));
   };
-  const wholeFrom = (key: keyof CordaOptions, least: number): void => {
-    const value = options[key];
-    if (value !== null && !(Number.isSafeInteger(value) && (value as number) >= least))
-      throw wrong(key, `null or a whole number from ${least} on`);
-  };
   oneOf('method', 'ipm', 'kpm');
   oneOf('precision', null, 'f32', 'f64');
   oneOf('normaliser', 'max', 'maxabs');
   oneOf('sigmaFuse', 'uv', 'u', 'v');
-  wholeFrom('samples', 1);
-  wholeFrom('niter', 0);
-  wholeFrom('inputsAtOnce', 1);
-  for (const key of ['batches', 'batchSize'] as const)
-    if (!Number.isSafeInteger(options[key]) || options[key] < 1) throw wrong(key, 'a whole number from 1 on');
+  for (const key of ['samples', 'inputsAtOnce'] as const) requireWhole('corda', key, options[key], 1, 'null');
+  requireWhole('corda', 'niter', options.niter, 0, 'null');
+  for (const key of ['batches', 'batchSize'] as const) requireWhole('corda', key, options[key], 1);
   for (const key of ['covarianceFile', 'cacheFile'] as const)
     if (options[key] !== null && (typeof options[key] !== 'string' || options[key] === '')) throw wrong(key, 'null or the name of a file');
   if (options.niter !== null && options.method === 'kpm')

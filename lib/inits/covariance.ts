@@ -17,7 +17,7 @@ import { observing } from './observe.js';
 export type Normaliser = 'max' | 'maxabs';
 
 /** The layers whose inputs are looked at, and how. */
-export interface CovarianceRequest {
+interface CovarianceRequest {
   readonly paths: readonly string[];
   readonly normaliser: Normaliser;
   /** Samples to take in, the rest of the data is left alone; null: all. */

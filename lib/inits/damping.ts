@@ -13,7 +13,7 @@ const kResidual = 0.05;
 const kDoublings = 20;
 
 /** A covariance that can be inverted. */
-export interface Damped {
+interface Damped {
   /** C + d mean(diag C) I. */
   readonly matrix: Tensor;
   /** d, 0.01 times a power of two. */

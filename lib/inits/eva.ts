@@ -8,6 +8,7 @@ import { grouped, settle } from './component-search.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
 import { inputGroupsOf } from './input-groups.js';
 import type { PrincipalComponents } from './principal-components.js';
+import { requireWhole } from './require-whole.js';
 import { onLayer } from './split.js';
 
 /** Options of EVA. */
@@ -55,8 +56,7 @@ function check(options: EvaOptions): void {
   if (typeof tau !== 'number' || !(tau >= 0 && tau <= 1)) throw wrong('tau', 'a number from 0 to 1');
   for (const key of ['useLabelMask', 'whiten', 'scaleBySingularValues', 'adjustScalingFactors'] as const)
     if (typeof options[key] !== 'boolean') throw wrong(key, 'true or false');
-  for (const key of ['minBatches', 'batches', 'batchSize'] as const)
-    if (!Number.isSafeInteger(options[key]) || options[key] < 1) throw wrong(key, 'a whole number from 1 on');
+  for (const key of ['minBatches', 'batches', 'batchSize'] as const) requireWhole('eva', key, options[key], 1);
   if (!Number.isSafeInteger(maxBatches) || maxBatches < minBatches) throw wrong('maxBatches', 'a whole number not below minBatches');
 }
 

@@ -7,7 +7,7 @@ import type { DType, Tensor } from '../tensor.js';
 import type { StartLayer } from './init.js';
 
 /** Few bits that a frozen weight can be kept in, as `loadModel` does: NF4 with a scale for 64 values, int8 with a scale a row. */
-export const kFewBits = ['nf4', 'int8'] as const;
+const kFewBits = ['nf4', 'int8'] as const;
 export type FewBits = (typeof kFewBits)[number];
 
 /** A [R, K] and B [N, R]. */
@@ -16,16 +16,10 @@ export interface Pair {
   readonly b: Tensor;
 }
 
-/** Throws `ConfigError` unless it is one of {@link kFewBits}, or null for none. */
+/** Throws `ConfigError` unless it is a name of such bits, or null for none. */
 export function checkQuantize(init: string, quantize: FewBits | null): void {
   if (quantize !== null && !kFewBits.includes(quantize))
     throw new ConfigError(`${init}: quantize must be null or one of ${kFewBits.join(', ')}; got ${JSON.stringify(quantize)}`);
-}
-
-/** Throws `ConfigError` for a number of turns that there cannot be. */
-export function checkRounds(init: string, rounds: number): void {
-  if (!Number.isSafeInteger(rounds) || rounds < 1)
-    throw new ConfigError(`${init}: rounds must be a positive whole number; got ${JSON.stringify(rounds)}`);
 }
 
 /** Throws `ConfigError` for a layer whose dtype blocks of few bits cannot stand for. */

@@ -28,7 +28,7 @@ export interface GradientSum {
 }
 
 /** The sums of one layer; the receiver owns them. */
-export interface LayerSums {
+interface LayerSums {
   readonly layer: StartLayer;
   readonly sums: readonly Tensor[];
 }

@@ -14,7 +14,7 @@ const defaults = {
 } as const;
 
 type Defaults = typeof defaults;
-export type LatentInitName = keyof Defaults;
+type LatentInitName = keyof Defaults;
 
 /** How LoRA-XS starts: a name, or a name with any of its options. */
 export type LatentInit = LatentInitName | { [Name in LatentInitName]: { readonly type: Name } & Partial<Defaults[Name]> }[LatentInitName];

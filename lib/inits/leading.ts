@@ -3,6 +3,7 @@ import { svd } from '../linalg/svd.js';
 import { svdLowrank } from '../linalg/svd-lowrank.js';
 import { narrow, transpose } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
+import { requireWhole } from './require-whole.js';
 import type { Factors } from './split.js';
 
 /** How the leading singular triplets of a weight are found. */
@@ -17,13 +18,10 @@ export const exactSvd: SvdFlavour = { niter: null, oversample: 0 };
 /** Within 1e-3 of the optimal rest at a small part of the cost of the exact one: see docs/methods/pissa.md. */
 export const fastSvd: SvdFlavour = { niter: 8, oversample: 16 };
 
-const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
-
 /** Throws `ConfigError` for values that name no decomposition. */
 export function checkFlavour(init: string, { niter, oversample }: SvdFlavour): void {
-  if (niter !== null && !isCount(niter))
-    throw new ConfigError(`${init}: niter must be null or a whole number; got ${JSON.stringify(niter)}`);
-  if (!isCount(oversample)) throw new ConfigError(`${init}: oversample must be a whole number; got ${JSON.stringify(oversample)}`);
+  requireWhole(init, 'niter', niter, 0, 'null');
+  requireWhole(init, 'oversample', oversample, 0);
   if (niter === null && oversample > 0)
     throw new ConfigError(`${init}: oversample widens a randomised decomposition; got ${oversample} with niter null`);
 }

@@ -4,9 +4,10 @@ import { isJsonObject, type JsonObject } from '../io/json.js';
 import type { PackedWeight } from '../ops/linalg.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { checkFewBits, checkRounds, inFewBits, lost, type Pair, rest } from './few-bits.js';
+import { checkFewBits, inFewBits, lost, type Pair, rest } from './few-bits.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
 import { checkFlavour, exactSvd, leading, type SvdFlavour } from './leading.js';
+import { requireWhole } from './require-whole.js';
 import { onLayer, sharedPair } from './split.js';
 
 /** Options of LoftQ. */
@@ -23,7 +24,7 @@ function check(options: LoftqOptions): void {
   const { bits, rounds } = options;
   checkFlavour('loftq', options);
   if (bits !== 4 && bits !== 8) throw new ConfigError(`loftq: bits must be 4 or 8; got ${JSON.stringify(bits)}`);
-  checkRounds('loftq', rounds);
+  requireWhole('loftq', 'rounds', rounds, 1);
 }
 
 async function* start(layers: readonly StartLayer[], options: LoftqOptions, context: InitContext): AsyncGenerator<Start> {

@@ -14,6 +14,7 @@ import type { Tensor } from '../tensor.js';
 import { GradientSketch, sketchWidths } from './gradient-sketch.js';
 import { type GradientSum, gradientSums } from './gradient-sums.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
+import { requireWhole } from './require-whole.js';
 import { onLayer, warnOfDropout } from './split.js';
 import { wholeGradient } from './weight-gradients.js';
 
@@ -68,9 +69,7 @@ function check({ mode, direction, scale, stableGamma, batches, batchSize, sketch
   oneOf('scale', scale, kScales);
   if (!(typeof stableGamma === 'number' && Number.isFinite(stableGamma) && stableGamma > 0))
     throw new ConfigError(`lora-ga: stableGamma must be a number above 0; got ${JSON.stringify(stableGamma)}`);
-  for (const [option, value] of Object.entries({ batches, batchSize }))
-    if (!(Number.isSafeInteger(value) && value > 0))
-      throw new ConfigError(`lora-ga: ${option} must be a positive whole number; got ${JSON.stringify(value)}`);
+  for (const [option, value] of Object.entries({ batches, batchSize })) requireWhole('lora-ga', option, value, 1);
   for (const [option, value] of Object.entries({ sketch, normClip }))
     if (typeof value !== 'boolean') throw new ConfigError(`lora-ga: ${option} must be true or false; got ${JSON.stringify(value)}`);
   if (normClip && mode === 'peft') throw new ConfigError('lora-ga: PEFT clips no norms; expected normClip false or mode "official"');

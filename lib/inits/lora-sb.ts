@@ -7,6 +7,7 @@ import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { InitContext, StartLayer } from './init.js';
 import { principal } from './leading.js';
+import { requireWhole } from './require-whole.js';
 import { type Factors, onLayer } from './split.js';
 import { weightGradients } from './weight-gradients.js';
 
@@ -62,10 +63,9 @@ export function checkLoraSb(options: LoraSbOptions): void {
     const least = key === 'warmup' ? 0 : Number.MIN_VALUE;
     if (value !== null && !(Number.isFinite(value) && value >= least)) throw wrong(`${key} must be a positive number`, value);
   }
-  for (const [key, value] of Object.entries({ batches, batchSize }))
-    if (value !== null && !(Number.isSafeInteger(value) && value > 0)) throw wrong(`${key} must be null or a positive whole number`, value);
+  for (const [key, value] of Object.entries({ batches, batchSize })) requireWhole('lora-sb', key, value, 1, 'null');
   if (update !== 'sign' && update !== 'gradient') throw wrong('update must be "sign" or "gradient"', update);
-  if (niter !== null && !(Number.isSafeInteger(niter) && niter >= 0)) throw wrong('niter must be null or a whole number', niter);
+  requireWhole('lora-sb', 'niter', niter, 0, 'null');
   firstRate(options);
 }
 

@@ -3,9 +3,10 @@ import { ConfigError, throwIfAborted } from '../errors.js';
 import type { PackedWeight } from '../ops/linalg.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { checkFewBits, checkQuantize, checkRounds, type FewBits, inFewBits, lost, type Pair, rest } from './few-bits.js';
+import { checkFewBits, checkQuantize, type FewBits, inFewBits, lost, type Pair, rest } from './few-bits.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
 import { checkFlavour, exactSvd, fastSvd, leading, type SvdFlavour } from './leading.js';
+import { requireWhole } from './require-whole.js';
 import { onLayer, sharedPair, warnOfDropout } from './split.js';
 
 /** Options of PiSSA. With `niter` N and no oversampling it is PEFT's `pissa_niter_N`. */
@@ -31,7 +32,7 @@ function check(options: PissaOptions): void {
   const { quantize, rounds } = options;
   checkFlavour('pissa', options);
   checkQuantize('pissa', quantize);
-  checkRounds('pissa', rounds);
+  requireWhole('pissa', 'rounds', rounds, 1);
   if (quantize === null && rounds > 1) throw new ConfigError(`pissa: rounds are those of quantize; got ${rounds} with quantize null`);
 }
 

@@ -1,5 +1,5 @@
 /** A layer and what each of its possible components explains. */
-export interface AllotmentLayer {
+interface AllotmentLayer {
   readonly path: string;
   /** Share of each component in the variance of the layer's input, largest first: as many as the layer may get. */
   readonly ratios: readonly number[];

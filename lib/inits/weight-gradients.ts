@@ -8,7 +8,7 @@ import { type GradientOptions, type GradientSum, gradientSums } from './gradient
 import type { InitContext, StartLayer } from './init.js';
 
 /** The gradient of one frozen weight, [N, K]; the receiver owns it. */
-export interface WeightGradient {
+interface WeightGradient {
   readonly path: string;
   readonly gradient: Tensor;
 }

@@ -384,7 +384,7 @@ test.serial('what it refuses', async (t) => {
   await refused({ precision: 'bf16' }, /corda: precision must be null or "f32" or "f64"/);
   await refused({ normaliser: 'mean' }, /corda: normaliser must be "max" or "maxabs"; got "mean"/);
   await refused({ sigmaFuse: 'w' }, /corda: sigmaFuse must be/);
-  await refused({ samples: 0 }, /corda: samples must be null or a whole number from 1 on; got 0/);
+  await refused({ samples: 0 }, /corda: samples must be null or a positive whole number; got 0/);
   await refused({ method: 'kpm', niter: 4 }, /niter finds the largest components/);
   await refused({ inputsAtOnce: 2, covarianceFile: 'x' }, /expected inputsAtOnce null/);
   await refused({ cacheFile: '' }, /cacheFile must be null or the name of a file/);
