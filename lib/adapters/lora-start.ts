@@ -34,7 +34,7 @@ export async function prepareLora(
   checkPatternKeys('lora', targets, config);
   const layers = targets.flatMap((target) => startLayer(target, config, method) ?? []);
   const begun = initial === undefined ? method.start(layers, options, context) : foundStarts(layers, initial, method, context.dtype);
-  const starts = await startsByPath(begun, release, context.signal).finally(() => context.data?.close());
+  const starts = await startsByPath(closing(begun, context), release, context.signal);
   const dispose = (): void => {
     for (const start of starts.values()) release(start);
     starts.clear();
@@ -65,6 +65,15 @@ export async function prepareLora(
 /** Throws `ConfigError` where `attach` got no data for an initialisation that looks at them. */
 export function requireData(what: string, { data }: CreateContext): void {
   if (data === undefined) throw new ConfigError(`${what} looks at data; expected batches in the option "data" of attach`);
+}
+
+/** What an initialisation finds; behind it nothing more is read of the data. */
+export async function* closing<S>(found: AsyncIterable<S> | Iterable<S>, { data }: Pick<CreateContext, 'data'>): AsyncGenerator<S> {
+  try {
+    yield* found;
+  } finally {
+    await data?.close();
+  }
 }
 
 /** What an initialisation finds, by path; nothing of it stays where it fails. */

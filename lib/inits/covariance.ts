@@ -110,8 +110,8 @@ function counting(x: Tensor, counts: readonly boolean[] | undefined, most: numbe
 }
 
 /**
- * The mean over samples of XᵀX [K, K] for the input of each layer; the caller owns them. A sample is a row of a batch, without its padding, and none where nothing is left; it is normalised for itself,
- * so that the result does not depend on how samples are put into batches.
+ * The mean over samples of XᵀX [K, K] for the input of each layer; the caller owns them. A sample is a row of a batch, without its padding, and none where nothing
+ * is left; it is normalised for itself, so that the result does not depend on how samples are put into batches.
  */
 export async function covariances(request: CovarianceRequest, context: InitContext): Promise<Map<string, Tensor>> {
   const data = context.data as Calibration;

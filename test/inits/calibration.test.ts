@@ -3,6 +3,7 @@ import test from 'ava';
 import { type AttachOptions, attach, type Tensor } from 'lorikeet';
 import { Linear, Module } from 'lorikeet/nn';
 import { normal } from 'lorikeet/ops';
+import { memory } from '#dist/scope.js';
 
 class One extends Module {
   only = new Linear(10, 6, { seed: 1 });
@@ -12,7 +13,7 @@ const started = (network: One, data: NonNullable<AttachOptions['data']>): Promis
   attach(network, { type: 'lora', rank: 2, alpha: 2, targets: ['only'], init: { type: 'corda', samples: 2 } }, { data });
 
 for (const fails of [false, true]) {
-  test(`a source that is left early is closed: ${fails ? 'after a failure' : 'when enough was read'}`, async (t) => {
+  test.serial(`a source that is left early is closed: ${fails ? 'after a failure' : 'when enough was read'}`, async (t) => {
     const network = new One();
     const seen: string[] = [];
     function* source(): Generator<Tensor> {
@@ -37,7 +38,24 @@ for (const fails of [false, true]) {
   });
 }
 
-test('refused: a forward that is asynchronous, and answers for another number of rows', async (t) => {
+test.serial('a source that cannot be closed is an error, and leaves nothing behind', async (t) => {
+  const network = new One();
+  using batch = normal([5, 10], { seed: 1 });
+  const source = {
+    next: () => Promise.resolve({ done: false as const, value: batch }),
+    return: () => Promise.reject(new RangeError('still open')),
+    [Symbol.asyncIterator]: () => source,
+  };
+  const before = memory().tensors;
+  await t.throwsAsync(started(network, { batches: source, forward: (x) => network.only.forward(x as Tensor) }), {
+    instanceOf: RangeError,
+    message: 'still open',
+  });
+  t.is(memory().tensors, before);
+  network.dispose();
+});
+
+test.serial('refused: a forward that is asynchronous, and answers for another number of rows', async (t) => {
   const network = new One();
   const batches = [normal([5, 10], { seed: 1 })];
   await t.throwsAsync(started(network, { batches, forward: async (x) => network.only.forward(x as Tensor) }), {
