@@ -65,16 +65,18 @@ export async function observing(network: Module, paths: readonly string[], obser
   activation.active = [kName];
   activation.known.add(kName);
   const held = new Set<Tensor>();
-  const before = paths.map((path) => [path, network.module(path) as Layer] as const);
+  const observed = new Map<string, Layer>();
   try {
-    for (const [path, layer] of before) {
-      const observed = new AdaptedLayer(layer, activation);
-      observed.add(kName, new Observed(path, observers, held));
-      network.setModule(path, observed);
+    for (const path of new Set(paths)) {
+      const bare = network.module(path) as Layer;
+      const layer = new AdaptedLayer(bare, activation);
+      layer.add(kName, new Observed(path, observers, held));
+      network.setModule(path, layer);
+      observed.set(path, bare);
     }
     await work();
   } finally {
-    for (const [path, layer] of before) network.setModule(path, layer);
+    for (const [path, bare] of observed) network.setModule(path, bare);
     disposeTensors(held);
   }
 }
