@@ -14,7 +14,7 @@ import type { Tensor } from '../tensor.js';
 import type { CreateContext, Preparation, Target } from './adapter.js';
 import { foundStarts, type InitialFactors, noInitial } from './initial-factors.js';
 import { rankAndScale } from './lora.js';
-import { requireData, requireRank, startsByPath } from './lora-start.js';
+import { closing, requireData, requireRank, startsByPath } from './lora-start.js';
 import { type LoraXsConfig, plainConfig } from './lora-xs-config.js';
 import { LoraXsLinear } from './lora-xs-linear.js';
 import { denseWeight } from './trained-copy.js';
@@ -41,7 +41,7 @@ export async function prepareLoraXs(
   const all = [...layers.values()];
   checkScale(all);
   const begun = initial === undefined ? loraSbStarts(all, options, context) : startsFrom(all, initial, context);
-  const starts = await startsByPath(begun, release, context.signal);
+  const starts = await startsByPath(closing(begun, context), release, context.signal);
   return {
     config,
     targets,
