@@ -1,4 +1,4 @@
-// Adapter methods beside each other and beside what is published of them, on real data.
+// Adapter methods beside each other and beside reference means, on real data.
 // npm run bench -- methods [--experiments pissa,lora-ga,corda,eva,lora-sb,lora-plus,retention] [--seeds 1,2,3,4,5] [--json]
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

@@ -1,4 +1,4 @@
-// How fast adapters learn on the DIGITS-MLP experiment, method by method, beside published means. Tables hold the training loss before steps 10, 25, 50 and 99.
+// How fast adapters learn on the DIGITS-MLP experiment, method by method, beside reference means. Tables hold the training loss before steps 10, 25, 50 and 99.
 import type { AdapterConfig } from '#dist/adapters/index.js';
 import { loraPlusGroups } from '#dist/adapters/index.js';
 import {
@@ -17,11 +17,11 @@ import { type Report, rounded } from '../harness.js';
 
 const kColumns = [10, 25, 50, 99] as const;
 
-/** One line of a table: a variant by name, and what is published of it. */
+/** One line of a table: a variant by name, and the means of the reference implementation. */
 interface Line {
   readonly name: string;
   readonly losses: readonly number[];
-  readonly published?: readonly number[];
+  readonly reference?: readonly number[];
 }
 
 interface Claim {
@@ -45,7 +45,7 @@ const withInit = (rank: number, init: unknown, options: object = {}, alpha = ran
 async function pissa(mean: MeanOf): Promise<Experiment> {
   const lines: Line[] = [];
   const claims: Claim[] = [];
-  const published: Readonly<Record<string, readonly [number[], number[]]>> = {
+  const reference: Readonly<Record<string, readonly [number[], number[]]>> = {
     '8 0.001': [
       [1.88, 0.93, 0.43, 0.0735],
       [3.58, 2.59, 1.0, 0.16],
@@ -60,11 +60,11 @@ async function pissa(mean: MeanOf): Promise<Experiment> {
     [4, 1e-3],
     [8, 5e-4],
   ] as const) {
-    const [ours = [], plain = []] = published[`${rank} ${learningRate}`] ?? [];
+    const [ours = [], plain = []] = reference[`${rank} ${learningRate}`] ?? [];
     const started = await mean({ adapter: withInit(rank, 'pissa'), learningRate });
     const lora = await mean({ adapter: loraConfig(rank, rank), learningRate });
     const title = `r ${rank}, rate ${learningRate}`;
-    lines.push({ name: `PiSSA ${title}`, losses: started, published: ours }, { name: `LoRA ${title}`, losses: lora, published: plain });
+    lines.push({ name: `PiSSA ${title}`, losses: started, reference: ours }, { name: `LoRA ${title}`, losses: lora, reference: plain });
     claims.push({ claim: `${title}: PiSSA at step 25 is not above LoRA at step 50`, holds: at(started, 25) <= at(lora, 50) });
     claims.push({ claim: `${title}: PiSSA is below LoRA at every column`, holds: below(started, lora) });
   }
@@ -82,11 +82,11 @@ async function loraGa(mean: MeanOf, full: readonly number[]): Promise<Experiment
   return {
     name: 'LoRA-GA, r 4, alpha 16, rsLoRA',
     lines: [
-      { name: 'full fine-tuning', losses: full, published: [1.48, 0.431, 0.0704, 0.0124] },
-      { name: 'LoRA', losses: lora, published: [2.86, 1.02, 0.205, 0.0323] },
-      { name: 'LoRA-GA gamma 16', losses: ga16, published: [0.71, 0.127, 0.032, 0.0081] },
-      { name: 'LoRA-GA gamma 64', losses: ga64, published: [1.59, 0.384, 0.069, 0.0144] },
-      { name: 'LoRA-GA as PEFT', losses: peft, published: [0.8, 0.173, 0.046, 0.0113] },
+      { name: 'full fine-tuning', losses: full, reference: [1.48, 0.431, 0.0704, 0.0124] },
+      { name: 'LoRA', losses: lora, reference: [2.86, 1.02, 0.205, 0.0323] },
+      { name: 'LoRA-GA gamma 16', losses: ga16, reference: [0.71, 0.127, 0.032, 0.0081] },
+      { name: 'LoRA-GA gamma 64', losses: ga64, reference: [1.59, 0.384, 0.069, 0.0144] },
+      { name: 'LoRA-GA as PEFT', losses: peft, reference: [0.8, 0.173, 0.046, 0.0113] },
     ],
     claims: [
       {
@@ -109,10 +109,10 @@ async function corda(mean: MeanOf): Promise<Experiment> {
   return {
     name: 'CorDA, IPM',
     lines: [
-      { name: 'CorDA IPM r 8', losses: ipm8, published: [0.56, 0.088, 0.008, 0.0012] },
-      { name: 'CorDA IPM r 4', losses: ipm4, published: [0.78, 0.31, 0.035, 0.0042] },
-      { name: 'PiSSA r 8', losses: principal, published: [1.88, 0.93, 0.43, 0.0735] },
-      { name: 'LoRA r 8', losses: lora, published: [3.58, 2.59, 1.0, 0.16] },
+      { name: 'CorDA IPM r 8', losses: ipm8, reference: [0.56, 0.088, 0.008, 0.0012] },
+      { name: 'CorDA IPM r 4', losses: ipm4, reference: [0.78, 0.31, 0.035, 0.0042] },
+      { name: 'PiSSA r 8', losses: principal, reference: [1.88, 0.93, 0.43, 0.0735] },
+      { name: 'LoRA r 8', losses: lora, reference: [3.58, 2.59, 1.0, 0.16] },
     ],
     claims: [{ claim: 'IPM < PiSSA < LoRA at every column', holds: below(ipm8, principal) && below(principal, lora) }],
   };
@@ -122,7 +122,7 @@ async function eva(mean: MeanOf): Promise<Experiment> {
   const learningRate = 1e-3;
   const lines: Line[] = [];
   const claims: Claim[] = [];
-  const published = {
+  const reference = {
     8: [
       [2.94, 1.64, 0.54, 0.085],
       [3.58, 2.59, 1.0, 0.16],
@@ -135,8 +135,8 @@ async function eva(mean: MeanOf): Promise<Experiment> {
   for (const rank of [8, 4] as const) {
     const started = await mean({ adapter: withInit(rank, { type: 'eva', rho: 1 }), learningRate, data: true });
     const lora = await mean({ adapter: loraConfig(rank, rank), learningRate });
-    lines.push({ name: `EVA r ${rank}`, losses: started, published: published[rank][0] });
-    lines.push({ name: `LoRA r ${rank}`, losses: lora, published: published[rank][1] });
+    lines.push({ name: `EVA r ${rank}`, losses: started, reference: reference[rank][0] });
+    lines.push({ name: `LoRA r ${rank}`, losses: lora, reference: reference[rank][1] });
     claims.push({ claim: `r ${rank}: EVA is below LoRA at every column`, holds: below(started, lora) });
     claims.push({ claim: `r ${rank}: EVA ends at most at 0.65 of LoRA`, holds: at(started, 99) <= 0.65 * at(lora, 99) });
   }
@@ -146,7 +146,7 @@ async function eva(mean: MeanOf): Promise<Experiment> {
 async function loraSb(mean: MeanOf): Promise<Experiment> {
   const lines: Line[] = [];
   const claims: Claim[] = [];
-  const published: Readonly<Record<string, readonly number[]>> = {
+  const reference: Readonly<Record<string, readonly number[]>> = {
     'SB 8 0.01': [Number.NaN, 0.735, Number.NaN, 0.179],
     'SB 8 0.03': [Number.NaN, 0.126, Number.NaN, 0.033],
     'XS 8 0.01': [Number.NaN, 0.894, Number.NaN, 0.252],
@@ -159,7 +159,7 @@ async function loraSb(mean: MeanOf): Promise<Experiment> {
   const line = (name: string, losses: readonly number[]): Line => ({
     name,
     losses,
-    ...(published[name] && { published: published[name] }),
+    ...(reference[name] && { reference: reference[name] }),
   });
   for (const rank of [8, 16]) {
     for (const learningRate of [1e-2, 3e-2]) {
@@ -191,8 +191,8 @@ async function loraPlus(mean: MeanOf): Promise<Experiment> {
   return {
     name: 'LoRA+',
     lines: [
-      { name: 'LoRA+ ratio 16', losses: plus, published: [1.11, 0.152, 0.017, 0.0019] },
-      { name: 'LoRA', losses: lora, published: [3.58, 2.59, 1.0, 0.16] },
+      { name: 'LoRA+ ratio 16', losses: plus, reference: [1.11, 0.152, 0.017, 0.0019] },
+      { name: 'LoRA', losses: lora, reference: [3.58, 2.59, 1.0, 0.16] },
     ],
     claims: [{ claim: 'LoRA+ at step 25 is below LoRA at step 50', holds: at(plus, 25) < at(lora, 50) }],
   };
@@ -252,10 +252,10 @@ export async function runDigits(names: readonly string[], seeds: readonly number
 function print({ name, lines, claims }: Experiment, report: Report): void {
   report.line(`\n${name}`);
   report.table(
-    lines.map(({ name: line, losses, published }) => ({
+    lines.map(({ name: line, losses, reference }) => ({
       variant: line,
       ...Object.fromEntries(kColumns.map((column) => [`step ${column}`, rounded(at(losses, column), 4)])),
-      published: published?.map((value) => (Number.isNaN(value) ? '-' : value)).join(' / ') ?? '',
+      reference: reference?.map((value) => (Number.isNaN(value) ? '-' : value)).join(' / ') ?? '',
     })),
   );
   for (const { claim, holds } of claims) report.line(`${holds ? 'holds' : 'FAILS'}  ${claim}`);

@@ -1,11 +1,12 @@
-import { type AdapterSet, type AttachOptions, attach, type LoraConfig, type Tensor } from 'lorikeet';
+import type { ExecutionContext } from 'ava';
+import { type AdapterSet, type AttachOptions, attach, type LoraConfig, scope, type Tensor } from 'lorikeet';
 import { loadSafetensors } from 'lorikeet/io';
 import { svd } from 'lorikeet/linalg';
 import { add, cast, clone, matmul, mul, transpose } from 'lorikeet/ops';
 import type { AdaptedLayer } from '#dist/adapters/adapted-layer.js';
 import { Linear, Module } from '#dist/nn/index.js';
 import type { PackedWeight } from '#dist/ops/linalg.js';
-import { largest } from './matrices.js';
+import { apart, largest } from './matrices.js';
 import { numbers } from './numbers.js';
 
 /** Bare linear layers without bias. */
@@ -101,3 +102,25 @@ export async function goldenWeights(): Promise<Record<(typeof goldenLayers)[numb
 
 /** A trained layer [256, 256] of the DIGITS-MLP. */
 export const digitsLayer = async (): Promise<Tensor> => (await goldenInit('weights')).get('digits') as Tensor;
+
+/** The recorded cases of an initialisation in PEFT, of rank 4, and their alpha. */
+export const goldenScales = [
+  ['plain', 4],
+  ['scaled', 6],
+] as const;
+
+/** Pair and rest on every recorded layer are PEFT's, to 1e-4 and up to signs. */
+export function sameAsPeft(t: ExecutionContext, init: 'pissa' | 'olora', name: string, alpha: number): Promise<void> {
+  return scope(async () => {
+    const golden = await goldenInit(init);
+    const { layers, set } = await startLayers(await goldenWeights(), { rank: 4, alpha, init });
+    for (const layer of goldenLayers) {
+      const { a, b, base } = layers[layer];
+      const expected = (end: string): Tensor => golden.get(`${name}.${layer}.${end}`) as Tensor;
+      t.true((await apartUpToSigns(a, expected('A'))) < 1e-4, layer);
+      t.true((await apartUpToSigns(transpose(b), transpose(expected('B')))) < 1e-4, layer);
+      t.true((await apart(base.unpack(), expected('base'))) < 1e-4 * (await largest(expected('base'))), layer);
+    }
+    set.dispose();
+  });
+}

@@ -1,32 +1,14 @@
 // OLoRA: PEFT's numbers, the identities of the split, and what it refuses.
 import test from 'ava';
-import { attach, scope, type Tensor } from 'lorikeet';
+import { attach, scope } from 'lorikeet';
 import { qr } from 'lorikeet/linalg';
-import { cast, matmul, mul, narrow, normal, packQuantized, quantizeNf4, sub, tensor, transpose } from 'lorikeet/ops';
+import { cast, matmul, mul, narrow, normal, packQuantized, quantizeNf4, sub, tensor } from 'lorikeet/ops';
 import { olora } from '#dist/inits/olora.js';
 import { apart, largest, unorthogonal } from '../helpers/matrices.js';
-import { apartUpToSigns, digitsLayer, goldenInit, goldenLayers, goldenWeights, Layers, startLayers, wholeOf } from '../helpers/started.js';
+import { digitsLayer, goldenScales, Layers, sameAsPeft, startLayers, wholeOf } from '../helpers/started.js';
 import { TinyNetwork } from '../helpers/tiny-network.js';
 
-for (const [name, alpha] of [
-  ['plain', 4],
-  ['scaled', 6],
-] as const) {
-  test(`PEFT's factors and rest: ${name}`, async (t) => {
-    await scope(async () => {
-      const golden = await goldenInit('olora');
-      const { layers, set } = await startLayers(await goldenWeights(), { rank: 4, alpha, init: 'olora' });
-      for (const layer of goldenLayers) {
-        const { a, b, base } = layers[layer];
-        const expected = (end: string): Tensor => golden.get(`${name}.${layer}.${end}`) as Tensor;
-        t.true((await apartUpToSigns(a, expected('A'))) < 1e-4, layer);
-        t.true((await apartUpToSigns(transpose(b), transpose(expected('B')))) < 1e-4, layer);
-        t.true((await apart(base.unpack(), expected('base'))) < 1e-4 * (await largest(expected('base'))), layer);
-      }
-      set.dispose();
-    });
-  });
-}
+for (const [name, alpha] of goldenScales) test(`PEFT's factors and rest: ${name}`, (t) => sameAsPeft(t, 'olora', name, alpha));
 
 for (const options of [{ alpha: 8 }, { alpha: 20 }, { alpha: 8, rsLora: true }]) {
   test(`B is orthonormal, A triangular, and with the rest they are the weight: ${JSON.stringify(options)}`, async (t) => {

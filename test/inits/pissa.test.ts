@@ -10,40 +10,20 @@ import { loadTiny, temporaryFolder } from '../helpers/adapters.js';
 import { apart, largest } from '../helpers/matrices.js';
 import { numbers } from '../helpers/numbers.js';
 import {
-  apartUpToSigns,
   digitsLayer,
   frobeniusNorm,
   fromDiagonal,
-  goldenInit,
-  goldenLayers,
-  goldenWeights,
+  goldenScales,
   Layers,
   nuclearNorm,
   type Started,
+  sameAsPeft,
   startLayers,
   wholeOf,
 } from '../helpers/started.js';
 import { TinyNetwork } from '../helpers/tiny-network.js';
 
-for (const [name, alpha] of [
-  ['plain', 4],
-  ['scaled', 6],
-] as const) {
-  test(`PEFT's factors and rest: ${name}`, async (t) => {
-    await scope(async () => {
-      const golden = await goldenInit('pissa');
-      const { layers, set } = await startLayers(await goldenWeights(), { rank: 4, alpha, init: 'pissa' });
-      for (const layer of goldenLayers) {
-        const { a, b, base } = layers[layer];
-        const expected = (end: string): Tensor => golden.get(`${name}.${layer}.${end}`) as Tensor;
-        t.true((await apartUpToSigns(a, expected('A'))) < 1e-4, layer);
-        t.true((await apartUpToSigns(transpose(b), transpose(expected('B')))) < 1e-4, layer);
-        t.true((await apart(base.unpack(), expected('base'))) < 1e-4 * (await largest(expected('base'))), layer);
-      }
-      set.dispose();
-    });
-  });
-}
+for (const [name, alpha] of goldenScales) test(`PEFT's factors and rest: ${name}`, (t) => sameAsPeft(t, 'pissa', name, alpha));
 
 const splitError = async (started: Started, weight: Tensor): Promise<number> =>
   (await apart(wholeOf(started), cast(weight, 'f64'))) / (await largest(weight));
