@@ -3,6 +3,7 @@ import type { JsonObject } from '../io/json.js';
 import type { ForwardContext } from '../nn/context.js';
 import { type Layer, Module } from '../nn/module.js';
 import type { Role } from '../nn/role.js';
+import type { SublayerCall } from '../nn/sublayer.js';
 import type { LowRankFactors } from '../ops/lowrank.js';
 import type { RandomSource } from '../random.js';
 import type { DType, Tensor } from '../tensor.js';
@@ -57,14 +58,16 @@ export interface LayerCall {
  * What a method puts on one layer. Its own tensors and those of its children are its parameters; their path is the end of their name in a checkpoint
  * (`lora_A.weight`). Other tensors are kept in private fields and released by an override of `dispose`.
  *
- * A subclass answers any of three questions: `lowRank` (a low-rank branch, which is fused into the base product and batched by rows), `replaces` (tensors
- * that stand for parameters of the bare layer while it runs), `forward` (anything else, around the layer).
+ * A subclass answers any of four questions: `lowRank` (a low-rank branch, which is fused into the base product and batched by rows), `replaces` (tensors
+ * that stand for parameters of the bare layer while it runs), `sublayer` (around attention and MLP of a block), `forward` (anything else, around the layer).
  */
 export abstract class AdapterModule extends Module {
   /** The branch y += scale * (drop(x) Aᵀ) Bᵀ + scale * bias, for methods that are just that on a linear layer. */
   lowRank?(training: boolean): LowRankFactors;
   /** Tensors of the adapter's dtype, by property name of the bare layer. */
   replaces?(): LayerParameters;
+  /** On a block: what a sub-layer adds to the residual stream; calls `call.next` for the sub-layer itself. */
+  sublayer?(call: SublayerCall): Tensor;
   /** The adapted output; calls `call.next` for what lies below. */
   forward?(call: LayerCall): Tensor;
   /**

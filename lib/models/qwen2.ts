@@ -10,6 +10,7 @@ import { Linear } from '../nn/linear.js';
 import { Layer, ModuleList } from '../nn/module.js';
 import { RmsNorm } from '../nn/norm.js';
 import { contextLengthOf, rotate } from '../nn/rope.js';
+import { sublayer } from '../nn/sublayer.js';
 import { add } from '../ops/elementwise.js';
 import { reshape } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
@@ -106,8 +107,16 @@ class Qwen2Block extends Layer {
 
   /** x [B, T, D] to [B, T, D]. */
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
-    const attended = add(x, this.self_attn.forward(this.input_layernorm.forward(x, context), context));
-    return add(attended, this.mlp.forward(this.post_attention_layernorm.forward(attended, context), context));
+    const attention = { residual: x, input: this.input_layernorm.forward(x, context), context };
+    const attended = add(
+      x,
+      sublayer('attention', attention, (input, inner) => this.self_attn.forward(input, inner)),
+    );
+    const mlp = { residual: attended, input: this.post_attention_layernorm.forward(attended, context), context };
+    return add(
+      attended,
+      sublayer('mlp', mlp, (input, inner) => this.mlp.forward(input, inner)),
+    );
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Tensor } from '../tensor.js';
 import type { KeyValueCache } from './cache.js';
 import type { RotaryTables } from './rope.js';
+import type { SublayerHook } from './sublayer.js';
 
 /** The adapters each batch row uses, by name, one entry a row; an empty entry is the bare base model. */
 export type RowAdapters = readonly (readonly string[])[];
@@ -26,6 +27,8 @@ export interface ForwardContext {
   readonly documents?: Tensor;
   /** Keys and values of earlier tokens; the pass appends to it. */
   readonly cache?: KeyValueCache;
+  /** Goes around the sub-layers of the block that gets this context; see `sublayer`. */
+  readonly sublayers?: SublayerHook;
 }
 
 /** The context of a plain forward pass. */

@@ -17,3 +17,4 @@ export {
   rotate,
   type TokenPlaces,
 } from './rope.js';
+export { type SublayerCall, type SublayerHook, type SublayerInput, type SublayerPoint, sublayer } from './sublayer.js';
