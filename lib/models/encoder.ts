@@ -1,0 +1,57 @@
+import type { ForwardContext } from '../nn/context.js';
+import { Module } from '../nn/module.js';
+import type { Tensor } from '../tensor.js';
+
+/** What an encoder reads: B examples of T tokens, of images [C, H, W], or of audio with T frames of M features. */
+export type EncoderInput =
+  | {
+      /** i64 [B, T]; rows are padded on the right, `context.keyLengths` says how many tokens they have. */
+      readonly ids: Tensor;
+      /** i64 [B, T]: which part of a pair a token belongs to; absent: the first. */
+      readonly tokenTypes?: Tensor;
+    }
+  | { /** [B, C, H, W]. */ readonly pixels: Tensor }
+  | { /** [B, T, M]. */ readonly features: Tensor };
+
+export type Modality = 'text' | 'image' | 'audio';
+
+/** What an encoder answers with its head. */
+export type EncoderTask = 'classification' | 'regression' | 'token-classification' | 'masked-lm' | 'embedding';
+
+/** What the code around an encoder needs to know of it, whatever its architecture. */
+export interface EncoderShape {
+  readonly hiddenSize: number;
+  readonly layers: number;
+  readonly heads: number;
+  /** Most tokens of an example, its special ones included. */
+  readonly contextLength: number;
+  /** Size of the vocabulary; text only. */
+  readonly vocabularySize?: number;
+}
+
+/** Options of a head. */
+export interface HeadOptions {
+  /** Classes, or values of a regression. */
+  readonly labels?: number;
+}
+
+/**
+ * Base of the encoders with a head; one file an architecture says what is inside. Property names are the published checkpoint keys of the architecture with that head.
+ */
+export abstract class EncoderNetwork extends Module {
+  abstract readonly modality: Modality;
+  abstract readonly task: EncoderTask;
+  abstract readonly shape: EncoderShape;
+
+  /** By task: `classification` logits [B, L], `regression` [B, K], `token-classification` [B, T, L], `masked-lm` [B, T, V], `embedding` [B, D]. */
+  abstract forward(input: EncoderInput, context: ForwardContext): Tensor;
+
+  /** The weights of a checkpoint that this network reads, by the names that they have here: those of the bare encoder get its prefix, buffers and other heads go. */
+  abstract sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T>;
+}
+
+/** How the networks of an architecture are made: without weights, from a published config. */
+export interface EncoderArchitecture {
+  readonly modality: Modality;
+  readonly tasks: { readonly [Task in EncoderTask]?: (config: unknown, head: HeadOptions) => EncoderNetwork };
+}

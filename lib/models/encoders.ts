@@ -1,0 +1,25 @@
+import { ConfigError, didYouMean } from '../errors.js';
+import type { EncoderArchitecture, EncoderNetwork, EncoderTask, HeadOptions } from './encoder.js';
+
+/** The encoder architectures by `model_type` of the published config. */
+export const encoders: Readonly<Record<string, EncoderArchitecture>> = {};
+
+/**
+ * A network without weights for a published config and a task. Throws `ConfigError` for an unknown `model_type`, a task that the architecture has no head for, and
+ * missing or unsupported keys.
+ */
+export function createEncoder(config: { readonly [key: string]: unknown }, task: EncoderTask, head: HeadOptions = {}): EncoderNetwork {
+  const type = config.model_type;
+  const known = Object.keys(encoders);
+  const architecture = typeof type === 'string' && Object.hasOwn(encoders, type) ? encoders[type] : undefined;
+  if (architecture === undefined) {
+    const near = typeof type === 'string' ? didYouMean(type, known) : '';
+    throw new ConfigError(`model config: "model_type" is of no encoder; got ${JSON.stringify(type)}, expected ${known.join(', ')}${near}`);
+  }
+  const make = architecture.tasks[task];
+  if (make === undefined) {
+    const tasks = Object.keys(architecture.tasks).join(', ');
+    throw new ConfigError(`model config: "${type}" has no head for the task "${task}"; expected ${tasks}`);
+  }
+  return make(config, head);
+}
