@@ -8,6 +8,7 @@ import { narrow } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterModule } from './adapter.js';
 import { aroundSublayers, aroundSublayersByRow } from './around-sublayers.js';
+import { inFront, inFrontByRow } from './in-front.js';
 import { type Run, routeRows, segmentsOf } from './row-routing.js';
 
 /** Which adapters run: shared by all adapted layers of a model. */
@@ -62,11 +63,15 @@ export class AdaptedLayer extends Layer {
     return this.#adapters.get(name) ?? [];
   }
 
-  /** Throws `AdapterError` for a module that goes around sub-layers where there are none. */
+  /** Throws `AdapterError` for a module that goes around sub-layers, or in front of keys, where there are none. */
   add(name: string, module: AdapterModule): void {
     if (module.sublayer !== undefined && this.role !== 'block')
       throw new AdapterError(
         `adapter: ${module.constructor.name} goes around the sub-layers of a block; got a layer of role ${this.role ?? 'none'}`,
+      );
+    if (module.prefix !== undefined && this.role !== 'attention')
+      throw new AdapterError(
+        `adapter: ${module.constructor.name} puts keys and values in front of those of attention; got a layer of role ${this.role ?? 'none'}`,
       );
     this.#adapters.set(name, [...this.adaptersOf(name), module]);
   }
@@ -116,7 +121,7 @@ export class AdaptedLayer extends Layer {
     const bare =
       base instanceof Linear && factors.length > 0
         ? (input: Tensor): Tensor => lowRankLinear(input, base.weight, { ...biasOf(base), adapters: factors })
-        : (input: Tensor): Tensor => base.forward(input, aroundSublayers(context, modules));
+        : (input: Tensor): Tensor => base.forward(input, inFront(aroundSublayers(context, modules), modules, x.shape[0] ?? 0));
     return this.#around(x, context, modules, bare, factors.length === 0);
   }
 
@@ -166,7 +171,7 @@ export class AdaptedLayer extends Layer {
    * A layer made of layers sees the whole batch, whose rows have their adapters inside too; the adapters around it then work on their rows of its input and output.
    */
   #runRowsAround(x: Tensor, context: ForwardContext | undefined, runs: readonly Run[]): Tensor {
-    const y = this.#base.forward(x, aroundSublayersByRow(context, runs));
+    const y = this.#base.forward(x, inFrontByRow(aroundSublayersByRow(context, runs), runs));
     const inner: ForwardContext = { training: context?.training ?? false };
     return routeRows(x, runs, {
       isPlain: () => false,

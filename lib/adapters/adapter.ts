@@ -2,6 +2,7 @@ import type { Calibration } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
 import type { ForwardContext } from '../nn/context.js';
 import { type Layer, Module } from '../nn/module.js';
+import type { KeyValuePrefix } from '../nn/prefix.js';
 import type { Role } from '../nn/role.js';
 import type { SublayerCall } from '../nn/sublayer.js';
 import type { LowRankFactors } from '../ops/lowrank.js';
@@ -58,8 +59,9 @@ export interface LayerCall {
  * What a method puts on one layer. Its own tensors and those of its children are its parameters; their path is the end of their name in a checkpoint
  * (`lora_A.weight`). Other tensors are kept in private fields and released by an override of `dispose`.
  *
- * A subclass answers any of four questions: `lowRank` (a low-rank branch, which is fused into the base product and batched by rows), `replaces` (tensors
- * that stand for parameters of the bare layer while it runs), `sublayer` (around attention and MLP of a block), `forward` (anything else, around the layer).
+ * A subclass answers any of five questions: `lowRank` (a low-rank branch, which is fused into the base product and batched by rows), `replaces` (tensors
+ * that stand for parameters of the bare layer while it runs), `sublayer` (around attention and MLP of a block), `prefix` (keys and values in front of those of
+ * attention), `forward` (anything else, around the layer).
  */
 export abstract class AdapterModule extends Module {
   /** The branch y += scale * (drop(x) Aᵀ) Bᵀ + scale * bias, for methods that are just that on a linear layer. */
@@ -68,6 +70,8 @@ export abstract class AdapterModule extends Module {
   replaces?(): LayerParameters;
   /** On a block: what a sub-layer adds to the residual stream; calls `call.next` for the sub-layer itself. */
   sublayer?(call: SublayerCall): Tensor;
+  /** On attention: keys and values that stand in front of those of the tokens, and that every query sees. */
+  prefix?(training: boolean): KeyValuePrefix;
   /** The adapted output; calls `call.next` for what lies below. */
   forward?(call: LayerCall): Tensor;
   /**

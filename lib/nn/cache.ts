@@ -2,10 +2,11 @@ import { InvalidArgumentError } from '../errors.js';
 import { cacheWrite } from '../ops/attention.js';
 import { tensor, zeros } from '../ops/create.js';
 import { add } from '../ops/elementwise.js';
-import { embedding } from '../ops/index-ops.js';
+import { embedding, indexSelect } from '../ops/index-ops.js';
 import { copyInto, reshape } from '../ops/shape.js';
-import { isRecording, keep, scope, unscoped } from '../scope.js';
+import { isRecording, keep, noGrad, scope, unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
+import { type AttentionPrefix, withPrefix } from './prefix.js';
 
 /** Sizes of a cache: B `rows` at first, with room for `capacity` tokens each, `layers` layers of G key-value heads of width K. */
 export interface CacheShape {
@@ -17,14 +18,26 @@ export interface CacheShape {
   readonly dtype: DType;
 }
 
+/** All keys and values of a layer, and where a pass writes into them. */
+export interface CachedLayer {
+  readonly k: Tensor;
+  readonly v: Tensor;
+  /** Place of the pass's first token in each row, i64 [B]. */
+  readonly starts: Tensor;
+  /** How many keys in front of the tokens are a prefix, i64 [B]; absent where the layer has none. */
+  readonly front?: Tensor;
+}
+
 /**
- * Keys and values of the tokens seen so far, one pair of tensors [B, capacity, G, K] a layer. Rows fill independently: each pass writes a row's new tokens after
- * its own last one, and padding written beyond is overwritten by what comes next. Owns its tensors.
+ * Keys and values of the tokens seen so far, one pair of tensors [B, P + capacity, G, K] a layer, with room for P keys of a prefix. Rows fill independently: each
+ * pass writes a row's new tokens after its own last one, and padding written beyond is overwritten by what comes next. Owns its tensors.
  */
 export class KeyValueCache {
   readonly shape: CacheShape;
   readonly #keys: Tensor[] = [];
   readonly #values: Tensor[] = [];
+  /** i64 [B] of the layers with a prefix. */
+  readonly #fronts = new Map<number, Tensor>();
   #lengths: number[];
   #starts: Tensor;
 
@@ -51,14 +64,42 @@ export class KeyValueCache {
     return this.#starts;
   }
 
-  /** Writes k and v [B, T, G, K] of one layer at the rows' ends and gives back all keys and values of the layer [B, capacity, G, K]. */
-  append(layer: number, k: Tensor, v: Tensor): { k: Tensor; v: Tensor } {
+  /** Whether no row has a token. */
+  get isEmpty(): boolean {
+    return this.#lengths.every((length) => length === 0);
+  }
+
+  /**
+   * Writes k and v [B, T, G, K] of one layer at the rows' ends and gives back all keys and values of the layer [B, P + capacity, G, K]. The pass that brings the
+   * first tokens may bring a prefix, which stays in front of them; later ones find it there.
+   */
+  append(layer: number, k: Tensor, v: Tensor, prefix?: AttentionPrefix): CachedLayer {
+    if (prefix !== undefined && this.isEmpty) this.#lead(layer, prefix);
     const keys = this.#keys[layer];
     const values = this.#values[layer];
     if (keys === undefined || values === undefined) throw new InvalidArgumentError(`cache: no layer ${layer}; it has ${this.shape.layers}`);
-    cacheWrite(keys, k, this.starts);
-    cacheWrite(values, v, this.starts);
-    return { k: keys, v: values };
+    const front = this.#fronts.get(layer);
+    const starts = front === undefined ? this.starts : add(this.starts, front);
+    cacheWrite(keys, k, starts);
+    cacheWrite(values, v, starts);
+    return { k: keys, v: values, starts, ...(front === undefined ? {} : { front }) };
+  }
+
+  /** Puts a prefix in front of what the rows of a layer will hold. */
+  #lead(layer: number, prefix: AttentionPrefix): void {
+    const { rows, capacity, keyValueHeads, headWidth, dtype } = this.shape;
+    const nothing = (): Tensor => zeros([rows, capacity, keyValueHeads, headWidth], { dtype });
+    const [keys, values, front] = scope(() =>
+      noGrad(() => {
+        const { k, v, lengths } = withPrefix(prefix, nothing(), nothing());
+        const each = typeof lengths === 'number' ? new Array<number>(rows).fill(lengths) : lengths;
+        return [keep(k), keep(v), keep(tensor(BigInt64Array.from(each, BigInt)))] as const;
+      }),
+    );
+    for (const before of [this.#keys[layer], this.#values[layer], this.#fronts.get(layer)]) before?.dispose();
+    this.#keys[layer] = keys;
+    this.#values[layer] = values;
+    this.#fronts.set(layer, front);
   }
 
   /** Counts `tokens[b]` new tokens in row b; call it once after each pass. Throws when a row outgrows the capacity. */
@@ -84,15 +125,20 @@ export class KeyValueCache {
 
   /** Goes on with these rows only, in this order. */
   keepRows(rows: readonly number[]): void {
-    const { capacity, keyValueHeads, headWidth } = this.shape;
+    const { keyValueHeads, headWidth } = this.shape;
     scope(() => {
       const places = tensor(BigInt64Array.from(rows, BigInt));
       for (const held of [this.#keys, this.#values]) {
         for (const [layer, before] of held.entries()) {
+          const capacity = before.shape[1] ?? 0;
           const kept = embedding(reshape(before, [this.#lengths.length, capacity * keyValueHeads * headWidth]), places);
           held[layer] = keep(reshape(kept, [rows.length, capacity, keyValueHeads, headWidth]));
           before.dispose();
         }
+      }
+      for (const [layer, before] of this.#fronts) {
+        this.#fronts.set(layer, keep(indexSelect(before, 0, places)));
+        before.dispose();
       }
     });
     this.#lengths = rows.map((row) => this.#lengths[row] ?? 0);
@@ -100,7 +146,7 @@ export class KeyValueCache {
   }
 
   dispose(): void {
-    for (const tensor of [...this.#keys, ...this.#values]) tensor.dispose();
+    for (const tensor of [...this.#keys, ...this.#values, ...this.#fronts.values()]) tensor.dispose();
     this.#starts.dispose();
   }
 

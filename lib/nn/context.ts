@@ -1,5 +1,6 @@
 import type { Tensor } from '../tensor.js';
 import type { KeyValueCache } from './cache.js';
+import type { AttentionPrefix } from './prefix.js';
 import type { RotaryTables } from './rope.js';
 import type { SublayerHook } from './sublayer.js';
 
@@ -27,6 +28,8 @@ export interface ForwardContext {
   readonly documents?: Tensor;
   /** Keys and values of earlier tokens; the pass appends to it. */
   readonly cache?: KeyValueCache;
+  /** Keys and values in front of those of the tokens, for the attention of the layer that gets this context. A cache that holds tokens holds them already. */
+  readonly prefix?: AttentionPrefix;
   /** Goes around the sub-layers of the block that gets this context; see `sublayer`. */
   readonly sublayers?: SublayerHook;
 }
