@@ -79,11 +79,17 @@ async function measure(path: string, before: Tensor | undefined, after: () => Te
   return { path, maxError: relative(worst, largest), meanError: relative(average, size) };
 }
 
-/** The dense parameters of a layer with the modules folded in, in order; computed in the dtype of the adapters. */
+/** Those that go around the layer come after those inside it. */
+function inOrderOfRunning(modules: readonly AdapterModule[]): AdapterModule[] {
+  const goesAround = (module: AdapterModule): boolean => module.forward !== undefined;
+  return [...modules.filter((module) => !goesAround(module)), ...modules.filter(goesAround)];
+}
+
+/** The dense parameters of a layer with the modules folded in, in the order in which they run; computed in the dtype of the adapters. */
 function folded(layer: Layer, modules: readonly AdapterModule[], dtype: DType): { pristine: LayerParameters; merged: LayerParameters } {
   const pristine = denseParameters(layer, dtype);
   let merged = pristine;
-  for (const module of modules) merged = module.merge?.(pristine, merged) ?? merged;
+  for (const module of inOrderOfRunning(modules)) merged = module.merge?.(pristine, merged) ?? merged;
   return { pristine, merged };
 }
 

@@ -5,9 +5,9 @@ import { checkTargetOptions, type TargetOptions } from './targets.js';
 
 /** The targets of a config: those given, or the method's own roles. */
 export function targetOptions(method: AnyMethod, config: CommonConfig): TargetOptions {
-  const { kinds } = method;
+  const { kinds, roles } = method;
   return config.targets === null
-    ? { ...config, kinds, targets: { roles: method.roles }, allowUnmatched: true }
+    ? { ...config, kinds, targets: { roles: typeof roles === 'function' ? roles(config) : roles }, allowUnmatched: true }
     : { ...config, kinds, targets: config.targets };
 }
 
