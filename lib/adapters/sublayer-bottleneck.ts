@@ -1,0 +1,167 @@
+import { ConfigError } from '../errors.js';
+import { parameter, uniformParameter } from '../nn/init.js';
+import { Module } from '../nn/module.js';
+import { LayerNorm } from '../nn/norm.js';
+import type { SublayerCall, SublayerPoint } from '../nn/sublayer.js';
+import { zeros } from '../ops/create.js';
+import { dropout } from '../ops/dropout.js';
+import { add, cast, gelu, geluTanh, mul, relu, silu, tanh } from '../ops/elementwise.js';
+import { linear } from '../ops/linalg.js';
+import { RandomSource } from '../random.js';
+import type { DType, Tensor } from '../tensor.js';
+import { AdapterModule, type CreateContext, type Target } from './adapter.js';
+
+/** What a bottleneck may do between its two products. `gelu` is the exact one. */
+export const bottleneckActivations = { relu, gelu, gelu_tanh: geluTanh, silu, tanh, none: (x: Tensor): Tensor => x } as const;
+export type BottleneckActivation = keyof typeof bottleneckActivations;
+
+/** A weight [N, K] and a bias [N]. */
+export interface Affine {
+  readonly weight: Tensor;
+  readonly bias?: Tensor;
+}
+
+/** Parameters of one product of a bottleneck. */
+export class AffineParameters extends Module implements Affine {
+  weight: Tensor;
+  bias?: Tensor;
+
+  constructor(weight: Tensor, bias?: Tensor) {
+    super();
+    this.weight = weight;
+    if (bias !== undefined) this.bias = bias;
+  }
+}
+
+export interface BottleneckOptions {
+  readonly activation: BottleneckActivation;
+  /** Factor of the result. Default 1. */
+  readonly scale?: number;
+  /** Probability of dropping an element behind the activation in training. Default 0. */
+  readonly dropout?: number;
+  /** Adds this to the variance in a layer norm of its own in front of the first product; absent: no such norm. */
+  readonly normEpsilon?: number;
+}
+
+/** Passes of a bottleneck draw their dropout masks from `random`. */
+export interface BottleneckPass {
+  readonly training: boolean;
+  readonly random: RandomSource;
+}
+
+/** Something small that maps [.., D] to [.., D] beside a sub-layer. */
+export abstract class Branch extends Module {
+  abstract forward(x: Tensor, pass: BottleneckPass): Tensor;
+}
+
+/**
+ * scale * (drop(act(norm(x) Wdᵀ + bd)) Wuᵀ + bu), with `norm`, `down` (Wd [M, D], bd [M]) and `up` (Wu [D, M], bu [D]) as its parameters. The result has the dtype of
+ * x; it is computed in that of the parameters.
+ */
+export abstract class BottleneckBranch extends Branch {
+  readonly norm?: LayerNorm;
+  readonly #options: BottleneckOptions;
+
+  constructor(width: number, dtype: DType, options: BottleneckOptions) {
+    super();
+    this.#options = options;
+    if (options.normEpsilon !== undefined) this.norm = new LayerNorm(width, { epsilon: options.normEpsilon, dtype });
+  }
+
+  /** The two products of one pass. */
+  protected abstract products(pass: BottleneckPass): { readonly down: Affine; readonly up: Affine };
+
+  override forward(x: Tensor, pass: BottleneckPass): Tensor {
+    const { activation, scale = 1, dropout: p = 0 } = this.#options;
+    const { down, up } = this.products(pass);
+    const wide = cast(x, down.weight.dtype);
+    const hidden = bottleneckActivations[activation](linear(this.norm?.forward(wide) ?? wide, down.weight, down.bias));
+    const dropped = pass.training && p > 0 ? dropout(hidden, p, pass.random.next()) : hidden;
+    const y = linear(dropped, up.weight, up.bias);
+    return cast(scale === 1 ? y : mul(y, scale), x.dtype);
+  }
+}
+
+/** A bottleneck whose two products are plain parameters. */
+export class Bottleneck extends BottleneckBranch {
+  readonly down: AffineParameters;
+  readonly up: AffineParameters;
+
+  /** Takes the tensors over. */
+  constructor(down: AffineParameters, up: AffineParameters, options: BottleneckOptions) {
+    super(up.weight.shape[0] as number, up.weight.dtype, options);
+    this.down = down;
+    this.up = up;
+  }
+
+  protected override products(): { down: Affine; up: Affine } {
+    return this;
+  }
+}
+
+/**
+ * Starting values of a bottleneck of `width` numbers on a stream of `streamWidth`: Wd uniform within 1 / sqrt(D), the others zero, so that it starts as the
+ * identity beside its sub-layer.
+ */
+export function bottleneckStart(
+  streamWidth: number,
+  width: number,
+  { dtype, seed, stream }: Pick<CreateContext, 'dtype' | 'seed' | 'stream'>,
+  path: string,
+): { down: AffineParameters; up: AffineParameters } {
+  const zero = (...shape: number[]): Tensor => parameter(() => zeros(shape, { dtype }));
+  const weight = uniformParameter([width, streamWidth], 1 / Math.sqrt(streamWidth), { dtype, seed }, stream(path, 'down'));
+  return {
+    down: new AffineParameters(weight, zero(width)),
+    up: new AffineParameters(zero(streamWidth, width), zero(streamWidth)),
+  };
+}
+
+/**
+ * What a branch a reads around a sub-layer S of a block, with n the input of S and h the residual stream that its result is added to:
+ * `input` S(n) + a(n), `residual` S(n) + a(h), `output` S(n) + a(S(n)), `sum` S(n) + a(h + S(n)).
+ */
+export type BranchSource = 'input' | 'residual' | 'output' | 'sum';
+
+/** Branches around the attention and the MLP of one block. Their parameters are `adapter_attention` and `adapter_mlp` of the block in a checkpoint. */
+export class SublayerBranches<B extends Branch = Branch> extends AdapterModule {
+  readonly adapter_attention?: B;
+  readonly adapter_mlp?: B;
+  override readonly random: RandomSource;
+  readonly #source: BranchSource;
+  #strength = 1;
+
+  constructor(branches: { readonly attention?: B; readonly mlp?: B }, source: BranchSource, seed: number, path: string) {
+    super();
+    if (branches.attention !== undefined) this.adapter_attention = branches.attention;
+    if (branches.mlp !== undefined) this.adapter_mlp = branches.mlp;
+    this.#source = source;
+    this.random = new RandomSource(seed, path);
+  }
+
+  branch(point: SublayerPoint): B | undefined {
+    return point === 'attention' ? this.adapter_attention : this.adapter_mlp;
+  }
+
+  override setScale(factor: number): void {
+    this.#strength = factor;
+  }
+
+  override sublayer({ point, residual, input, context, next }: SublayerCall): Tensor {
+    const y = next(input);
+    const branch = this.branch(point);
+    if (branch === undefined) return y;
+    const read = { input: () => input, residual: () => residual, output: () => y, sum: () => add(residual, y) };
+    const change = branch.forward(read[this.#source](), { training: context.training, random: this.random });
+    return add(y, this.#strength === 1 ? change : mul(change, this.#strength));
+  }
+}
+
+/** D of the residual stream of a block: what its query projection reads. Throws `ConfigError` that begins with `method` for a block without one. */
+export function streamWidth(method: string, { path, layer }: Pick<Target, 'path' | 'layer'>): number {
+  for (const [, module] of layer.namedModules()) {
+    const width = module.role === 'attention.query' ? module.parameterShapes().weight?.[1] : undefined;
+    if (width !== undefined) return width;
+  }
+  throw new ConfigError(`${method}: "${path}" is not a block of attention and MLP; expected targets with the role "block"`);
+}
