@@ -1,11 +1,10 @@
-import { checkpoint } from '../gradient.js';
 import type { ForwardContext } from '../nn/context.js';
 import type { Embedding } from '../nn/embedding.js';
-import { Linear } from '../nn/linear.js';
+import { Linear, retie } from '../nn/linear.js';
 import { type Layer, Module, type ModuleList } from '../nn/module.js';
 import { type RopeParameters, RotaryEmbedding } from '../nn/rope.js';
-import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { runBlock } from './run-block.js';
 
 /** What the code around a model needs to know of it, whatever its architecture. */
 export interface ModelShape {
@@ -26,27 +25,9 @@ export abstract class DecoderStack extends Module {
   /** Ids i64 [B, T] to hidden states [B, T, D] after the final norm. */
   forward(ids: Tensor, context: ForwardContext): Tensor {
     let hidden = this.embed_tokens.forward(ids, context);
-    for (const layer of this.layers) {
-      const x = hidden;
-      hidden = scope(() => (context.checkpointing ? recomputed(layer, x, context) : layer.forward(x, context)));
-    }
+    for (const layer of this.layers) hidden = runBlock(layer, hidden, context);
     return this.norm.forward(hidden, context);
   }
-}
-
-/** A block that keeps nothing but its input for backward. What the context holds goes in as inputs too, since backward may come when its scope has ended. */
-function recomputed(layer: Layer, x: Tensor, context: ForwardContext): Tensor {
-  const { rotary, positions, keyLengths, documents } = context;
-  const held = Object.entries({ cos: rotary?.cos, sin: rotary?.sin, places: rotary?.positions, positions, keyLengths, documents });
-  const named = held.filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
-  return checkpoint(
-    (input, ...tensors) => {
-      const { cos, sin, places, ...own } = Object.fromEntries(named.map(([name], i) => [name, tensors[i]])) as Record<string, Tensor>;
-      const tables = cos && sin && places && { rotary: { cos, sin, positions: places } };
-      return layer.forward(input as Tensor, { ...context, ...own, ...tables });
-    },
-    [x, ...named.map(([, tensor]) => tensor)],
-  );
 }
 
 /** Base of the decoder-only language models; one file an architecture says what is inside. */
@@ -80,7 +61,7 @@ export abstract class CausalLanguageModel extends Module {
 
   /** Takes the weights of tied layers anew from their owners; needed after those were loaded or changed. */
   retie(): void {
-    for (const [, module] of this.namedModules()) if (module instanceof Linear) module.retie();
+    retie(this);
   }
 
   override dispose(): void {

@@ -4,7 +4,7 @@ import { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
 import type { Embedding } from './embedding.js';
 import { type LayerOptions, uniformParameter } from './init.js';
-import { Layer, type Parameter } from './module.js';
+import { Layer, type Module, type Parameter } from './module.js';
 import { refuseTraining } from './quantized.js';
 
 export interface LinearOptions extends LayerOptions {
@@ -114,4 +114,9 @@ export class Linear extends Layer {
   #packed(weight: Tensor): PackedWeight {
     return unscoped(() => packWeight(weight, { layout: this.layout }));
   }
+}
+
+/** Takes the weights of the tied layers of a network anew from their owners; needed after those were loaded or changed. */
+export function retie(network: Module): void {
+  for (const [, module] of network.namedModules()) if (module instanceof Linear) module.retie();
 }
