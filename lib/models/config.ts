@@ -2,14 +2,14 @@ import { z } from 'zod';
 import { ConfigError, editDistance } from '../errors.js';
 import type { RopeParameters } from '../nn/rope.js';
 import { swiGlu } from '../ops/activation.js';
-import { gelu, geluTanh, mul, relu } from '../ops/elementwise.js';
+import { gelu, geluTanh, mul, relu, silu, tanh } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 
 export const count = z.int().positive();
 export const flag = z.boolean();
 
 /** A config that asks for more layers is broken: the network alone would fill the memory before a weight is read. */
-const kMostLayers = 4096;
+export const kMostLayers = 4096;
 
 /** Keys that every decoder of the Llama line publishes, as spelled in `config.json`. */
 export const decoderKeys = {
@@ -86,25 +86,29 @@ export function checkHeads(heads: number, groups: number): void {
   }
 }
 
-/** Element-wise gate of an MLP by its published name: activation(gate) * up. */
+/** Element-wise activations by their published names. */
+const activations: { readonly [name: string]: (x: Tensor) => Tensor } = {
+  silu,
+  swish: silu,
+  gelu,
+  gelu_new: geluTanh,
+  gelu_fast: geluTanh,
+  gelu_pytorch_tanh: geluTanh,
+  relu,
+  tanh,
+};
+
+/** The activation of a published name. Throws `ConfigError` for an unknown one. */
+export function activationOf(name: string): (x: Tensor) => Tensor {
+  const activation = Object.hasOwn(activations, name) ? activations[name] : undefined;
+  if (activation !== undefined) return activation;
+  throw new ConfigError(`model config: unknown "hidden_act" "${name}"; known are ${Object.keys(activations).join(', ')}`);
+}
+
+/** Element-wise gate of an MLP by the published name of its activation: activation(gate) * up. */
 export function gateOf(name: string): (gate: Tensor, up: Tensor) => Tensor {
-  switch (name) {
-    case 'silu':
-    case 'swish':
-      return swiGlu;
-    case 'gelu':
-      return (gate, up) => mul(gelu(gate), up);
-    case 'gelu_new':
-    case 'gelu_fast':
-    case 'gelu_pytorch_tanh':
-      return (gate, up) => mul(geluTanh(gate), up);
-    case 'relu':
-      return (gate, up) => mul(relu(gate), up);
-    default:
-      throw new ConfigError(
-        `model config: unknown "hidden_act" "${name}"; known are silu, swish, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu`,
-      );
-  }
+  const activation = activationOf(name);
+  return activation === silu ? swiGlu : (gate, up) => mul(activation(gate), up);
 }
 
 const ropeTypes = ['default', 'linear', 'dynamic', 'llama3', 'yarn'] as const;
