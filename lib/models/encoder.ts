@@ -1,6 +1,8 @@
 import type { ForwardContext } from '../nn/context.js';
 import { Module } from '../nn/module.js';
+import type { Reduction } from '../ops/loss.js';
 import type { Tensor } from '../tensor.js';
+import type { Pooling } from './pooling.js';
 
 /** What an encoder reads: B examples of T tokens, of images [C, H, W], or of audio with T frames of M features. */
 export type EncoderInput =
@@ -31,8 +33,10 @@ export interface EncoderShape {
 
 /** Options of a head. */
 export interface HeadOptions {
-  /** Classes, or values of a regression. */
+  /** Classes, or values of a regression. Default: as many as the config says. A head of another size than the published one starts anew. */
   readonly labels?: number;
+  /** How an embedding is made of the hidden states. Default: their mean, not normalised. */
+  readonly pooling?: Pooling;
 }
 
 /**
@@ -42,9 +46,15 @@ export abstract class EncoderNetwork extends Module {
   abstract readonly modality: Modality;
   abstract readonly task: EncoderTask;
   abstract readonly shape: EncoderShape;
+  /** Paths of modules that a checkpoint may lack whole: they start from random values of `initialDeviation`, biases 0 and norms 1. */
+  readonly startable: readonly string[] = [];
+  readonly initialDeviation: number = 0.02;
 
   /** By task: `classification` logits [B, L], `regression` [B, K], `token-classification` [B, T, L], `masked-lm` [B, T, V], `embedding` [B, D]. */
   abstract forward(input: EncoderInput, context: ForwardContext): Tensor;
+
+  /** Cross-entropy of targets i64 [B, T] (-100: not to be learnt) without keeping logits; of networks for `masked-lm` alone. */
+  maskedLoss?(input: EncoderInput, targets: Tensor, context: ForwardContext, reduction?: Reduction): Tensor;
 
   /** The weights of a checkpoint that this network reads, by the names that they have here: those of the bare encoder get its prefix, buffers and other heads go. */
   abstract sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T>;

@@ -1,14 +1,14 @@
 import { FormatError, NonFiniteError, throwIfAborted } from '../errors.js';
 import type { Weights } from '../io/weights.js';
 import { op } from '../native.js';
-import { Linear } from '../nn/linear.js';
+import { Linear, retie } from '../nn/linear.js';
 import type { Module } from '../nn/module.js';
 import { rowParts } from '../nn/quantized.js';
 import { cast, clone } from '../ops/elementwise.js';
 import type { PackedWeight, WeightLayout } from '../ops/linalg.js';
-import { scope } from '../scope.js';
+import { scope, unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
-import type { CausalLanguageModel } from './causal-language-model.js';
+import { freshValue } from './fresh.js';
 import { checkStorage, isInt8, isQuantized, packedInt8, quantized, type WeightStorage } from './weight-storage.js';
 
 /** How far loading has come, counted in parameters. */
@@ -17,6 +17,16 @@ export interface LoadProgress {
   readonly total: number;
   /** The weight that was just loaded. */
   readonly name: string;
+}
+
+/** What loading asks of a network. */
+export interface LoadableNetwork extends Module {
+  /** Paths of modules that a checkpoint may lack whole, such as a head that is still to be trained: they get random values. Default none. */
+  readonly startable?: readonly string[];
+  /** Deviation of those values. Default 0.02. */
+  readonly initialDeviation?: number;
+  /** The weights of a checkpoint that this network reads, by the names that they have here. */
+  sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T>;
 }
 
 export interface LoadWeightsOptions {
@@ -28,6 +38,8 @@ export interface LoadWeightsOptions {
   readonly layout?: WeightLayout | undefined;
   /** Frozen linear layers but the head multiply 8-bit integers. */
   readonly int8?: boolean | undefined;
+  /** Of the values of modules that the checkpoint lacks; default 0. */
+  readonly seed?: number | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -43,11 +55,11 @@ interface Slot {
 }
 
 /** The tensors that a network reads from a checkpoint, by name. */
-function slotsOf(network: CausalLanguageModel): Map<string, Slot> {
+function slotsOf(network: Module): Map<string, Slot> {
   const slots = new Map<string, Slot>();
   for (const [path, module] of network.namedModules()) {
     for (const [name, shape] of Object.entries(module.parameterShapes())) {
-      slots.set(`${path}.${name}`, { shape, module, parameter: name });
+      slots.set(path === '' ? name : `${path}.${name}`, { shape, module, parameter: name });
     }
   }
   return slots;
@@ -55,28 +67,47 @@ function slotsOf(network: CausalLanguageModel): Map<string, Slot> {
 
 /**
  * Fills a network from stored weights. Nothing is read unless names and shapes fit exactly: a `FormatError` lists what is missing, unexpected or of another
- * shape. A weight with NaN or infinite values is a `NonFiniteError` that names it.
+ * shape. Only modules that the network calls `startable` may be missing, each as a whole: they get random values, and their paths are returned. A weight with NaN
+ * or infinite values is a `NonFiniteError` that names it.
  */
-export async function loadWeights(network: CausalLanguageModel, weights: Weights, options: LoadWeightsOptions = {}): Promise<void> {
+export async function loadWeights(network: LoadableNetwork, weights: Weights, options: LoadWeightsOptions = {}): Promise<string[]> {
   checkStorage(options.storage, weights);
   if (options.layout !== undefined) setLayout(network, options.layout);
-  const slots = slotsOf(network);
-  checkNames(slots, network.sanitize(weights.entries), weights.source);
+  const all = slotsOf(network);
+  // By the name here, the name in the file.
+  const sources = network.sanitize(new Map([...weights.entries.keys()].map((name) => [name, name])));
+  const isIn = (path: string, name: string): boolean => name.startsWith(`${path}.`);
+  const fresh = (network.startable ?? []).filter((path) => ![...sources.keys()].some((name) => isIn(path, name)));
+  const slots = new Map([...all].filter(([name]) => !fresh.some((path) => isIn(path, name))));
+  checkNames(slots, new Map([...sources].map(([name, stored]) => [name, weights.entries.get(stored)?.shape ?? []])), weights.source);
   const total = [...slots.values()].reduce((sum, slot) => sum + sizeOf(slot), 0);
   let loaded = 0;
   for (const [name, slot] of slots) {
     throwIfAborted(options.signal, 'loadModel');
     await scope(async () => {
-      for (const broken of assign(slot, name, weights, options))
+      for (const broken of assign(slot, sources.get(name) as string, weights, options))
         if ((await broken.item()) > 0) throw new NonFiniteError(`${weights.source}: weight "${name}" has NaN or infinite values`);
     });
     loaded += sizeOf(slot);
     options.onProgress?.({ loaded, total, name });
   }
-  network.retie();
+  initialise(network, new Map([...all].filter(([name]) => !slots.has(name))), options);
+  retie(network);
+  return fresh;
 }
 
-function setLayout(network: CausalLanguageModel, layout: WeightLayout): void {
+/** Gives what the checkpoint lacks its random values, in the dtype of the rest. */
+function initialise(network: LoadableNetwork, slots: ReadonlyMap<string, Slot>, { dtype, seed = 0 }: LoadWeightsOptions): void {
+  const [first] = network.namedParameters();
+  const shared = { dtype: dtype ?? first?.[1].dtype ?? 'f32', deviation: network.initialDeviation ?? 0.02, seed };
+  for (const [name, { module, parameter, shape }] of slots)
+    module.assign(
+      parameter,
+      unscoped(() => freshValue(module, { name, shape, ...shared })),
+    );
+}
+
+function setLayout(network: Module, layout: WeightLayout): void {
   for (const [, module] of network.namedModules()) if (module instanceof Linear) module.layout = layout;
 }
 
@@ -113,16 +144,12 @@ function* brokenParts(weight: PackedWeight): Iterable<Tensor> {
 const isFloat = (dtype: DType): boolean => dtype === 'f64' || dtype === 'f32' || dtype === 'bf16' || dtype === 'f16';
 const sizeOf = ({ shape }: Slot): number => shape.reduce((product, size) => product * size, 1);
 
-function checkNames(
-  slots: ReadonlyMap<string, Slot>,
-  entries: ReadonlyMap<string, { readonly shape: readonly number[] }>,
-  source: string,
-): void {
-  const missing = [...slots.keys()].filter((name) => !entries.has(name));
-  const unexpected = [...entries.keys()].filter((name) => !slots.has(name));
+function checkNames(slots: ReadonlyMap<string, Slot>, shapes: ReadonlyMap<string, readonly number[]>, source: string): void {
+  const missing = [...slots.keys()].filter((name) => !shapes.has(name));
+  const unexpected = [...shapes.keys()].filter((name) => !slots.has(name));
   const misshapen: string[] = [];
   for (const [name, { shape }] of slots) {
-    const found = entries.get(name)?.shape;
+    const found = shapes.get(name);
     if (found !== undefined && found.join() !== shape.join())
       misshapen.push(`"${name}" got [${found.join(', ')}], expected [${shape.join(', ')}]`);
   }
