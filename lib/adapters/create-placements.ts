@@ -87,7 +87,7 @@ export async function createPlacements(
 function savedWhole(network: Module, method: AnyMethod, config: CommonConfig, layers: readonly Target[]): Target[] {
   if (config.modulesToSave === null) return [];
   const modules = [...network.namedModules()].flatMap(([path, module]) => (path === '' ? [] : [{ path, kind: 'other' as const, module }]));
-  const roots = selectModulesToSave(method.name, modules, config.modulesToSave).map(({ path }) => path);
+  const roots = selectModulesToSave(method.name, modules, config.modulesToSave, config.allowUnmatched).map(({ path }) => path);
   return layers.filter(
     ({ path, layer }) => parametersOf(layer).size > 0 && roots.some((root) => path === root || path.startsWith(`${root}.`)),
   );

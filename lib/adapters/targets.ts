@@ -184,17 +184,26 @@ export function available(candidates: readonly Candidate[], byRole: boolean): st
   return `available:\n${[...rows].map(([row, count]) => `${row} x ${count}`).join('\n')}`;
 }
 
-/** Modules copied whole into the adapter: those whose path ends with an entry (PEFT's rule, without a dot before it). Every entry must hit one. */
-export function selectModulesToSave<C extends Candidate>(method: string, candidates: readonly C[], entries: readonly string[]): C[] {
-  for (const entry of entries) {
-    if (entry !== '' && candidates.some(({ path }) => path.endsWith(entry))) continue;
+/**
+ * Modules copied whole into the adapter: those whose path ends with an entry (PEFT's rule, without a dot before it). Every entry must hit one; with `allowUnmatched`,
+ * one of them must: PEFT writes all names of heads that it knows.
+ */
+export function selectModulesToSave<C extends Candidate>(
+  method: string,
+  candidates: readonly C[],
+  entries: readonly string[],
+  allowUnmatched = false,
+): C[] {
+  const missing = entries.filter((entry) => entry === '' || !candidates.some(({ path }) => path.endsWith(entry)));
+  const [first] = missing;
+  if (first !== undefined && (!allowUnmatched || missing.length === entries.length)) {
     const hint = didYouMean(
-      entry,
+      first,
       candidates.map(({ path }) => last(path)),
     );
-    throw new ConfigError(`${method}: modulesToSave "${entry}" matches no module${hint}`);
+    throw new ConfigError(`${method}: modulesToSave "${first}" matches no module${hint}`);
   }
-  return candidates.filter(({ path }) => entries.some((entry) => path.endsWith(entry)));
+  return candidates.filter(({ path }) => entries.some((entry) => entry !== '' && path.endsWith(entry)));
 }
 
 /**

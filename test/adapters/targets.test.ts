@@ -122,6 +122,11 @@ test('modulesToSave goes by the end of the path, and every entry must hit', (t) 
     code: 'config',
     message: /"lm_haed" matches no module; did you mean "lm_head"/,
   });
+  t.deepEqual(
+    selectModulesToSave('lora', model, ['lm_head', 'score'], true).map(({ path }) => path),
+    ['lm_head'],
+  );
+  t.throws(() => selectModulesToSave('lora', model, ['classifier', 'score'], true), { message: /"classifier" matches no module/ });
 });
 
 test('roles and all-linear become names that mean the same modules', (t) => {
