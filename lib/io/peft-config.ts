@@ -77,6 +77,8 @@ export interface PeftWrite {
   /** The file the adapter came from, if any. */
   readonly file?: JsonObject | undefined;
   readonly baseModel?: string | undefined;
+  /** The class of PEFT that wraps the model; null: its general one. Default CAUSAL_LM. */
+  readonly taskType?: string | null | undefined;
 }
 
 const source = (value: unknown): unknown => (value instanceof RegExp ? value.source : value);
@@ -96,10 +98,10 @@ function fieldsOf(method: AnyMethod, config: CommonConfig, targets: unknown): Re
  * The text of an `adapter_config.json`: keys sorted, indented by 2, `inference_mode` true. Keys of the file the adapter came from stay as they were, but for
  * options that have another value now.
  */
-export function writePeftConfig({ method, config, targets, file, baseModel }: PeftWrite): string {
+export function writePeftConfig({ method, config, targets, file, baseModel, taskType = 'CAUSAL_LM' }: PeftWrite): string {
   if (method.peft === undefined) throw new ConfigError(`save: the method "${method.name}" has no PEFT form`);
   const whole: Record<string, unknown> = {
-    task_type: 'CAUSAL_LM',
+    task_type: taskType,
     base_model_name_or_path: baseModel ?? null,
     revision: null,
     auto_mapping: null,

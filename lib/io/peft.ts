@@ -6,6 +6,7 @@ import type { Attached } from '../adapters/adapter-set.js';
 import { tensorsOf } from '../adapters/adapter-set.js';
 import { embeddingBases } from '../adapters/base-weights.js';
 import { AdapterError, FormatError, InvalidArgumentError } from '../errors.js';
+import { EncoderNetwork, type EncoderTask } from '../models/encoder.js';
 import type { Module } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { noGrad, scope } from '../scope.js';
@@ -102,12 +103,36 @@ async function hintFor(folder: string): Promise<string> {
   return inside.length === 0 ? '' : `; there are adapters in ${inside.join(', ')}`;
 }
 
+/** What PEFT calls the tasks of text encoders. */
+const taskTypes: { readonly [Task in EncoderTask]: string | null } = {
+  classification: 'SEQ_CLS',
+  regression: 'SEQ_CLS',
+  'token-classification': 'TOKEN_CLS',
+  'masked-lm': null,
+  embedding: 'FEATURE_EXTRACTION',
+};
+
+/** The task type of an adapter. PEFT expects a head in the files of its classifiers: an adapter without one gets none. */
+function taskTypeOf(network: Module, { modulesToSave }: CommonConfig): string | null | undefined {
+  if (!(network instanceof EncoderNetwork)) return undefined;
+  const type = network.modality === 'text' ? taskTypes[network.task] : null;
+  const needsHead = type === 'SEQ_CLS' || type === 'TOKEN_CLS';
+  return needsHead && modulesToSave?.includes('classifier') !== true ? null : type;
+}
+
 /** Writes an adapter as a PEFT folder: the folder appears whole, and one that was there is replaced whole. */
 export async function savePeftFolder(folder: string, attached: Attached, network: Module, options: PeftSaveOptions = {}): Promise<void> {
   await scope(async () => {
     const { method = attached.method, config: settings, tensors: own } = portable(attached, options.form);
     const file = method === attached.method ? attached.file : undefined;
-    const config = writePeftConfig({ method, config: settings, targets: attached.targets, file, baseModel: options.baseModel });
+    const config = writePeftConfig({
+      method,
+      config: settings,
+      targets: attached.targets,
+      file,
+      baseModel: options.baseModel,
+      taskType: taskTypeOf(network, settings),
+    });
     const texts = Object.entries({ ...method.peft?.beside?.(settings), [kConfig]: config });
     const tensors: Record<string, Tensor> = {};
     noGrad(() => {
