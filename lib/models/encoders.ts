@@ -1,8 +1,9 @@
 import { ConfigError, didYouMean } from '../errors.js';
+import { bert } from './bert-heads.js';
 import type { EncoderArchitecture, EncoderNetwork, EncoderTask, HeadOptions } from './encoder.js';
 
 /** The encoder architectures by `model_type` of the published config. */
-export const encoders: Readonly<Record<string, EncoderArchitecture>> = {};
+export const encoders: Readonly<Record<string, EncoderArchitecture>> = { bert };
 
 /**
  * A network without weights for a published config and a task. Throws `ConfigError` for an unknown `model_type`, a task that the architecture has no head for, and
