@@ -160,9 +160,9 @@ export interface TakenKind {
 
 /**
  * `published`: for the published weights. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter. `native`: as
- * trained, where that is published as another method's.
+ * trained, where that is published as another method's. `lora`: as plain LoRA that makes the same change of the layers.
  */
-export type AdapterForm = 'published' | 'split' | 'initial' | 'native';
+export type AdapterForm = 'published' | 'split' | 'initial' | 'native' | 'lora';
 
 /** An adapter as tensors for a file. */
 export interface PortableAdapter<Config> {

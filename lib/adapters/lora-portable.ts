@@ -26,10 +26,11 @@ export function takesOf({ init }: LoraConfig): TakenKind | undefined {
 /** The adapter in one of its forms. Throws `AdapterError` for the split forms of one that took nothing out of the weights. */
 export function portableLora(config: LoraConfig, placements: readonly Placement[], form: AdapterForm): PortableAdapter<LoraConfig> {
   const isSplit = placements.some(({ module }) => module.taken !== undefined);
-  if (!isSplit && form !== 'published')
+  const isPublished = form === 'published' || form === 'lora';
+  if (!isSplit && !isPublished)
     throw new AdapterError(`save: form "${form}" is of adapters that took a part out of the frozen weights; expected "published"`);
   if (form === 'initial') return initial(config, placements);
-  const isDoubled = isSplit && form === 'published';
+  const isDoubled = isSplit && isPublished;
   return {
     config: isDoubled ? doubled(config) : { ...config, ...(isSplit ? { init: true } : {}) },
     tensors: placements.flatMap(({ path, module }) =>

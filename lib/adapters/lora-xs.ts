@@ -15,9 +15,9 @@ function portable(config: LoraXsConfig, placements: readonly Placement[], form: 
     const tensors = placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const));
     return { config, tensors };
   }
-  if (form !== 'published')
+  if (form !== 'published' && form !== 'lora')
     throw new AdapterError(
-      `save: form "${form}" is of adapters that took a part out of the frozen weights; expected "published" or "native"`,
+      `save: form "${form}" is of adapters that took a part out of the frozen weights; expected "published", "lora" or "native"`,
     );
   return {
     method: lora,

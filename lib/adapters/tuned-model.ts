@@ -217,6 +217,9 @@ export class TunedModel implements LanguageModel {
     const names = name === undefined ? this.active : [name];
     if (names.length === 0) throw new AdapterError('save: no adapter is active; give the name of one');
     if (rest.form === 'split') return this.#saveSplit(folder, names, rest);
+    const folded = rest.form === 'lora' ? names.find((each) => this.adapters.merged.includes(each)) : undefined;
+    if (folded !== undefined)
+      throw new AdapterError(`save: form "lora" reads the weights below the adapter; got "${folded}" merged into them, unmerge first`);
     const baseModel = this.model.source;
     const written: string[] = [];
     for (const each of names) {

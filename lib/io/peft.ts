@@ -39,7 +39,8 @@ export interface PeftSaveOptions {
    * weights. `native`: as trained, of an adapter that is published as plain LoRA (LoRA-XS), so that it can be trained on. Of an adapter
    * that took a part out of the frozen weights as it started (PiSSA and its kin), `published` is plain LoRA of twice the rank. `split`: as
    * trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
-   * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read.
+   * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read. `lora`: as plain LoRA that makes
+   * the same change of the layers, of methods that can be written so (Hydra).
    */
   readonly form?: AdapterForm;
   /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
