@@ -20,6 +20,7 @@ export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from '
 export { attach, attachMethod } from './attach.js';
 export { combineAdapters } from './combine/combine.js';
 export { type CombinationType, type CombineOptions, type CombinePart, combinationTypes } from './combine/options.js';
+export type { HydraConfig, HydraInit } from './hydra-config.js';
 export type { InitialFactors } from './initial-factors.js';
 export { AdapterMismatchError, type LoadAdapterOptions, type LoadReport, loadAdapter } from './load.js';
 export type { LoraConfig, LoraInit } from './lora-config.js';

@@ -1,10 +1,12 @@
 import type { JsonObject } from '../io/json.js';
 import type { AdapterMethod, AnyMethod } from './adapter.js';
+import { hydra } from './hydra.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {
+  hydra,
   lora,
   'lora-xs': loraXs,
   // biome-ignore lint/suspicious/noExplicitAny: each method has its own config
