@@ -37,7 +37,7 @@ export interface LanguageModel {
   readonly loadedAs?: LoadedAs | undefined;
   /** Ids whose appearance ends a generated text. */
   readonly endTokens: readonly number[];
-  logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows'>): Tensor;
+  logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows' | 'tasks'>): Tensor;
   forward(ids: TokenRows, options?: ForwardOptions): Tensor;
   head(hidden: Tensor, options?: ForwardOptions): Tensor;
   loss(input: LossInput): Tensor;
@@ -108,7 +108,7 @@ export class Model implements LanguageModel {
   }
 
   /** Logits [B, T, V] in f32 (f64 for an f64 model) for rows of equal length, without gradient. */
-  logits(ids: TokenRows, options: Pick<ForwardOptions, 'rows'> = {}): Tensor {
+  logits(ids: TokenRows, options: Pick<ForwardOptions, 'rows' | 'tasks'> = {}): Tensor {
     const lengths = new Set(ids.map((row) => row.length));
     if (lengths.size > 1) throw new ShapeError(`logits: rows must have equal lengths; got ${[...lengths].join(', ')}`);
     this.#check('logits');
@@ -128,7 +128,8 @@ export class Model implements LanguageModel {
   /** Hidden states [..., D] to logits [..., V], on the tape. */
   head(hidden: Tensor, options: ForwardOptions = {}): Tensor {
     this.#check('head');
-    return this.network.head(hidden, { training: options.training ?? this.network.training, ...(options.rows && { rows: options.rows }) });
+    const { training = this.network.training, rows, tasks } = options;
+    return this.network.head(hidden, { training, ...(rows && { rows }), ...(tasks && { tasks }) });
   }
 
   /** Cross-entropy of the targets on the tape: a number, or [B, T] without reduction; in f32 (f64 for an f64 model). */

@@ -152,11 +152,15 @@ export class AdaptedLayer extends Layer {
     if (rows.length === 0 || leading % rows.length !== 0) {
       throw new AdapterError(`adapters by row: got ${rows.length} entries for a batch of ${leading}; expected one entry a row`);
     }
+    const { tasks } = context ?? {};
+    if (tasks !== undefined && tasks.length !== rows.length)
+      throw new AdapterError(`adapters by row: got the tasks of ${tasks.length} rows, expected one for each of ${rows.length} rows`);
     const perRow = leading / rows.length;
     const runs = rows.map((names, row) => ({ start: row * perRow, length: perRow, adapters: this.#modulesOf(names) }));
     const base = this.#base;
-    if ([...base.namedChildren()].length > 0) return this.#runRowsAround(x, context, runs);
-    const alone = (part: Tensor, modules: readonly AdapterModule[]): Tensor => this.run(part, context, modules);
+    if ([...base.namedChildren()].length > 0) return this.#runRowsAround(x, context, runs, perRow);
+    const alone = (part: Tensor, modules: readonly AdapterModule[], start: number): Tensor =>
+      this.run(part, ofRows(context, start / perRow, (part.shape[0] ?? 0) / perRow), modules);
     if (!(base instanceof Linear)) {
       return routeRows(x, runs, { isPlain: (modules) => modules.length === 0, together: (part) => base.forward(part, context), alone });
     }
@@ -170,9 +174,10 @@ export class AdaptedLayer extends Layer {
   /**
    * A layer made of layers sees the whole batch, whose rows have their adapters inside too; the adapters around it then work on their rows of its input and output.
    */
-  #runRowsAround(x: Tensor, context: ForwardContext | undefined, runs: readonly Run[]): Tensor {
+  #runRowsAround(x: Tensor, context: ForwardContext | undefined, runs: readonly Run[], perRow: number): Tensor {
     const y = this.#base.forward(x, inFrontByRow(aroundSublayersByRow(context, runs), runs));
-    const inner: ForwardContext = { training: context?.training ?? false };
+    const { training = false, tasks } = context ?? {};
+    const inner: ForwardContext = { training, ...(tasks && { tasks }) };
     return routeRows(x, runs, {
       isPlain: () => false,
       together: () => y,
@@ -183,7 +188,7 @@ export class AdaptedLayer extends Layer {
             throw new AdapterError('adapters by row: an adapter around a block cannot change the input of the block for some rows alone');
           return below;
         };
-        return this.#around(part, inner, modules, bare, true);
+        return this.#around(part, ofRows(inner, start / perRow, (part.shape[0] ?? 0) / perRow), modules, bare, true);
       },
     });
   }
@@ -223,6 +228,11 @@ export class AdaptedLayer extends Layer {
   override dispose(): void {
     this.#base.dispose();
   }
+}
+
+/** The context of `count` rows of the batch from row `start`. */
+function ofRows<Context extends ForwardContext | undefined>(context: Context, start: number, count: number): Context {
+  return context?.tasks === undefined ? context : { ...context, tasks: context.tasks.slice(start, start + count) };
 }
 
 const isLowRankOnly = (module: AdapterModule): boolean =>

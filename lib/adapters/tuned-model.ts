@@ -98,7 +98,7 @@ export class TunedModel implements LanguageModel {
   }
 
   /** Logits [B, T, V] in f32 for rows of equal length, without gradient, by the active adapters or those that `rows` names for each row. */
-  logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows'>): Tensor {
+  logits(ids: TokenRows, options?: Pick<ForwardOptions, 'rows' | 'tasks'>): Tensor {
     return this.#live('logits').logits(ids, options);
   }
 

@@ -102,9 +102,14 @@ export class Decoder {
 
   /** Logits [B, V] after the pending tokens: in one pass over the prompts, then token by token. */
   #logits(last?: Tensor): Tensor {
-    const { adapters } = this.#settings;
+    const { adapters, task } = this.#settings;
     const pending = this.#rows.map((row) => row.pending);
-    const options = { training: false, cache: this.#cache, ...(adapters && { rows: pending.map(() => adapters) }) };
+    const options = {
+      training: false,
+      cache: this.#cache,
+      ...(adapters && { rows: pending.map(() => adapters) }),
+      ...(task === undefined ? {} : { tasks: pending.map(() => task) }),
+    };
     if (this.#step > 0) {
       this.#pass ??= new DecodeStep(this.#model, this.#cache, options);
       return this.#pass.logits(last ?? tensor(BigInt64Array.from(pending, ([id = 0]) => BigInt(id))));

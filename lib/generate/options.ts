@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '../errors.js';
 import type { ChatMessage } from '../io/chat-template.js';
 import type { LanguageModel } from '../model.js';
+import type { TaskId } from '../nn/context.js';
 import type { Tensor } from '../tensor.js';
 
 /** Changes logits [B, V] (f32) before a token is chosen; `ids` are all tokens of each row so far. Runs without gradient. */
@@ -29,10 +30,15 @@ export interface GenerateOptions {
   readonly processors?: readonly LogitsProcessor[];
   /** Names of the adapters to use; default: the active ones. */
   readonly adapters?: readonly string[];
+  /** The task of the prompts, for adapters that are routed by task. */
+  readonly task?: TaskId;
   readonly signal?: AbortSignal;
 }
 
-export type Settings = Required<Omit<GenerateOptions, 'signal' | 'adapters'>> & Pick<GenerateOptions, 'signal' | 'adapters'>;
+/** Options that stay undefined where they are not given. */
+type Absent = 'signal' | 'adapters' | 'task';
+
+export type Settings = Required<Omit<GenerateOptions, Absent>> & Pick<GenerateOptions, Absent>;
 
 /** The options with defaults filled in. Throws `InvalidArgumentError` for a value out of range. */
 export function settingsOf(model: LanguageModel, options: GenerateOptions): Settings {

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, ShapeError } from '../errors.js';
 import type { KeyValueCache } from '../nn/cache.js';
-import type { ForwardContext, RowAdapters } from '../nn/context.js';
+import type { ForwardContext, RowAdapters, TaskId } from '../nn/context.js';
 import type { TokenPlaces } from '../nn/rope.js';
 import { tensor } from '../ops/create.js';
 import { add } from '../ops/elementwise.js';
@@ -17,6 +17,8 @@ export interface ForwardOptions {
   readonly training?: boolean;
   /** Which adapters each row uses, by name; default: the active ones. */
   readonly rows?: RowAdapters;
+  /** Which task each row is of, for adapters that are routed by task. */
+  readonly tasks?: readonly TaskId[];
   /** Document of each token, for packed rows: attention stays inside a document, and positions start again with each. */
   readonly documents?: TokenRows;
   /** Recompute each block in backward instead of keeping what it saved; default false. */
@@ -52,6 +54,8 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
       `forward: "rows" must name the adapters of every row; got ${options.rows.length} entries, expected ${rows.length}`,
     );
   }
+  if (options.tasks !== undefined && options.tasks.length !== rows.length)
+    throw new ShapeError(`forward: "tasks" must name the task of every row; got ${options.tasks.length} entries, expected ${rows.length}`);
   const lengths = rows.map((row) => row.length);
   const width = Math.max(...lengths);
   const starts = cache?.lengths ?? rows.map(() => 0);
@@ -76,6 +80,7 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
       positions,
       rotary: network.rotary.tables(positions, places, cache?.shape.capacity),
       ...(options.rows === undefined ? {} : { rows: options.rows }),
+      ...(options.tasks === undefined ? {} : { tasks: options.tasks }),
       ...(cache === undefined ? {} : { cache }),
       ...(ragged ? { keyLengths: next ? add(cache.starts, 1) : tensor(BigInt64Array.from(ends, BigInt), { shape: [rows.length] }) } : {}),
       ...(documents === undefined ? {} : { documents: documentIds(documents, width) }),

@@ -7,6 +7,9 @@ import type { SublayerHook } from './sublayer.js';
 /** The adapters each batch row uses, by name, one entry a row; an empty entry is the bare base model. */
 export type RowAdapters = readonly (readonly string[])[];
 
+/** The task of a row by its number in the training, or `'mean'`: the average over what the tasks share. */
+export type TaskId = number | 'mean';
+
 /**
  * What a forward pass hands to every layer beside its input. B batch rows, T positions. Layers pass it on unchanged; small networks of one's own need only
  * `training`, or leave it out.
@@ -16,6 +19,8 @@ export interface ForwardContext {
   readonly training: boolean;
   /** Which adapters each row uses; absent: the active ones, for every row. */
   readonly rows?: RowAdapters;
+  /** Which task each row is of, for adapters that are routed by task; others take no notice. */
+  readonly tasks?: readonly TaskId[];
   /** Recompute each block in backward instead of keeping what it saved. */
   readonly checkpointing?: boolean;
   /** Position of every token, i64 [B, T]. */

@@ -1,6 +1,6 @@
 export { attend } from './attention.js';
 export { KeyValueCache } from './cache.js';
-export { type ForwardContext, inference, type RowAdapters } from './context.js';
+export { type ForwardContext, inference, type RowAdapters, type TaskId } from './context.js';
 export { Dropout } from './dropout.js';
 export { Embedding } from './embedding.js';
 export type { LayerOptions } from './init.js';
