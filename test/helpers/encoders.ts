@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
-import { Model, type Tensor, type TokenRows } from 'lorikeet';
-import { tensor } from 'lorikeet/ops';
+import { Model, noGrad, type Tensor, type TokenRows } from 'lorikeet';
+import { narrow, tensor } from 'lorikeet/ops';
 import { resolveModel } from '#dist/io/model-files.js';
 import { safetensorsWeights } from '#dist/io/weights.js';
 import type { CausalLanguageModel } from '#dist/models/causal-language-model.js';
@@ -8,6 +8,8 @@ import type { EncoderInput, EncoderNetwork, EncoderTask, HeadOptions } from '#di
 import { createEncoder } from '#dist/models/encoders.js';
 import { type LoadWeightsOptions, loadWeights } from '#dist/models/load-weights.js';
 import type { ForwardContext } from '#dist/nn/index.js';
+import { readJson } from './folders.js';
+import { numbers } from './numbers.js';
 
 export const goldenEncoder = (name: string): string => resolve('test/golden/encoders', name);
 
@@ -38,13 +40,8 @@ export const asModel = (network: EncoderNetwork, source: string): Model =>
 
 const padded = (rows: TokenRows, width: number): Tensor =>
   tensor(
-    BigInt64Array.from(
-      rows.flatMap((row) => [...row, ...new Array<number>(width - row.length).fill(0)]),
-      BigInt,
-    ),
-    {
-      shape: [rows.length, width],
-    },
+    rows.map((row) => [...row, ...new Array<number>(width - row.length).fill(0)]),
+    { dtype: 'i64' },
   );
 
 /** Rows of tokens as an encoder reads them, padded on the right. */
@@ -55,4 +52,32 @@ export function textBatch(rows: TokenRows, tokenTypes?: TokenRows, training = fa
     input: { ids: padded(rows, width), ...(tokenTypes && { tokenTypes: padded(tokenTypes, width) }) },
     context: { training, keyLengths: tensor(BigInt64Array.from(lengths, BigInt)) },
   };
+}
+
+/** A recorded row: what it is and what it gives. */
+export interface RecordedRow {
+  ids: number[];
+  tokenTypes: number[];
+  output: number[] | number[][];
+  hidden: number[][];
+  pooler: number[];
+  pooled: Record<string, number[]>;
+}
+
+/** The recorded rows of an encoder. */
+export const rowsOf = (name: string): RecordedRow[] => readJson<{ rows: RecordedRow[] }>(goldenEncoder(name), 'reference.json').rows;
+
+/** The outputs of both recorded rows, run as one padded batch, without what padding gives. */
+export async function outputsOf(network: EncoderNetwork, rows: readonly RecordedRow[]): Promise<number[][]> {
+  const { input, context } = textBatch(
+    rows.map(({ ids }) => ids),
+    rows.map(({ tokenTypes }) => tokenTypes),
+  );
+  const output = noGrad(() => network.forward(input, context));
+  return Promise.all(
+    rows.map(({ ids }, b) => {
+      const row = narrow(output, 0, b, 1);
+      return numbers(output.shape.length === 3 ? narrow(row, 1, 0, ids.length) : row);
+    }),
+  );
 }

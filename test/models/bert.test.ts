@@ -1,8 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import test from 'ava';
-import { attach, ConfigError, FormatError, loadAdapter, manualSeed, memory, noGrad, scope, type Tensor } from 'lorikeet';
+import { ConfigError, FormatError, manualSeed, memory, noGrad, scope, type Tensor } from 'lorikeet';
 import { Tokenizer } from 'lorikeet/io';
 import type { Linear } from 'lorikeet/nn';
 import { logitsCrossEntropy, mul, narrow, select, sum, tensor } from 'lorikeet/ops';
@@ -10,24 +7,13 @@ import { resolveModel } from '#dist/io/model-files.js';
 import { readPooling } from '#dist/io/sentence-encoder.js';
 import { safetensorsWeights } from '#dist/io/weights.js';
 import type { BertForEmbedding } from '#dist/models/bert-heads.js';
-import type { EncoderNetwork, EncoderTask, HeadOptions } from '#dist/models/encoder.js';
+import type { EncoderTask, HeadOptions } from '#dist/models/encoder.js';
 import { createEncoder } from '#dist/models/encoders.js';
 import { loadWeights } from '#dist/models/load-weights.js';
 import { kPoolingModes } from '#dist/models/pooling.js';
-import { asModel, goldenEncoder, type OpenOptions, openEncoder, textBatch } from '../helpers/encoders.js';
+import { goldenEncoder, type OpenOptions, openEncoder, outputsOf, type RecordedRow, rowsOf, textBatch } from '../helpers/encoders.js';
 import { dataFolder, readJson } from '../helpers/folders.js';
 import { near, numbers } from '../helpers/numbers.js';
-
-interface Row {
-  ids: number[];
-  tokenTypes: number[];
-  output: number[] | number[][];
-  hidden: number[][];
-  pooler: number[];
-  pooled: Record<string, number[]>;
-}
-
-const rowsOf = (name: string): Row[] => readJson<{ rows: Row[] }>(goldenEncoder(name), 'reference.json').rows;
 
 // Recorded in f32; runs of the same models in f32 and f64 differ by up to 3e-6.
 const tolerance = 1e-4;
@@ -40,21 +26,6 @@ const heads: readonly (readonly [string, EncoderTask])[] = [
   ['bert-untied', 'masked-lm'],
   ['bert-old-names', 'masked-lm'],
 ];
-
-/** The outputs of both recorded rows, run as one padded batch, without what padding gives. */
-async function outputsOf(network: EncoderNetwork, rows: readonly Row[]): Promise<number[][]> {
-  const { input, context } = textBatch(
-    rows.map(({ ids }) => ids),
-    rows.map(({ tokenTypes }) => tokenTypes),
-  );
-  const output = noGrad(() => network.forward(input, context));
-  return Promise.all(
-    rows.map(({ ids }, b) => {
-      const row = narrow(output, 0, b, 1);
-      return numbers(output.shape.length === 3 ? narrow(row, 1, 0, ids.length) : row);
-    }),
-  );
-}
 
 for (const [name, task] of heads) {
   test.serial(`${name}: outputs of transformers`, async (t) => {
@@ -98,7 +69,7 @@ test.serial('a row has the same bits alone and in a batch, with every head', asy
   const all = [...heads, ['bert-base', 'embedding'] as const];
   for (const [name, task] of all) {
     const { network } = await openEncoder(goldenEncoder(name), task, { head: { pooling: { mode: kPoolingModes } } });
-    const row = rowsOf(name)[0] as Row;
+    const row = rowsOf(name)[0] as RecordedRow;
     const others = [14, 4, 9, 12, 1, 7].map((length, i) => {
       const ids = Array.from({ length }, (_, at) => 3 + ((7 + 13 * i + 5 * at) % 50));
       return { ...row, ids, tokenTypes: ids.map((id) => id % 2) };
@@ -239,48 +210,6 @@ test('configs that cannot work are refused', (t) => {
   ];
   for (const [change, task, head, message] of refused)
     t.throws(() => createEncoder({ ...config, ...change }, task, head), { instanceOf: ConfigError, message });
-});
-
-for (const [name, task] of [
-  ['bert-base-lora', 'embedding'],
-  ['bert-classification-lora', 'classification'],
-] as const) {
-  test.serial(`${name}: an adapter of PEFT loads, and is written so that it loads again`, async (t) => {
-    const { base, rows } = readJson<{ base: string; rows: Row[] }>(goldenEncoder(name), 'reference.json');
-    const outputs = async (folder: string): Promise<number[][]> => {
-      const { network } = await openEncoder(goldenEncoder(base), task, { head: { pooling: { mode: 'cls' } } });
-      const tuned = await loadAdapter(asModel(network, base), folder);
-      const found = await scope(() => outputsOf(network, rows));
-      const [written] = folder === goldenEncoder(name) ? await tuned.save(target) : [];
-      tuned.dispose();
-      network.dispose();
-      return written === undefined ? found : [...found, ...(await outputs(written))];
-    };
-    const target = await mkdtemp(join(tmpdir(), 'lorikeet-'));
-    t.teardown(() => rm(target, { recursive: true }));
-    const got = await outputs(goldenEncoder(name));
-    for (const [b, row] of rows.entries()) {
-      near(t, got[b] ?? [], (row.output ?? row.hidden[0]).flat(), tolerance, `row ${b}`);
-      t.deepEqual(got[b + rows.length], got[b]);
-    }
-    t.is(readJson<{ task_type: string }>(target, 'adapter_config.json').task_type, task === 'embedding' ? 'FEATURE_EXTRACTION' : 'SEQ_CLS');
-  });
-}
-
-test.serial('roles find the parts of a block, and a new adapter leaves the outputs as they are', async (t) => {
-  const { network } = await openEncoder(goldenEncoder('bert-classification'), 'classification');
-  const rows = rowsOf('bert-classification');
-  const before = await scope(() => outputsOf(network, rows));
-  const set = await attach(network, { type: 'lora', rank: 2, targets: { roles: ['attention.query', 'attention.value', 'mlp.down'] } });
-  t.deepEqual(
-    set.table().map(({ path }) => path),
-    [0, 1].flatMap((layer) =>
-      ['attention.self.query', 'attention.self.value', 'output.dense'].map((end) => `bert.encoder.layer.${layer}.${end}`),
-    ),
-  );
-  t.deepEqual(await scope(() => outputsOf(network, rows)), before);
-  set.dispose();
-  network.dispose();
 });
 
 interface MiniLm {
