@@ -1,9 +1,6 @@
 import { FormatError } from '../errors.js';
-import { targetCount } from './batch.js';
-import { encodeExample, type Sequence, type TextTokenizer } from './encode.js';
-import type { Example } from './example.js';
 import type { FoundRow } from './files/record-reader.js';
-import type { Row } from './row.js';
+import type { EncodedRow, RowEncoding } from './row-encoding.js';
 
 /** What to do with rows that cannot be used. */
 export interface RowPolicy {
@@ -33,20 +30,16 @@ class BadRow {
 /** How many skipped rows are told by name. */
 const kNamed = 3;
 
-/** Makes sequences of rows, and keeps count of those that are left out. */
-export class RowEncoder {
-  readonly #toExample: (row: Row) => Example;
-  readonly #tokenizer: TextTokenizer;
-  readonly #sequence: number;
+/** Encodes rows, and keeps count of those that are left out. */
+export class RowEncoder<R extends EncodedRow> {
+  readonly #encoding: RowEncoding<R>;
   readonly #badRows: 'error' | 'skip';
   readonly #emptyRows: 'error' | 'skip' | 'keep';
   readonly #seen = new Set<string>();
   readonly #first: string[] = [];
 
-  constructor(toExample: (row: Row) => Example, tokenizer: TextTokenizer, sequence: number, policy: RowPolicy) {
-    this.#toExample = toExample;
-    this.#tokenizer = tokenizer;
-    this.#sequence = sequence;
+  constructor(encoding: RowEncoding<R>, policy: RowPolicy) {
+    this.#encoding = encoding;
     this.#badRows = policy.badRows ?? 'error';
     this.#emptyRows = policy.emptyRows ?? this.#badRows;
   }
@@ -55,8 +48,8 @@ export class RowEncoder {
     return { count: this.#seen.size, first: this.#first };
   }
 
-  /** The sequences of rows, in their order; undefined for a row that is left out. Throws the `FormatError` of the first row that must not be. */
-  async encode(rows: readonly FoundRow[]): Promise<(Sequence | undefined)[]> {
+  /** The rows encoded, in their order; undefined for a row that is left out. Throws the `FormatError` of the first row that must not be. */
+  async encode(rows: readonly FoundRow[]): Promise<(R | undefined)[]> {
     const results = await Promise.all(rows.map((row) => this.#encode(row)));
     return results.map((result, index) => {
       if (!(result instanceof BadRow)) return result;
@@ -66,14 +59,12 @@ export class RowEncoder {
     });
   }
 
-  async #encode(row: FoundRow): Promise<Sequence | BadRow> {
+  async #encode(row: FoundRow): Promise<R | BadRow> {
     try {
-      const example = this.#toExample(row.parse());
-      const encoded = await encodeExample(example, this.#tokenizer, this.#sequence);
-      if (this.#emptyRows === 'keep' || targetCount(encoded) > 0) return encoded;
+      const { row: encoded, empty } = await this.#encoding.encode(row.parse());
+      if (this.#emptyRows === 'keep' || empty === undefined) return encoded;
       const advice = this.#emptyRows === 'error' ? '; use `emptyRows: skip` to leave such rows out' : '';
-      const problem = `${row.where}: nothing to learn; ${emptyReason(example, encoded, this.#sequence)}${advice}`;
-      return new BadRow(new FormatError(problem), this.#emptyRows);
+      return new BadRow(new FormatError(`${row.where}: nothing to learn; ${empty}${advice}`), this.#emptyRows);
     } catch (error) {
       if (!(error instanceof FormatError)) throw error;
       return new BadRow(error, this.#badRows);
@@ -85,12 +76,6 @@ export class RowEncoder {
     if (!this.#seen.has(where) && this.#first.length < kNamed) this.#first.push(problem);
     this.#seen.add(where);
   }
-}
-
-function emptyReason(example: Example, encoded: Sequence, sequence: number): string {
-  if (encoded.ids.length < 2) return `got ${encoded.ids.length} token${encoded.ids.length === 1 ? '' : 's'}, expected at least 2`;
-  if (example.kind === 'chat' && encoded.ids.length < sequence) return 'the conversation has no assistant turn';
-  return `what comes before the ${example.kind === 'chat' ? 'first assistant turn' : 'completion'} fills all ${sequence} tokens of \`sequence\``;
 }
 
 /** What a run says about rows that were left out. */

@@ -1,9 +1,10 @@
 import { ConfigError, throwIfAborted } from '../errors.js';
 import { RowEncoder, type RowPolicy, type SkippedRows } from './bad-rows.js';
 import type { Sequence, TextTokenizer } from './encode.js';
-import { exampleOf } from './example.js';
 import { stateOf } from './files/read-rows.js';
 import type { FoundRow } from './files/record-reader.js';
+import { languageRows } from './language-rows.js';
+import type { EncodedRow, RowEncoding } from './row-encoding.js';
 import { type DataSource, sourceName, sourceRows } from './source.js';
 
 /** How far the reading of rows has come. */
@@ -14,28 +15,34 @@ export interface DataProgress {
   readonly totalBytes?: number;
 }
 
-export interface DatasetOptions extends RowPolicy {
-  /** Rows are cut to this many tokens. */
-  readonly sequence: number;
+/** What reading rows can be told, whatever they become. */
+export interface RowOptions extends RowPolicy {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: DataProgress) => void) | undefined;
 }
 
+export interface DatasetOptions extends RowOptions {
+  /** Rows are cut to this many tokens. */
+  readonly sequence: number;
+}
+
 /** Rows that can be asked for by number, from 0, wherever they lie. */
-export interface RowSet {
+export interface RowSet<R extends EncodedRow = Sequence> {
   readonly length: number;
   /** How the rows are called in messages. */
   readonly name: string;
   /** The sources that the rows come from, in their order. */
   readonly sources: readonly SourceSummary[];
   /** Encoded rows; undefined for a bad row of a streamed file that is left out. */
-  rows(indices: readonly number[]): Promise<(Sequence | undefined)[]>;
+  rows(indices: readonly number[]): Promise<(R | undefined)[]>;
   /** Tokens of every row, 0 for one that is left out. Reads the whole file where rows are streamed. */
-  lengths(options?: Pick<DatasetOptions, 'signal' | 'onProgress'>): Promise<Uint32Array>;
+  lengths(options?: Pick<RowOptions, 'signal' | 'onProgress'>): Promise<Uint32Array>;
   /** Tokens of the longest row; undefined where rows are streamed. */
   readonly longest: number | undefined;
   /** Bad rows that were left out so far. */
   readonly skipped: SkippedRows;
+  /** Several rows as one, where rows can be packed. */
+  readonly join?: ((rows: readonly R[]) => R) | undefined;
   close(): Promise<void>;
 }
 
@@ -52,9 +59,9 @@ export interface SourceSummary {
 export const kEncodedTogether = 64;
 
 /** Encoded rows in memory, in file order. */
-export interface Dataset extends RowSet {
+export interface Dataset<R extends EncodedRow = Sequence> extends RowSet<R> {
   /** Row `index`, from 0. */
-  at(index: number): Sequence;
+  at(index: number): R;
 }
 
 /**
@@ -63,13 +70,22 @@ export interface Dataset extends RowSet {
  * Throws `ConfigError` for a missing or empty source, `FormatError` with file and line for a bad row, `CancelledError` when the signal fires.
  */
 export async function loadDataset(source: DataSource, tokenizer: TextTokenizer, options: DatasetOptions): Promise<Dataset> {
+  return loadRows(source, languageRows(tokenizer, options.sequence)(source), options);
+}
+
+/** The same with rows of any kind. */
+export async function loadRows<R extends EncodedRow>(
+  source: DataSource,
+  encoding: RowEncoding<R>,
+  options: RowOptions,
+): Promise<Dataset<R>> {
   const { signal, onProgress } = options;
-  const encoder = new RowEncoder(exampleOf(source), tokenizer, options.sequence, options);
-  const sequences: Sequence[] = [];
+  const encoder = new RowEncoder(encoding, options);
+  const loaded: R[] = [];
   const add = async (found: readonly FoundRow[]): Promise<void> => {
     throwIfAborted(signal, 'data');
-    for (const row of await encoder.encode(found)) if (row !== undefined) sequences.push(row);
-    onProgress?.({ rows: sequences.length });
+    for (const row of await encoder.encode(found)) if (row !== undefined) loaded.push(row);
+    onProgress?.({ rows: loaded.length });
   };
   let waiting: FoundRow[] = [];
   for await (const row of sourceRows(source)) {
@@ -78,26 +94,32 @@ export async function loadDataset(source: DataSource, tokenizer: TextTokenizer, 
     waiting = [];
   }
   await add(waiting);
-  return memoryDataset(sequences, source, encoder.skipped);
+  return memoryDataset(loaded, source, encoding, encoder.skipped);
 }
 
-function memoryDataset(sequences: readonly Sequence[], source: DataSource, skipped: SkippedRows): Dataset {
+function memoryDataset<R extends EncodedRow>(
+  loaded: readonly R[],
+  source: DataSource,
+  { length, join }: RowEncoding<R>,
+  skipped: SkippedRows,
+): Dataset<R> {
   const name = sourceName(source);
-  if (sequences.length === 0) throw noRows(name, skipped);
-  const at = (index: number): Sequence => {
-    const found = sequences[index];
-    if (found === undefined) throw new RangeError(`data: "${name}" has no row ${index}; got ${sequences.length} rows`);
+  if (loaded.length === 0) throw noRows(name, skipped);
+  const at = (index: number): R => {
+    const found = loaded[index];
+    if (found === undefined) throw new RangeError(`data: "${name}" has no row ${index}; got ${loaded.length} rows`);
     return found;
   };
   return {
-    length: sequences.length,
+    length: loaded.length,
     name,
-    sources: [summaryOf(source, sequences.length)],
-    longest: sequences.reduce((longest, { ids }) => Math.max(longest, ids.length), 0),
+    sources: [summaryOf(source, loaded.length)],
+    longest: loaded.reduce((longest, row) => Math.max(longest, length(row)), 0),
     skipped,
     at,
+    join,
     rows: async (indices) => indices.map(at),
-    lengths: async () => Uint32Array.from(sequences, ({ ids }) => ids.length),
+    lengths: async () => Uint32Array.from(loaded, length),
     close: async () => undefined,
   };
 }

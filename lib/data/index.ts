@@ -11,6 +11,7 @@ export { openDataset } from './open-dataset.js';
 export { type PositionOrder, RowOrder } from './order.js';
 export { bestFit, type PackingOptions, PackingPlan, packSequences } from './packing.js';
 export type { Row } from './row.js';
+export type { EncodedRow } from './row-encoding.js';
 export { permutation, philox } from './shuffle.js';
 export { type DataSource, type DataSources, readExamples, type SourceOptions } from './source.js';
 export { type PackingFill, StepLoader, type StepOptions } from './step-loader.js';

@@ -1,8 +1,10 @@
-import { type DatasetOptions, loadDataset, type RowSet } from './dataset.js';
-import type { Sequence, TextTokenizer } from './encode.js';
+import { type DatasetOptions, loadRows, type RowOptions, type RowSet } from './dataset.js';
+import type { TextTokenizer } from './encode.js';
 import { stateOf } from './files/read-rows.js';
+import { languageRows } from './language-rows.js';
+import type { EncodedRow, EncodingOf } from './row-encoding.js';
 import { type DataSource, type DataSources, sourceList } from './source.js';
-import { openStreamedDataset } from './streamed-dataset.js';
+import { openStreamedRows } from './streamed-dataset.js';
 
 /** Files over this many bytes are streamed where nothing is said. */
 export const kStreamedBytes = 256 * 1024 * 1024;
@@ -17,8 +19,17 @@ export const kStreamedBytes = 256 * 1024 * 1024;
  * const rows = await openDataset([{ path: 'chat.jsonl', messages: 'messages' }, { path: 'notes.txt' }], model.tokenizer, { sequence: 512 });
  * const [first] = await rows.rows([0]);
  */
-export async function openDataset(sources: DataSources, tokenizer: TextTokenizer, options: DatasetOptions): Promise<RowSet> {
-  const sets: RowSet[] = [];
+export function openDataset(sources: DataSources, tokenizer: TextTokenizer, options: DatasetOptions): Promise<RowSet> {
+  return openRows(sources, languageRows(tokenizer, options.sequence), options);
+}
+
+/** The same with rows of any kind. */
+export async function openRows<R extends EncodedRow>(
+  sources: DataSources,
+  encodingOf: EncodingOf<R>,
+  options: RowOptions,
+): Promise<RowSet<R>> {
+  const sets: RowSet<R>[] = [];
   try {
     let before = 0;
     for (const source of sourceList(sources)) {
@@ -26,18 +37,19 @@ export async function openDataset(sources: DataSources, tokenizer: TextTokenizer
       const shifted = onProgress && {
         onProgress: (progress: { rows: number }) => onProgress({ ...progress, rows: before + progress.rows }),
       };
-      sets.push(await openOne(source, tokenizer, { ...options, ...shifted }));
+      sets.push(await openOne(source, encodingOf, { ...options, ...shifted }));
       before += sets.at(-1)?.length ?? 0;
     }
   } catch (error) {
     await Promise.all(sets.map((set) => set.close()));
     throw error;
   }
-  return sets.length === 1 ? (sets[0] as RowSet) : joined(sets);
+  return sets.length === 1 ? (sets[0] as RowSet<R>) : joined(sets);
 }
 
-function openOne(source: DataSource, tokenizer: TextTokenizer, options: DatasetOptions): Promise<RowSet> {
-  return isStreamed(source) ? openStreamedDataset(source, tokenizer, options) : loadDataset(source, tokenizer, options);
+async function openOne<R extends EncodedRow>(source: DataSource, encodingOf: EncodingOf<R>, options: RowOptions): Promise<RowSet<R>> {
+  const encoding = encodingOf(source);
+  return isStreamed(source) ? openStreamedRows(source, encoding, options) : loadRows(source, encoding, options);
 }
 
 function isStreamed(source: DataSource): source is DataSource & { readonly path: string } {
@@ -46,7 +58,7 @@ function isStreamed(source: DataSource): source is DataSource & { readonly path:
 }
 
 /** Sets one after the other as one. */
-function joined(sets: readonly RowSet[]): RowSet {
+function joined<R extends EncodedRow>(sets: readonly RowSet<R>[]): RowSet<R> {
   const starts: number[] = [];
   let length = 0;
   for (const set of sets) {
@@ -62,8 +74,9 @@ function joined(sets: readonly RowSet[]): RowSet {
       const parts = sets.map(({ skipped }) => skipped);
       return { count: parts.reduce((sum, { count }) => sum + count, 0), first: parts.flatMap(({ first }) => first).slice(0, 3) };
     },
+    join: sets[0]?.join,
     async rows(indices) {
-      const found = new Array<Sequence | undefined>(indices.length);
+      const found = new Array<R | undefined>(indices.length);
       await Promise.all(
         sets.map(async (set, number) => {
           const start = starts[number] ?? 0;

@@ -1,9 +1,10 @@
 import { ConfigError, FormatError } from '../errors.js';
-import type { DatasetOptions, RowSet } from './dataset.js';
+import type { RowOptions, RowSet } from './dataset.js';
 import type { Sequence } from './encode.js';
 import { LengthGroupedOrder } from './length-groups.js';
 import { MixedOrder } from './mixed-order.js';
-import { PackingPlan, packSequences } from './packing.js';
+import { PackingPlan } from './packing.js';
+import type { EncodedRow } from './row-encoding.js';
 
 export interface StepOptions {
   /** Sequences of one forward pass, and forward passes of one step. */
@@ -38,14 +39,14 @@ export interface PackingFill {
  * }
  * await loader.close();
  */
-export class StepLoader {
+export class StepLoader<R extends EncodedRow = Sequence> {
   /** With packing: how full the packs are. */
   readonly fill: PackingFill | undefined;
-  readonly #set: RowSet;
+  readonly #set: RowSet<R>;
   readonly #rows: StepRows;
-  #ahead: { readonly step: number; readonly sequences: Promise<Sequence[]> } | undefined;
+  #ahead: { readonly step: number; readonly sequences: Promise<R[]> } | undefined;
 
-  private constructor(set: RowSet, rows: StepRows, fill: PackingFill | undefined) {
+  private constructor(set: RowSet<R>, rows: StepRows, fill: PackingFill | undefined) {
     this.#set = set;
     this.#rows = rows;
     this.fill = fill;
@@ -55,9 +56,15 @@ export class StepLoader {
    * Sources of `set` with weights are mixed by them, others by their numbers of rows. Throws `ConfigError` for options that exclude each other; with `packing` and
    * `lengthGrouped` all rows are tokenised first.
    */
-  static async open(set: RowSet, options: StepOptions, progress: Pick<DatasetOptions, 'signal' | 'onProgress'> = {}): Promise<StepLoader> {
+  static async open<R extends EncodedRow>(
+    set: RowSet<R>,
+    options: StepOptions,
+    progress: Pick<RowOptions, 'signal' | 'onProgress'> = {},
+  ): Promise<StepLoader<R>> {
     const { batch, accumulate, sequence, shuffle, packing, lengthGrouped } = options;
     checkStepOptions(options);
+    if (packing && set.join === undefined)
+      throw new ConfigError('training.packing: only texts of language models can share a sequence; got it for other rows, expected false');
     const seed = shuffle ? options.seed : undefined;
     const weights = set.sources.map(({ weight, rows }) => weight ?? rows);
     const order = new MixedOrder(
@@ -80,7 +87,7 @@ export class StepLoader {
    * The sequences of step `step`, counted from 1; nothing beyond step `last` is read ahead. Bad rows of a streamed file that are left out are missing from them. Throws `FormatError` where none is left, and as
    * `RowSet.rows` does.
    */
-  async take(step: number, last = Number.POSITIVE_INFINITY): Promise<Sequence[]> {
+  async take(step: number, last = Number.POSITIVE_INFINITY): Promise<R[]> {
     const sequences = await (this.#ahead?.step === step ? this.#ahead.sequences : this.#load(step));
     if (step >= last) return sequences;
     const next = this.#load(step + 1);
@@ -90,17 +97,21 @@ export class StepLoader {
     return sequences;
   }
 
-  async #load(step: number): Promise<Sequence[]> {
+  async #load(step: number): Promise<R[]> {
     const packs = this.#rows(step);
     const rows = await this.#set.rows(packs.flat());
     let at = 0;
     const sequences = packs.flatMap((pack) => {
       const own = rows.slice(at, at + pack.length).filter((row) => row !== undefined);
       at += pack.length;
-      return own.length === 0 ? [] : [packSequences(own)];
+      return own.length > 1 ? [this.#join(own)] : own;
     });
     if (sequences.length > 0) return sequences;
     throw new FormatError(`data: every row of step ${step} of "${this.#set.name}" is bad; the first of all: ${this.#set.skipped.first[0]}`);
+  }
+
+  #join(rows: readonly R[]): R {
+    return (this.#set.join as (rows: readonly R[]) => R)(rows);
   }
 
   /** Waits for what is being read, and closes the rows. */
@@ -119,7 +130,10 @@ export function checkStepOptions({ packing, lengthGrouped, shuffle }: Pick<StepO
   if (!shuffle) throw new ConfigError('training.lengthGrouped: rows are put in another order; got it with `shuffle: false`, expected true');
 }
 
-async function usableLengths(set: RowSet, progress: Pick<DatasetOptions, 'signal' | 'onProgress'>): Promise<Uint32Array> {
+async function usableLengths<R extends EncodedRow>(
+  set: RowSet<R>,
+  progress: Pick<RowOptions, 'signal' | 'onProgress'>,
+): Promise<Uint32Array> {
   const lengths = await set.lengths(progress);
   if (lengths.some((length) => length > 0)) return lengths;
   throw new ConfigError(`data: "${set.name}" has no rows; all were left out: ${set.skipped.first.join('; ')}`);

@@ -1,10 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { FormatError, throwIfAborted } from '../errors.js';
 import { RowEncoder } from './bad-rows.js';
-import { type DatasetOptions, kEncodedTogether, noRows, type RowSet, summaryOf } from './dataset.js';
+import { type DatasetOptions, kEncodedTogether, noRows, type RowOptions, type RowSet, summaryOf } from './dataset.js';
 import type { TextTokenizer } from './encode.js';
-import { exampleOf } from './example.js';
 import { openRowFile } from './files/row-files.js';
+import { languageRows } from './language-rows.js';
+import type { EncodedRow, RowEncoding } from './row-encoding.js';
 import { type DataSource, sourceName } from './source.js';
 
 /**
@@ -19,17 +20,27 @@ export async function openStreamedDataset(
   tokenizer: TextTokenizer,
   options: DatasetOptions,
 ): Promise<RowSet> {
+  return openStreamedRows(source, languageRows(tokenizer, options.sequence)(source), options);
+}
+
+/** The same with rows of any kind. */
+export async function openStreamedRows<R extends EncodedRow>(
+  source: DataSource & { readonly path: string },
+  encoding: RowEncoding<R>,
+  options: RowOptions,
+): Promise<RowSet<R>> {
   const { path } = source;
-  const encoder = new RowEncoder(exampleOf(source), tokenizer, options.sequence, options);
+  const encoder = new RowEncoder(encoding, options);
   const opened = await stateOf(path);
   const file = await openRowFile(source, options);
   if (file.length === 0) throw noRows(sourceName(source), encoder.skipped);
   let known: Promise<Uint32Array> | undefined;
-  const set: RowSet = {
+  const set: RowSet<R> = {
     length: file.length,
     name: path,
     sources: [{ ...summaryOf(source, file.length), bytes: opened.size }],
     longest: undefined,
+    join: encoding.join,
     get skipped() {
       return encoder.skipped;
     },
@@ -41,7 +52,7 @@ export async function openStreamedDataset(
       return encoder.encode(found);
     },
     lengths(progress = {}) {
-      known ??= measure(set, progress);
+      known ??= measure(set, encoding, progress);
       return known;
     },
     close: () => file.close(),
@@ -73,12 +84,16 @@ async function checkUnchanged(path: string, opened: FileState): Promise<void> {
 }
 
 /** Tokens of every row: 4 bytes a row. */
-async function measure(set: RowSet, { signal, onProgress }: Pick<DatasetOptions, 'signal' | 'onProgress'>): Promise<Uint32Array> {
+async function measure<R extends EncodedRow>(
+  set: RowSet<R>,
+  { length }: RowEncoding<R>,
+  { signal, onProgress }: Pick<RowOptions, 'signal' | 'onProgress'>,
+): Promise<Uint32Array> {
   const lengths = new Uint32Array(set.length);
   for (let start = 0; start < set.length; start += kEncodedTogether) {
     throwIfAborted(signal, 'data');
     const indices = Array.from({ length: Math.min(kEncodedTogether, set.length - start) }, (_, index) => start + index);
-    for (const [index, row] of (await set.rows(indices)).entries()) lengths[start + index] = row?.ids.length ?? 0;
+    for (const [index, row] of (await set.rows(indices)).entries()) lengths[start + index] = row === undefined ? 0 : length(row);
     onProgress?.({ rows: Math.min(start + kEncodedTogether, set.length) });
   }
   return lengths;
