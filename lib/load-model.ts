@@ -1,3 +1,4 @@
+import type { EncoderModel } from './encoder-model.js';
 import { DeviceError, FormatError, throwIfAborted } from './errors.js';
 import { hasGgufTokenizer } from './io/gguf-tokenizer.js';
 import type { HubProgress } from './io/hub.js';
@@ -5,8 +6,10 @@ import type { JsonObject } from './io/json.js';
 import { type GgufFiles, type HuggingFaceFiles, resolveModel } from './io/model-files.js';
 import { Tokenizer } from './io/tokenizer.js';
 import { ggufWeights, safetensorsWeights, type Weights } from './io/weights.js';
+import { type HeadRequest, loadEncoder, requireTask } from './load-encoder.js';
 import { Model } from './model.js';
-import { type LoadProgress, loadWeights } from './models/load-weights.js';
+import type { EncoderTask } from './models/encoder.js';
+import { type LoadProgress, type LoadWeightsOptions, loadWeights } from './models/load-weights.js';
 import { createNetwork } from './models/registry.js';
 import { type Compute, type ModelDType, readDtype, readLayout } from './models/weight-storage.js';
 import type { WeightLayout } from './ops/linalg.js';
@@ -37,18 +40,28 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
 }
 
+/** `LoadOptions` of an encoder, with the head that it gets. */
+export interface EncoderLoadOptions<T extends EncoderTask = EncoderTask> extends LoadOptions, HeadRequest<T> {}
+
 /**
  * Loads a causal language model: a Hugging Face folder (`config.json` with one or sharded safetensors files), a `.gguf` file or a folder with one, or the id of
- * a model on the hub, which is downloaded into the shared cache.
+ * a model on the hub, which is downloaded into the shared cache. With a `task` it loads an encoder with the head of that task. A head that the checkpoint
+ * lacks is drawn at random (`newParameters` of the model names it).
  *
  * @example
  * const model = await loadModel('./smollm2', { dtype: 'bf16' });
+ * const classifier = await loadModel('./minilm', { task: 'classification', labels: ['question', 'answer'] });
  *
  * Throws `ConfigError` for a config that is incomplete or of an unknown architecture, `FormatError` for broken files and for weights that do not fit the config,
  * `ConfigError` for an unknown dtype or layout, `NonFiniteError` for NaN in a weight, `HubError` when the hub has no such model or cannot be reached, `CancelledError` when `signal` fires.
  */
-export async function loadModel(pathOrId: string, options: LoadOptions = {}): Promise<Model> {
-  const { signal, onProgress, device = 'cpu' } = options;
+export function loadModel<T extends EncoderTask>(pathOrId: string, options: EncoderLoadOptions<T>): Promise<EncoderModel<T>>;
+export function loadModel(pathOrId: string, options?: LoadOptions & { readonly task?: undefined }): Promise<Model>;
+export async function loadModel(
+  pathOrId: string,
+  options: LoadOptions & { readonly task?: HeadRequest['task'] | undefined } = {},
+): Promise<Model | EncoderModel> {
+  const { signal, onProgress, device = 'cpu', task } = options;
   const { storage, compute, int8 } = readDtype(options.dtype, options.compute);
   const layout = readLayout(options.layout);
   if (device !== 'cpu')
@@ -62,27 +75,23 @@ export async function loadModel(pathOrId: string, options: LoadOptions = {}): Pr
     throw new FormatError(`loadModel: ${pathOrId} is an adapter; load its base model, then loadAdapter(model, path)`);
   if (files.kind === 'safetensors')
     throw new FormatError(`loadModel: ${pathOrId} has weights but no config; expected a folder with config.json beside them`);
+  requireTask(pathOrId, files.config, task);
+  const loading: LoadWeightsOptions = {
+    dtype: compute,
+    storage,
+    layout,
+    int8,
+    signal,
+    onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })),
+  };
+  const parts = { source: pathOrId, device, loadedAs: { dtype: options.dtype, compute: options.compute, layout } };
+  if (task !== undefined) return loadEncoder(files as HuggingFaceFiles, weightsOf(files), { ...options, task }, loading, parts);
   const network = createNetwork(files.config);
   try {
-    await loadWeights(network, weightsOf(files), {
-      dtype: compute,
-      storage,
-      layout,
-      int8,
-      signal,
-      onProgress: onProgress && ((progress) => onProgress({ stage: 'load', ...progress })),
-    });
+    await loadWeights(network, weightsOf(files), loading);
     const tokenizer = await tokenizerOf(files);
     const endTokens = endTokensOf(files, tokenizer);
-    return new Model({
-      network,
-      config: files.config,
-      device,
-      tokenizer,
-      endTokens,
-      source: pathOrId,
-      loadedAs: { dtype: options.dtype, compute: options.compute, layout },
-    });
+    return new Model({ network, config: files.config, tokenizer, endTokens, ...parts });
   } catch (error) {
     network.dispose();
     throw error;

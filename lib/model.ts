@@ -44,6 +44,9 @@ export interface LanguageModel {
   cache(rows: number, capacity: number): KeyValueCache;
 }
 
+/** Tells a language model from an encoder with the head of a task. */
+export const isLanguageModel = <M extends object>(model: M): model is Extract<M, LanguageModel> => !('task' in model);
+
 export interface ModelParts {
   readonly network: CausalLanguageModel;
   readonly config: JsonObject;

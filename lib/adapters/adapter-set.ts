@@ -1,3 +1,4 @@
+import type { EncoderModel } from '../encoder-model.js';
 import { AdapterError, ConfigError, didYouMean } from '../errors.js';
 import type { CalibrationData } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
@@ -87,10 +88,10 @@ export class AdapterSet {
   /** Whether what is merged makes the weights whole. */
   #completed = false;
 
-  readonly #model: Model | undefined;
+  readonly #model: Model | EncoderModel | undefined;
 
-  /** `model`: the language model that `network` belongs to, if it does. */
-  constructor(network: Module, model?: Model) {
+  /** `model`: the model that `network` belongs to, if it does. */
+  constructor(network: Module, model?: Model | EncoderModel) {
     this.network = network;
     this.#model = model;
     sets.set(network, this);

@@ -1,9 +1,13 @@
+import { EncoderModel } from '../encoder-model.js';
 import { Model } from '../model.js';
+import type { EncoderTask } from '../models/encoder.js';
 import type { Module } from '../nn/module.js';
 import type { AdapterMethod, CommonConfig } from './adapter.js';
 import { AdapterSet, type AttachOptions, adaptersOn } from './adapter-set.js';
 import type { AdapterConfig } from './registry.js';
 import { type ResolvedConfig, resolveConfig, resolveOptions } from './resolve-config.js';
+import { withHead } from './trained-head.js';
+import { TunedEncoder } from './tuned-encoder.js';
 import { TunedModel } from './tuned-model.js';
 
 /**
@@ -15,16 +19,18 @@ import { TunedModel } from './tuned-model.js';
  * console.table(tuned.table());
  * ```
  *
- * A network of one's own made of `lorikeet/nn` modules gets an `AdapterSet` instead of a `TunedModel`.
+ * An encoder with a head of classes or values gives a `TunedEncoder`, and its head is trained and saved with the adapter unless `modulesToSave` says otherwise.
+ * A network of one's own made of `lorikeet/nn` modules gets an `AdapterSet`.
  * Throws `ConfigError` for options that cannot work, `AdapterError` for a name that is taken, `CancelledError` when the signal fires; the model is then as before.
  */
 export function attach(model: Model | TunedModel, config: AdapterConfig, options?: AttachOptions): Promise<TunedModel>;
-export function attach(network: Module | AdapterSet, config: AdapterConfig, options?: AttachOptions): Promise<AdapterSet>;
-export function attach(
-  base: Model | TunedModel | Module | AdapterSet,
+export function attach<T extends EncoderTask>(
+  model: EncoderModel<T> | TunedEncoder<T>,
   config: AdapterConfig,
   options?: AttachOptions,
-): Promise<TunedModel | AdapterSet> {
+): Promise<TunedEncoder<T>>;
+export function attach(network: Module | AdapterSet, config: AdapterConfig, options?: AttachOptions): Promise<AdapterSet>;
+export function attach(base: Base, config: AdapterConfig, options?: AttachOptions): Promise<Adapted> {
   return add(base, () => resolveConfig(config as unknown as Readonly<Record<string, unknown>>), options);
 }
 
@@ -38,6 +44,12 @@ export function attachMethod<Config extends CommonConfig>(
   config?: Partial<Config>,
   options?: AttachOptions,
 ): Promise<TunedModel>;
+export function attachMethod<Config extends CommonConfig, T extends EncoderTask>(
+  model: EncoderModel<T> | TunedEncoder<T>,
+  method: AdapterMethod<string, Config>,
+  config?: Partial<Config>,
+  options?: AttachOptions,
+): Promise<TunedEncoder<T>>;
 export function attachMethod<Config extends CommonConfig>(
   network: Module | AdapterSet,
   method: AdapterMethod<string, Config>,
@@ -45,23 +57,27 @@ export function attachMethod<Config extends CommonConfig>(
   options?: AttachOptions,
 ): Promise<AdapterSet>;
 export function attachMethod<Config extends CommonConfig>(
-  base: Model | TunedModel | Module | AdapterSet,
+  base: Base,
   method: AdapterMethod<string, Config>,
   config: Partial<Config> = {},
   options?: AttachOptions,
-): Promise<TunedModel | AdapterSet> {
+): Promise<Adapted> {
   return add(base, () => resolveOptions(method, config as Readonly<Record<string, unknown>>), options);
 }
 
-async function add(
-  base: Model | TunedModel | Module | AdapterSet,
-  resolve: () => ResolvedConfig,
-  options: AttachOptions = {},
-): Promise<TunedModel | AdapterSet> {
+type Base = Model | TunedModel | EncoderModel | TunedEncoder | Module | AdapterSet;
+type Adapted = TunedModel | TunedEncoder | AdapterSet;
+
+async function add(base: Base, resolve: () => ResolvedConfig, options: AttachOptions = {}): Promise<Adapted> {
   const resolved = resolve();
   if (base instanceof Model || base instanceof TunedModel) {
     const tuned = TunedModel.of(base);
     await tuned.adapters.add(resolved, options);
+    return tuned;
+  }
+  if (base instanceof EncoderModel || base instanceof TunedEncoder) {
+    const tuned = TunedEncoder.of(base);
+    await tuned.adapters.add(withHead(resolved, tuned.model), options);
     return tuned;
   }
   const set = base instanceof AdapterSet ? base : (adaptersOn(base) ?? new AdapterSet(base));

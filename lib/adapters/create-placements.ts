@@ -1,6 +1,7 @@
+import type { EncoderModel } from '../encoder-model.js';
 import { throwIfAborted } from '../errors.js';
 import { Calibration } from '../inits/calibration.js';
-import type { Model } from '../model.js';
+import { isLanguageModel, type Model } from '../model.js';
 import type { Module } from '../nn/module.js';
 import { hashName } from '../random.js';
 import { disposeTensors } from '../scope.js';
@@ -12,11 +13,11 @@ import { targetOptions } from './resolve-config.js';
 import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
 
-/** What the modules of a new adapter get to know. `model`: the language model that the network belongs to, if it does. */
+/** What the modules of a new adapter get to know. `model`: the model that the network belongs to, if it does. */
 export async function contextOf(
   { network, dtype }: AdapterSet,
   options: AttachOptions,
-  model: Model | undefined,
+  model: Model | EncoderModel | undefined,
   loading: boolean,
 ): Promise<CreateContext> {
   return {
@@ -25,7 +26,10 @@ export async function contextOf(
     stream: (path, name) => hashName(`${path}.${name}`),
     signal: options.signal,
     network,
-    data: options.data === undefined ? undefined : Calibration.of(options.data, model),
+    data:
+      options.data === undefined
+        ? undefined
+        : Calibration.of(options.data, model !== undefined && isLanguageModel(model) ? model : undefined),
     onProgress: (progress) => options.onProgress?.(progress),
     initial: options.initial === undefined ? undefined : await readInitialFactors(options.initial),
     loading,

@@ -28,4 +28,6 @@ export { type LoraPlusGroup, type LoraPlusOptions, loraPlusGroups } from './lora
 export type { MergedLayer, MergeOptions, MergeReport } from './merge.js';
 export { type AdapterConfig, type AdapterName, adapterNames, adapters, type ConfigOf } from './registry.js';
 export type { Targets } from './targets.js';
-export { type SaveAdapterOptions, TunedModel } from './tuned-model.js';
+export type { SaveAdapterOptions } from './tuned.js';
+export { TunedEncoder } from './tuned-encoder.js';
+export { TunedModel } from './tuned-model.js';

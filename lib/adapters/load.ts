@@ -1,6 +1,8 @@
+import type { EncoderModel } from '../encoder-model.js';
 import { AdapterError, ConfigError, didYouMean } from '../errors.js';
 import { type PeftFolder, readPeftFolder } from '../io/peft.js';
 import type { Model } from '../model.js';
+import type { EncoderTask } from '../models/encoder.js';
 import { kResidual, residualOf } from '../models/residual.js';
 import { cast } from '../ops/elementwise.js';
 import { copyInto } from '../ops/shape.js';
@@ -12,7 +14,10 @@ import { differingBases } from './base-weights.js';
 import { layersOf } from './inject.js';
 import { resolveOptions, targetOptions } from './resolve-config.js';
 import { unmatchedEntries } from './targets.js';
-import { TunedModel } from './tuned-model.js';
+import type { AdaptedModel, Tuned } from './tuned.js';
+import type { TunedEncoder } from './tuned-encoder.js';
+import type { TunedModel } from './tuned-model.js';
+import { tunedOf } from './tuned-of.js';
 
 /** What an adapter folder and the model did not agree on. All lists empty: a perfect fit. */
 export interface LoadReport {
@@ -76,18 +81,28 @@ export function loadAdapter(
   folder: string,
   options: LoadAdapterOptions & { readonly strict: false },
 ): Promise<{ readonly tuned: TunedModel; readonly report: LoadReport }>;
+export function loadAdapter<T extends EncoderTask>(
+  model: EncoderModel<T> | TunedEncoder<T>,
+  folder: string,
+  options?: LoadAdapterOptions & { readonly strict?: true },
+): Promise<TunedEncoder<T>>;
+export function loadAdapter<T extends EncoderTask>(
+  model: EncoderModel<T> | TunedEncoder<T>,
+  folder: string,
+  options: LoadAdapterOptions & { readonly strict: false },
+): Promise<{ readonly tuned: TunedEncoder<T>; readonly report: LoadReport }>;
 export async function loadAdapter(
-  model: Model | TunedModel,
+  model: AdaptedModel | TunedModel | TunedEncoder,
   folder: string,
   options: LoadAdapterOptions = {},
-): Promise<TunedModel | { readonly tuned: TunedModel; readonly report: LoadReport }> {
+): Promise<unknown> {
   const {
     strict = true,
     approximate = false,
     onWarning = (message: string) => process.emitWarning(message, 'LorikeetWarning'),
     ...rest
   } = options;
-  const tuned = TunedModel.of(model);
+  const tuned = tunedOf(model);
   const source = await readPeftFolder(folder);
   try {
     const { method, config, file } = source.config;
@@ -98,7 +113,7 @@ export async function loadAdapter(
     let found: LoadReport | undefined;
     const resolved = resolveOptions(method, { ...config, allowUnmatched: true });
     await tuned.adapters.add(resolved, rest, taken === undefined ? file : unmarked, async (attached) => {
-      found = await fill(tuned, attached, source);
+      found = await fill(tuned.model, attached, source);
       if (strict) requireFit(folder, found, attached, source);
     });
     const report = found as LoadReport;
@@ -113,13 +128,13 @@ export async function loadAdapter(
 }
 
 /** Throws where the weights that the adapter was trained on cannot be had from those of the model. */
-function checkSplit(folder: string, taken: TakenKind | undefined, tuned: TunedModel, options: LoadAdapterOptions): void {
+function checkSplit(folder: string, taken: TakenKind | undefined, { model }: Tuned<AdaptedModel>, options: LoadAdapterOptions): void {
   const { initial, approximate = false } = options;
   if (taken === undefined) {
     if (initial === undefined && !approximate) return;
     throw new ConfigError(`loadAdapter: ${folder} is for the weights as they are; expected no "initial" and no "approximate"`);
   }
-  const residual = residualOf(tuned);
+  const residual = residualOf(model);
   if (residual !== undefined)
     throw new AdapterError(
       `loadAdapter: ${folder} is marked "${taken.name}" and would split the weights, but this model holds what "${residual}" left of them; expected an adapter ` +
@@ -143,7 +158,7 @@ function slotsOf(attached: Attached): Map<string, Tensor> {
 }
 
 /** Copies the values of the file into the adapter, those that fit, and says what did not. */
-async function fill(tuned: TunedModel, attached: Attached, source: PeftFolder): Promise<LoadReport> {
+async function fill({ network }: AdaptedModel, attached: Attached, source: PeftFolder): Promise<LoadReport> {
   const slots = slotsOf(attached);
   const missing = [...slots.keys()].filter((key) => !source.tensors.has(key));
   const unexpected: string[] = [];
@@ -164,7 +179,7 @@ async function fill(tuned: TunedModel, attached: Attached, source: PeftFolder): 
       scope(() => noGrad(() => copyInto(slot, cast(value, slot.dtype))));
     }
   }
-  const compared = await differingBases(tuned.network, attached, bases);
+  const compared = await differingBases(network, attached, bases);
   const targets = targetOptions(attached.method, attached.config);
   return {
     missing,
@@ -172,7 +187,7 @@ async function fill(tuned: TunedModel, attached: Attached, source: PeftFolder): 
     mismatched,
     otherBase: compared.differing,
     unknownKeys: source.config.unknownKeys.filter((key) => key !== kResidual),
-    unmatchedTargets: unmatchedEntries(targets.targets, layersOf(tuned.network)),
+    unmatchedTargets: unmatchedEntries(targets.targets, layersOf(network)),
   };
 }
 

@@ -42,7 +42,7 @@ export interface RowSet<R extends EncodedRow = Sequence> {
   /** Bad rows that were left out so far. */
   readonly skipped: SkippedRows;
   /** Several rows as one, where rows can be packed. */
-  readonly join?: ((rows: readonly R[]) => R) | undefined;
+  join?(rows: readonly R[]): R;
   close(): Promise<void>;
 }
 
@@ -117,7 +117,7 @@ function memoryDataset<R extends EncodedRow>(
     longest: loaded.reduce((longest, row) => Math.max(longest, length(row)), 0),
     skipped,
     at,
-    join,
+    ...(join && { join }),
     rows: async (indices) => indices.map(at),
     lengths: async () => Uint32Array.from(loaded, length),
     close: async () => undefined,

@@ -1,6 +1,7 @@
 import { ConfigError, FormatError } from '../errors.js';
 import { chatMessages, rowTools } from './messages.js';
 import { fieldOf, type Row } from './row.js';
+import { refuseTaskFields, type TaskFields } from './task-fields.js';
 import { compileText, type TextOf } from './template.js';
 
 /** One turn of a conversation, as chat templates take it: text, or the calls of tools in `tool_calls`, or both. */
@@ -45,12 +46,13 @@ export interface ExampleFields {
   readonly prompt?: string;
   /** A field name, or a template such as `' {label}'`. */
   readonly completion?: string;
-  /** Words for the numbers 0, 1, … of the fields that `completion` names. */
+  /** Words for the numbers 0, 1, … of the fields that `completion` (of a task: `label` or `tags`) names. */
   readonly labels?: readonly string[];
 }
 
 /** A function from rows to examples. Throws `ConfigError` for contradicting fields; the function throws `FormatError` naming the row. */
-export function exampleOf(fields: ExampleFields): (row: Row) => Example {
+export function exampleOf(fields: ExampleFields & TaskFields): (row: Row) => Example {
+  refuseTaskFields(fields);
   const { field, messages, prompt, completion, labels, tools, learn } = fields;
   const kinds = [
     ['field', field],
@@ -110,7 +112,7 @@ function labelledCompletion(promptOf: TextOf, completion: string, labels: readon
   });
 }
 
-function textOf(value: unknown, name: string, where: string): string {
+export function textOf(value: unknown, name: string, where: string): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value);
   const [kind, advice] = Array.isArray(value) ? ['an array', `; for a conversation use \`messages: ${name}\``] : [`an ${typeof value}`, ''];

@@ -60,6 +60,7 @@ function isStreamed(source: DataSource): source is DataSource & { readonly path:
 /** Sets one after the other as one. */
 function joined<R extends EncodedRow>(sets: readonly RowSet<R>[]): RowSet<R> {
   const starts: number[] = [];
+  const join = sets[0]?.join;
   let length = 0;
   for (const set of sets) {
     starts.push(length);
@@ -74,7 +75,7 @@ function joined<R extends EncodedRow>(sets: readonly RowSet<R>[]): RowSet<R> {
       const parts = sets.map(({ skipped }) => skipped);
       return { count: parts.reduce((sum, { count }) => sum + count, 0), first: parts.flatMap(({ first }) => first).slice(0, 3) };
     },
-    join: sets[0]?.join,
+    ...(join && { join }),
     async rows(indices) {
       const found = new Array<R | undefined>(indices.length);
       await Promise.all(

@@ -21,7 +21,7 @@ export interface RowEncoding<R extends EncodedRow> {
   /** Tokens of a row: what rows are grouped and packed by. */
   length(row: R): number;
   /** Several rows as one, where rows can be packed. */
-  readonly join?: (rows: readonly R[]) => R;
+  join?(rows: readonly R[]): R;
 }
 
 /** The encoding of each source. Throws `ConfigError` for fields of a source that contradict each other. */

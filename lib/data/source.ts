@@ -3,9 +3,10 @@ import { type Example, type ExampleFields, exampleOf } from './example.js';
 import { findRows } from './files/read-rows.js';
 import type { FoundRow } from './files/record-reader.js';
 import { toRow } from './row.js';
+import type { TaskFields } from './task-fields.js';
 
 /** What every source can say beside where its rows are. */
-export interface SourceOptions extends ExampleFields {
+export interface SourceOptions extends ExampleFields, TaskFields {
   /** In a list of sources: its part of the training rows is this number divided by the sum of all. Default: its number of rows. */
   readonly weight?: number;
 }

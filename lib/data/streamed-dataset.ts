@@ -40,7 +40,7 @@ export async function openStreamedRows<R extends EncodedRow>(
     name: path,
     sources: [{ ...summaryOf(source, file.length), bytes: opened.size }],
     longest: undefined,
-    join: encoding.join,
+    ...(encoding.join && { join: encoding.join }),
     get skipped() {
       return encoder.skipped;
     },

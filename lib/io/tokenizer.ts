@@ -15,6 +15,20 @@ export interface EncodeOptions {
   readonly addSpecialTokens?: boolean;
 }
 
+/** What an encoder reads as one example: a text, a pair of texts, or a text that was split into words. */
+export type EncoderText = string | readonly [first: string, second: string] | { readonly words: readonly string[] };
+
+/** The tokens of a text for an encoder, the tokenizer's special tokens around them. */
+export interface EncodedText {
+  readonly ids: readonly number[];
+  /** Part of a pair that each token belongs to, 0 or 1, as the tokenizer numbers them. */
+  readonly types: readonly number[];
+  /** Text that each token is from, 0 or 1; -1 for special tokens. */
+  readonly sources: readonly number[];
+  /** Number of the word that each token is from; -1 for special tokens. */
+  readonly words: readonly number[];
+}
+
 /** The tokens of a conversation whose template marks what the assistant generates. */
 export interface GeneratedIds {
   readonly ids: readonly number[];
@@ -43,6 +57,8 @@ export class Tokenizer {
   readonly eosId: number | undefined;
   readonly padId: number | undefined;
   readonly unkId: number | undefined;
+  /** The token that stands for a hidden word in masked language modelling. */
+  readonly maskId: number | undefined;
   /** Ids that end a reply: `eosId` and, where the files name them, end-of-turn tokens. */
   readonly stopIds: readonly number[];
   readonly #source: string;
@@ -72,6 +88,7 @@ export class Tokenizer {
     this.eosId = idOf(data.special.eos);
     this.padId = idOf(data.special.pad);
     this.unkId = idOf(data.special.unk);
+    this.maskId = idOf(data.special.mask);
     const stops = [data.special.eos, ...data.stops].map(idOf).filter((id) => id !== undefined);
     this.stopIds = [...new Set(stops)];
     this.#templates = new ChatTemplates(data.source, data.templates, data.special);
@@ -110,6 +127,24 @@ export class Tokenizer {
     try {
       const encodings = await this.#native.encodeBatch([...texts], { addSpecialTokens });
       return encodings.map((encoding) => encoding.getIds());
+    } catch (cause) {
+      throw new NativeError(`tokenizer: cannot encode; ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  /** Token ids of a text, a pair or a list of words, and where each is from. */
+  async encodeParts(text: EncoderText): Promise<EncodedText> {
+    const isWords = typeof text === 'object' && 'words' in text;
+    const input = isWords ? [...text.words] : typeof text === 'string' ? text : ([...text] as [string, string]);
+    try {
+      const [encoding] = await this.#native.encodeBatch([input], { addSpecialTokens: true, isPretokenized: isWords });
+      const places = (values: (number | null | undefined)[] = []): number[] => values.map((value) => value ?? -1);
+      return {
+        ids: encoding?.getIds() ?? [],
+        types: encoding?.getTypeIds() ?? [],
+        sources: places(encoding?.getSequenceIds()),
+        words: places(encoding?.getWordIds()),
+      };
     } catch (cause) {
       throw new NativeError(`tokenizer: cannot encode; ${(cause as Error).message}`, { cause });
     }

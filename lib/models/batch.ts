@@ -38,8 +38,8 @@ export interface Batch {
   readonly lengths: readonly number[];
 }
 
-/** Rows padded with zeros. */
-const i64 = (rows: TokenRows, width: number): Tensor => {
+/** Rows padded with zeros to `width`, as i64 [B, width]. */
+export const paddedIds = (rows: TokenRows, width: number): Tensor => {
   const values = new BigInt64Array(rows.length * width);
   for (const [b, row] of rows.entries()) for (const [t, value] of row.entries()) values[b * width + t] = BigInt(value);
   return tensor(values, { shape: [rows.length, width] });
@@ -70,9 +70,9 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
   const ragged = cache !== undefined || lengths.some((length) => length !== width);
   // One token a row stands where its cache ends, which is in memory already.
   const next = cache !== undefined && lengths.every((length) => length === 1);
-  const positions = next ? reshape(cache.starts, [rows.length, 1]) : i64(places.positions, width);
+  const positions = next ? reshape(cache.starts, [rows.length, 1]) : paddedIds(places.positions, width);
   return {
-    ids: options.nextIds ?? i64(rows, width),
+    ids: options.nextIds ?? paddedIds(rows, width),
     lengths,
     context: {
       training: options.training ?? network.training,

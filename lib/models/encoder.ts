@@ -29,6 +29,8 @@ export interface EncoderShape {
   readonly contextLength: number;
   /** Size of the vocabulary; text only. */
   readonly vocabularySize?: number;
+  /** Shape of one image [C, H, W] or recording [T, M]; absent for text. */
+  readonly example?: readonly number[];
 }
 
 /** Options of a head. */

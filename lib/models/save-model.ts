@@ -5,15 +5,17 @@ import { writeFileAtomically } from '../io/atomic-file.js';
 import { ggufTokenizer, hasGgufTokenizer } from '../io/gguf-tokenizer.js';
 import { resolveModel } from '../io/model-files.js';
 import { saveSafetensors } from '../io/safetensors.js';
-import type { LanguageModel } from '../model.js';
+import { isLanguageModel, type LanguageModel } from '../model.js';
 import { Linear } from '../nn/linear.js';
 import { dense } from '../nn/quantized.js';
 import { cast, notEqual } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
 import { sum } from '../ops/reduce.js';
 import { noGrad, scope } from '../scope.js';
+import type { TaskModel } from '../task-model.js';
 import type { DType, Tensor } from '../tensor.js';
 import { lackingOf } from './lacking.js';
+import { publishedClass } from './published-task.js';
 import { kResidual } from './residual.js';
 
 export interface SaveModelOptions {
@@ -35,6 +37,8 @@ const companions = [
   'vocab.json',
   'merges.txt',
   'chat_template.jinja',
+  'preprocessor_config.json',
+  'vocab.txt',
 ];
 
 /**
@@ -43,13 +47,13 @@ const companions = [
  * under `lorikeet_residual`. Returns the number of tensors.
  */
 export async function saveModel(
-  model: LanguageModel & { readonly source: string },
+  model: (LanguageModel & { readonly source: string }) | TaskModel,
   folder: string,
   options: SaveModelOptions = {},
 ): Promise<number> {
   await mkdir(folder, { recursive: true });
   const { network } = model;
-  const untied = await hasOwnHead(model);
+  const untied = isLanguageModel(model) ? await ownHead(model) : undefined;
   const count = await scope(async () => {
     const weights = new Map<string, Tensor>();
     const put = (name: string, value: Tensor | PackedWeight) => {
@@ -57,8 +61,7 @@ export async function saveModel(
       weights.set(name, options.dtype === undefined ? dense : noGrad(() => cast(dense, options.dtype as DType)));
     };
     for (const [name, value] of network.namedParameters()) put(name, value);
-    const head = network.lm_head.effective();
-    if (untied && head instanceof Linear) put('lm_head.weight', head.weight);
+    if (untied !== undefined) put('lm_head.weight', untied.weight);
     await saveSafetensors(join(folder, 'model.safetensors'), weights);
     return weights.size;
   });
@@ -69,21 +72,28 @@ export async function saveModel(
     ...published,
     ...(lacking === undefined ? {} : { [kResidual]: lacking }),
     ...(name === undefined ? {} : { torch_dtype: name }),
-    ...(untied ? { tie_word_embeddings: false } : {}),
+    ...(untied === undefined ? {} : { tie_word_embeddings: false }),
+    ...(isLanguageModel(model) ? {} : classOf(model)),
   };
   await writeFileAtomically(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
   await writeCompanions(model.source, folder);
   return count;
 }
 
-/** Whether a head that is tied to the embedding was changed apart from it. */
-async function hasOwnHead({ network }: LanguageModel): Promise<boolean> {
+/** The class of transformers that reads an encoder with its head. */
+function classOf({ config, task, network }: TaskModel): { readonly architectures?: readonly string[] } {
+  const name = publishedClass(config, task, network.modality);
+  return name === undefined ? {} : { architectures: [name] };
+}
+
+/** The head that is tied to the embedding where it was changed apart from it. */
+async function ownHead({ network }: LanguageModel): Promise<Linear | undefined> {
   const head = network.lm_head.effective();
-  if (!(head instanceof Linear) || head.tiedTo === undefined || !(head.weight instanceof PackedWeight)) return false;
+  if (!(head instanceof Linear) || head.tiedTo === undefined || !(head.weight instanceof PackedWeight)) return undefined;
   const { weight } = head;
   const { tiedTo } = head;
   const different = await scope(() => noGrad(() => sum(cast(notEqual(weight.unpack(), dense(tiedTo.weight)), 'f32'))).item());
-  return different > 0;
+  return different > 0 ? head : undefined;
 }
 
 async function writeCompanions(source: string, folder: string): Promise<void> {

@@ -1,0 +1,102 @@
+import { EncoderModel } from './encoder-model.js';
+import { ConfigError } from './errors.js';
+import type { HuggingFaceFiles } from './io/model-files.js';
+import { readPooling } from './io/sentence-encoder.js';
+import { Tokenizer } from './io/tokenizer.js';
+import type { Weights } from './io/weights.js';
+import type { LoadedAs } from './model.js';
+import type { EncoderArchitecture, EncoderTask, Modality } from './models/encoder.js';
+import { createEncoder, encoders } from './models/encoders.js';
+import { labelsFor, withLabels } from './models/labels.js';
+import { type LoadWeightsOptions, loadWeights } from './models/load-weights.js';
+import type { Pooling } from './models/pooling.js';
+import { readProcessor } from './models/processor.js';
+import { publishedTask } from './models/published-task.js';
+import type { Device } from './tensor.js';
+
+/** What says which head an encoder gets. */
+export interface HeadRequest<T extends EncoderTask = EncoderTask> {
+  /** What the model is to answer; `published`: what its checkpoint was published for. */
+  readonly task: T | 'published';
+  /** Names of the classes, or how many there are (of `regression`: of the values). Default: those of the config. A published head of another size starts anew. */
+  readonly labels?: readonly string[] | number;
+  /** Of `embedding`: how it is made of the hidden states. Default: as the files of sentence-transformers say, else their mean. */
+  readonly pooling?: Pooling;
+  /** Seed of a head that the checkpoint lacks. Default 0. */
+  readonly seed?: number;
+}
+
+interface Config {
+  readonly [key: string]: unknown;
+}
+
+const architectureOf = ({ model_type: type }: Config): EncoderArchitecture | undefined =>
+  typeof type === 'string' && Object.hasOwn(encoders, type) ? encoders[type] : undefined;
+
+/** What the encoder of a config reads; undefined where it is of no encoder. */
+export const encoderModality = (config: Config): Modality | undefined => architectureOf(config)?.modality;
+
+/** The tasks that the architecture of a config has heads for. */
+const tasksOf = (config: Config): string[] => Object.keys(architectureOf(config)?.tasks ?? {});
+
+/** The network of an encoder with the head that is asked for, without weights, and the config that says so. `source` is what messages call it. */
+export async function encoderFor<T extends EncoderTask>(
+  source: string,
+  { folder, config: published }: Pick<HuggingFaceFiles, 'folder' | 'config'>,
+  request: HeadRequest<T>,
+) {
+  const found = await readPooling(folder);
+  const wanted = request.task === 'published' ? publishedTask(source, published, found !== undefined, tasksOf(published)) : request.task;
+  const task = wanted as T;
+  const labels = labelsFor(task, published, request.labels);
+  const pooling = poolingFor(task, request.pooling ?? found, request.pooling !== undefined);
+  const head = { ...(labels.length === 0 ? {} : { labels: labels.length }), ...(pooling && { pooling }) };
+  return { task, labels, config: withLabels(published, task, labels), network: createEncoder(published, task, head) };
+}
+
+/** How embeddings are made, of a model that makes some. */
+function poolingFor(task: EncoderTask, pooling: Pooling | undefined, isGiven: boolean): Pooling | undefined {
+  if (task !== 'embedding' && isGiven) throw new ConfigError(`loadModel: "pooling" is for task "embedding"; got it with task "${task}"`);
+  return task === 'embedding' ? pooling : undefined;
+}
+
+/** An encoder with a head from a folder; `loading` says how its weights are kept. */
+export async function loadEncoder<T extends EncoderTask>(
+  files: HuggingFaceFiles,
+  weights: Weights,
+  request: HeadRequest<T>,
+  loading: LoadWeightsOptions,
+  parts: { readonly source: string; readonly device: Device; readonly loadedAs: LoadedAs },
+): Promise<EncoderModel<T>> {
+  const { folder } = files;
+  const { seed = 0 } = request;
+  const { network, task, labels, config } = await encoderFor(parts.source, files, request);
+  try {
+    const fresh = await loadWeights(network, weights, { ...loading, seed });
+    const newParameters = [...network.namedParameters()].flatMap(([name]) => (fresh.some((path) => name.startsWith(`${path}.`)) ? [name] : []));
+    return new EncoderModel({
+      network,
+      task,
+      labels,
+      config,
+      tokenizer: files.hasTokenizer ? await Tokenizer.fromFolder(folder) : undefined,
+      processor: await readProcessor(folder, config, network.modality),
+      newParameters,
+      ...parts,
+    });
+  } catch (error) {
+    network.dispose();
+    throw error;
+  }
+}
+
+/** Throws `ConfigError` for an encoder that is loaded without a task, or a task for what is no encoder. */
+export function requireTask(source: string, config: Config, task: string | undefined): void {
+  const encoder = encoderModality(config) !== undefined;
+  if (encoder && task === undefined)
+    throw new ConfigError(`loadModel: ${source} is an encoder; say what it is to answer: task ${tasksOf(config).join(', ')}, or published`);
+  if (!encoder && task !== undefined)
+    throw new ConfigError(
+      `loadModel: task "${task}" is for encoders; ${source} is "${config.model_type}", expected one of ${Object.keys(encoders).join(', ')}`,
+    );
+}

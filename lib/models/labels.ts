@@ -1,0 +1,59 @@
+import { ConfigError } from '../errors.js';
+import type { JsonObject } from '../io/json.js';
+import type { EncoderTask } from './encoder.js';
+
+/** Tasks whose answers have names. */
+export const hasLabels = (task: EncoderTask): boolean => task === 'classification' || task === 'token-classification';
+
+/** The names of the classes in a published config, `id2label` or the number in `num_labels`; undefined where it says nothing. */
+function publishedLabels({ id2label, num_labels: count }: JsonObject): string[] | undefined {
+  if (typeof id2label === 'object' && id2label !== null) {
+    const entries = Object.entries(id2label).sort(([a], [b]) => Number(a) - Number(b));
+    if (entries.some(([id], index) => Number(id) !== index))
+      throw new ConfigError(`model config: "id2label" must number the labels from 0; got ${entries.map(([id]) => id).join(', ')}`);
+    return entries.map(([, name]) => String(name));
+  }
+  return typeof count === 'number' ? numbered(count) : undefined;
+}
+
+const numbered = (count: number): string[] => Array.from({ length: count }, (_, index) => `LABEL_${index}`);
+
+/**
+ * The names of what a head answers: those given, or of the published config. `regression` has as many as values, `masked-lm` and `embedding` none. Throws
+ * `ConfigError` where nothing says how many classes there are.
+ */
+export function labelsFor(task: EncoderTask, config: JsonObject, given: readonly string[] | number | undefined): readonly string[] {
+  if (task === 'masked-lm' || task === 'embedding') {
+    if (given !== undefined) throw new ConfigError(`loadModel: task "${task}" has no labels; got ${JSON.stringify(given)}`);
+    return [];
+  }
+  if (given === undefined) {
+    const published = publishedLabels(config);
+    if (published !== undefined) return published;
+    if (task === 'regression') return numbered(1);
+    throw new ConfigError(
+      `loadModel: task "${task}" needs labels, and the config of the model names none; expected names, or how many there are`,
+    );
+  }
+  if (typeof given === 'number') {
+    if (!Number.isSafeInteger(given) || given < 1)
+      throw new ConfigError(`loadModel: labels must be names or a number of at least 1; got ${given}`);
+    return numbered(given);
+  }
+  const repeated = given.find((name, index) => given.indexOf(name) !== index);
+  if (given.length === 0 || repeated !== undefined)
+    throw new ConfigError(`loadModel: labels must be different names; got ${repeated === undefined ? 'none' : `"${repeated}" twice`}`);
+  return [...given];
+}
+
+/** A published config with these labels and what tells of them. */
+export function withLabels(config: JsonObject, task: EncoderTask, labels: readonly string[]): JsonObject {
+  if (labels.length === 0) return config;
+  const { num_labels: _, ...rest } = config;
+  return {
+    ...rest,
+    id2label: Object.fromEntries(labels.map((name, id) => [String(id), name])),
+    label2id: Object.fromEntries(labels.map((name, id) => [name, id])),
+    ...(task === 'regression' ? { problem_type: 'regression' } : {}),
+  };
+}

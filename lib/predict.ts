@@ -1,0 +1,137 @@
+import { collateInputs, type ExampleInput, encodeInput, isTokens } from './data/encoder-input.js';
+import { ConfigError, InvalidArgumentError, throwIfAborted } from './errors.js';
+import type { EncoderTask } from './models/encoder.js';
+import { noGrad, scope } from './scope.js';
+import type { PredictInput, Predictions, PredictOptions, TaskModel } from './task-model.js';
+import type { Tensor } from './tensor.js';
+
+/** Tokens that are told for a mask. */
+const kMaskTokens = 5;
+
+/** What the model answers to each example; examples of similar length go through it together. Throws `ConfigError` for a model without what reads them. */
+export async function predictTask<T extends EncoderTask>(
+  model: TaskModel<T>,
+  inputs: readonly PredictInput[],
+  { batch = 8, maxLength = model.network.shape.contextLength, signal }: PredictOptions = {},
+): Promise<Predictions[T][]> {
+  const answers = new Array<Predictions[T]>(inputs.length);
+  const examples =
+    model.network.modality === 'text' ? await Promise.all(inputs.map((input) => readExample(model, input, maxLength))) : undefined;
+  const size = (index: number): number => lengthOf(examples?.[index]);
+  const order = [...inputs.keys()].sort((a, b) => size(b) - size(a) || a - b);
+  for (let start = 0; start < order.length; start += batch) {
+    throwIfAborted(signal, 'predict');
+    const places = order.slice(start, start + batch);
+    const rows =
+      examples === undefined
+        ? await Promise.all(places.map((place) => readExample(model, inputs[place] as PredictInput, maxLength, signal)))
+        : places.map((place) => examples[place] as ExampleInput);
+    const { values, shape } = await valuesOf(() => model.forward(collateInputs(model.network.modality, rows), { training: false }));
+    const width = shape.slice(1).reduce((product, extent) => product * extent, 1);
+    for (const [row, place] of places.entries()) {
+      const own = values.subarray(row * width, (row + 1) * width);
+      answers[place] = answerOf(model, own, rows[row] as ExampleInput) as Predictions[T];
+    }
+  }
+  return answers;
+}
+
+const lengthOf = (input: ExampleInput | undefined): number => (input !== undefined && isTokens(input) ? input.ids.length : 0);
+
+/** One example as the model reads it. */
+export async function readExample(
+  model: Pick<TaskModel, 'network' | 'processor' | 'source' | 'tokenizer' | 'task'>,
+  input: PredictInput,
+  maxLength: number,
+  signal?: AbortSignal,
+): Promise<ExampleInput> {
+  const { modality } = model.network;
+  if (typeof input === 'object' && 'shape' in input) {
+    if (modality === 'text')
+      throw new InvalidArgumentError('predict: the model reads text; got values, expected a text, a pair or { words }');
+    return input;
+  }
+  if (modality === 'text') {
+    const isWords = model.task === 'token-classification' && typeof input === 'string';
+    return encodeInput(model.tokenizer, isWords ? { words: input.split(/\s+/).filter((word) => word !== '') } : input, maxLength);
+  }
+  if (typeof input !== 'string')
+    throw new InvalidArgumentError(`predict: the model reads ${modality}; got text, expected the path of a file, or { values, shape }`);
+  if (model.processor === undefined)
+    throw new ConfigError(
+      `predict: no front end for ${modality} came with ${model.source}; give the values of examples as { values, shape }`,
+    );
+  return model.processor.read(input, signal);
+}
+
+interface Values {
+  readonly values: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** The values of an answer in f32. */
+export function valuesOf(forward: () => Tensor): Promise<Values> {
+  return scope(async () => {
+    const answer = noGrad(forward);
+    return { values: Float32Array.from((await answer.data()) as ArrayLike<number>), shape: answer.shape };
+  });
+}
+
+function answerOf(model: TaskModel, values: Float32Array, input: ExampleInput): Predictions[EncoderTask] {
+  const { labels } = model;
+  switch (model.task) {
+    case 'classification': {
+      const found = softmax(values);
+      const best = indexOfLargest(found);
+      return {
+        label: labels[best] ?? String(best),
+        probability: found[best] ?? 0,
+        probabilities: Object.fromEntries(labels.map((label, index) => [label, found[index] ?? 0])),
+      };
+    }
+    case 'regression':
+      return Array.from(values);
+    case 'token-classification':
+      return firstTokens(input).map((t) => {
+        const best = indexOfLargest(values.subarray(t * labels.length, (t + 1) * labels.length));
+        return labels[best] ?? String(best);
+      });
+    case 'masked-lm':
+      return masksOf(model, values, input);
+    case 'embedding':
+      return values.slice();
+    default:
+      throw new ConfigError(`predict: unknown task; got ${JSON.stringify(model.task satisfies never)}`);
+  }
+}
+
+function masksOf({ tokenizer, network }: TaskModel, values: Float32Array, input: ExampleInput): Predictions['masked-lm'] {
+  const width = network.shape.vocabularySize ?? 0;
+  const ids = isTokens(input) ? input.ids : [];
+  const masks = [...ids.keys()].filter((t) => ids[t] === tokenizer.maskId);
+  return masks.map((t) => {
+    const found = softmax(values.subarray(t * width, (t + 1) * width));
+    const order = [...found.keys()].filter((id) => tokenizer.hasToken(id)).sort((a, b) => (found[b] ?? 0) - (found[a] ?? 0) || a - b);
+    return order.slice(0, kMaskTokens).map((id) => ({ token: tokenizer.idToToken(id), id, probability: found[id] ?? 0 }));
+  });
+}
+
+/** The place of the first token of every word. */
+export function firstTokens(input: ExampleInput): number[] {
+  const words = isTokens(input) ? input.words : [];
+  return [...words.keys()].filter((t) => (words[t] ?? -1) >= 0 && words[t] !== words[t - 1]);
+}
+
+export function softmax(logits: Float32Array): Float64Array {
+  const largest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  const powers = Float64Array.from(logits, (value) => Math.exp(value - largest));
+  const total = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / total);
+}
+
+/** The first of the largest values. */
+export function indexOfLargest(values: ArrayLike<number>): number {
+  let best = 0;
+  for (let index = 1; index < values.length; index++) if ((values[index] as number) > (values[best] as number)) best = index;
+  return best;
+}
