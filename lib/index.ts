@@ -1,17 +1,23 @@
 export * from './adapters/index.js';
 export type { DeviceStatus } from './device.js';
 export { devices, isaLevel, setThreads, threads } from './device.js';
+export { EncoderModel } from './encoder-model.js';
 export * from './errors.js';
 export * from './estimate/index.js';
 export * from './generate/index.js';
 export { checkpoint, customGrad } from './gradient.js';
-export type { LoadModelProgress, LoadOptions } from './load-model.js';
+export type { HeadRequest } from './load-encoder.js';
+export type { EncoderLoadOptions, LoadModelProgress, LoadOptions } from './load-model.js';
 export { loadModel } from './load-model.js';
 export type { LanguageModel, LoadedAs, LossInput } from './model.js';
 export { Model } from './model.js';
 export type { Batch, ForwardOptions, TokenRows } from './models/batch.js';
+export type { EncoderInput, EncoderNetwork, EncoderTask, Modality } from './models/encoder.js';
+export type { EncoderForwardOptions, EncoderRows } from './models/encoder-batch.js';
 export type { LoadProgress } from './models/load-weights.js';
+export type { ExampleValues, Processor } from './models/processor.js';
 export { type SaveModelOptions, saveModel } from './models/save-model.js';
+export type { TaskTargets } from './models/task-loss.js';
 export type { ModelDType, Nf4Dtype } from './models/weight-storage.js';
 export { type Profile, type ProfiledOp, type ProfiledTensor, profile } from './profile.js';
 export type { Draw, RandomState } from './random.js';
@@ -28,11 +34,14 @@ export {
   trimMemory,
   unscoped,
 } from './scope.js';
+export type { PredictInput, Predictions, PredictOptions, TaskLossInput, TaskModel } from './task-model.js';
 export type { Device, DType, TensorData } from './tensor.js';
 export { Tensor } from './tensor.js';
 export {
+  type BestState,
   type CalibrationBatchOptions,
   calibrationBatches,
+  type Evaluated,
   type EvaluateOptions,
   type Evaluation,
   evaluate,
@@ -42,6 +51,8 @@ export {
   type StateParts,
   type StepReport,
   saveState,
+  type TaskEvaluation,
+  type TrainableEncoder,
   type TrainableModel,
   type TrainingCallbacks,
   type TrainingCheckpoint,

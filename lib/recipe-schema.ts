@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { EncoderTask } from './models/encoder.js';
 import { isBlockSize, kComputes } from './models/weight-storage.js';
 import { kWeightLayouts } from './ops/linalg.js';
 import { checkTraining } from './recipe-rules.js';
@@ -17,12 +18,37 @@ export const nf4Schema = z.strictObject({
 });
 
 const positiveInt = z.int().positive();
+
+/** What an encoder learns; `published`: what its checkpoint was published for. */
+export const kTasks = [
+  'classification',
+  'regression',
+  'token-classification',
+  'masked-lm',
+  'embedding',
+  'published',
+] as const satisfies readonly (EncoderTask | 'published')[];
+
+/** A task with what it needs to know. */
+export const taskSchema = z.strictObject({
+  type: z.enum(kTasks),
+  /** Names of the classes, or how many classes (of `regression`: values) there are. Default: those of the model's config. */
+  labels: z.union([z.array(z.string().min(1)).min(1), positiveInt]).optional(),
+  /** Draw a new head although the checkpoint has one. */
+  newHead: z.boolean().default(false),
+});
 const fraction = z.number().min(0).lt(1);
 
-/** Which rows: a file and the fields that make an example (see `ExampleFields`). */
+/** Which rows: a file and the fields that make an example (see `ExampleFields`, and `TaskFields` of encoders). */
 export const sourceSchema = z.strictObject({
   path: z.string().min(1),
   field: z.string().min(1).optional(),
+  field2: z.string().min(1).optional(),
+  image: z.string().min(1).optional(),
+  audio: z.string().min(1).optional(),
+  label: z.string().min(1).optional(),
+  tokens: z.string().min(1).optional(),
+  tags: z.string().min(1).optional(),
   messages: z.string().min(1).optional(),
   tools: z.string().min(1).optional(),
   learn: z.enum(['all', 'last']).optional(),
@@ -41,9 +67,9 @@ export const sourcesSchema = z.union([sourceSchema, z.array(sourceSchema).min(1)
 
 /** When a run ends before its last step because held-out loss no longer falls. */
 const earlyStoppingSchema = z.strictObject({
-  /** Evaluations in a row without a lower held-out loss after which the run ends. */
+  /** Evaluations in a row without a lower held-out loss, or a higher metric where the task is decided by one, after which the run ends. */
   patience: positiveInt,
-  /** A held-out loss counts as lower when it is lower by more than this, in nats. */
+  /** A held-out loss counts as lower (a metric as higher) when it is so by more than this. */
   minDelta: z.number().min(0).default(0),
 });
 
@@ -128,6 +154,12 @@ export const reportSchema = z.strictObject({
 export const recipeSchema = z
   .strictObject({
     model: z.string().min(1),
+    /** What an encoder is to learn, alone or with `labels`. */
+    task: z
+      .union([z.enum(kTasks).transform((type): z.output<typeof taskSchema> => ({ type, newHead: false })), taskSchema], {
+        error: `expected one of ${kTasks.join(', ')}, or a map with "type"`,
+      })
+      .optional(),
     /** What weights are kept in; `stored`, `nf4` and `int8` are for frozen weights. */
     dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
     /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. `int8`: frozen linear layers but the head multiply 8-bit integers. */

@@ -5,6 +5,7 @@ import { readGguf } from '../io/gguf.js';
 import { readJsonObject } from '../io/json.js';
 import { weightsFile } from '../io/model-files.js';
 import { readSafetensorsFiles } from '../io/safetensors-files.js';
+import { encoderModality } from '../load-encoder.js';
 import { createNetwork } from '../models/registry.js';
 import { type RunSummary, readRun, summarize } from '../report/index.js';
 import { checkpointSteps } from '../train/run-folder.js';
@@ -92,8 +93,10 @@ async function inspectModel(path: string): Promise<Inspection> {
   const config = await readJsonObject(join(path, 'config.json'));
   const problems: string[] = [];
   const tensors = await collecting(problems, () => tensorsOf(join(path, weightsFile(path, readdirSync(path)))), summary([], {}, []));
-  if (!existsSync(join(path, 'tokenizer.json'))) problems.push('no tokenizer.json: text cannot be encoded');
-  await collecting(problems, async () => createNetwork(config).dispose(), undefined);
+  const modality = encoderModality(config);
+  if ((modality ?? 'text') === 'text' && !existsSync(join(path, 'tokenizer.json')))
+    problems.push('no tokenizer.json: text cannot be encoded');
+  if (modality === undefined) await collecting(problems, async () => createNetwork(config).dispose(), undefined);
   return { kind: 'model folder', path, ...tensors, config, problems: [...problems, ...tensors.problems] };
 }
 

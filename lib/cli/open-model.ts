@@ -1,6 +1,8 @@
-import { type LanguageModel, loadAdapter, loadModel, type Model } from '../index.js';
+import { type EncoderModel, type LanguageModel, loadAdapter, loadModel, type Model, type TaskModel } from '../index.js';
+import { isLanguageModel } from '../model.js';
 import type { Compute, ModelDType } from '../models/weight-storage.js';
 import type { WeightLayout } from '../ops/linalg.js';
+import type { Recipe } from '../recipe.js';
 import type { Device } from '../tensor.js';
 import type { CommandContext } from './command.js';
 
@@ -14,36 +16,64 @@ export interface ModelOptions {
 }
 
 /** A model that a command owns, with the adapter of `--adapter` where one is given. */
-export interface OpenModel {
-  readonly model: LanguageModel;
+export interface OpenModel<M> {
+  readonly model: M;
   dispose(): void;
 }
 
-export async function openModel(options: ModelOptions, context: CommandContext): Promise<OpenModel> {
+export function openModel(options: ModelOptions, context: CommandContext): Promise<OpenModel<LanguageModel>>;
+export function openModel(options: ModelOptions & RecipeTask, context: CommandContext): Promise<OpenModel<LanguageModel | TaskModel>>;
+export async function openModel(
+  options: ModelOptions & RecipeTask,
+  context: CommandContext,
+): Promise<OpenModel<LanguageModel | TaskModel>> {
   const { output, signal } = context;
   const model = await openBase(options, context);
   const dispose = () => model.dispose();
   if (options.adapter === undefined) return { model, dispose };
   try {
     output.message(`loading adapter ${options.adapter}`);
-    return { model: await loadAdapter(model, options.adapter, { signal }), dispose };
+    return { model: await loadOnto(model, options.adapter, signal), dispose };
   } catch (error) {
     dispose();
     throw error;
   }
 }
 
+/** `loadAdapter` for whatever model. */
+export const loadOnto = (model: Model | EncoderModel, folder: string, signal: AbortSignal) =>
+  isLanguageModel(model) ? loadAdapter(model, folder, { signal }) : loadAdapter(model, folder, { signal });
+
+/** What an encoder of a recipe is to learn, and the seed of a new head. */
+export interface RecipeTask {
+  readonly task?: Recipe['task'];
+  readonly seed?: number;
+}
+
 /** The model alone. */
-export function openBase(
-  { model, dtype, compute, layout, device }: Omit<ModelOptions, 'adapter'>,
+export async function openBase(
+  { model, task, seed, dtype, compute, layout, device }: Omit<ModelOptions, 'adapter'> & RecipeTask,
   { output, signal }: CommandContext,
-): Promise<Model> {
+): Promise<Model | EncoderModel> {
   output.message(`loading ${model}`);
-  return loadModel(model, {
+  const loading = {
     signal,
     ...(dtype === undefined ? {} : { dtype }),
     ...(compute === undefined ? {} : { compute }),
     ...(layout === undefined ? {} : { layout }),
     ...(device === undefined ? {} : { device }),
+  };
+  if (task === undefined) return loadModel(model, loading);
+  const { type, labels, newHead } = task;
+  const encoder = await loadModel(model, {
+    ...loading,
+    task: type,
+    newHead,
+    ...(labels === undefined ? {} : { labels }),
+    ...(seed === undefined ? {} : { seed }),
   });
+  const [first, ...others] = encoder.newParameters;
+  if (first !== undefined)
+    output.message(`${others.length + 1} new parameters of the head, drawn at random: ${[first, ...others].join(', ')}`);
+  return encoder;
 }

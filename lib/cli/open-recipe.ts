@@ -4,21 +4,23 @@ import {
   type AdapterConfig,
   type AttachOptions,
   attach,
-  type CalibrationBatch,
+  type CalibrationData,
   calibrationBatches,
+  type EncoderModel,
   initialFactorsOf,
-  loadAdapter,
   type Model,
+  type TunedEncoder,
   type TunedModel,
 } from '../index.js';
+import { isLanguageModel } from '../model.js';
 import type { Recipe } from '../recipe.js';
 import { sourcesOf } from '../recipe-source.js';
 import type { CommandContext } from './command.js';
-import { openBase } from './open-model.js';
+import { loadOnto, openBase } from './open-model.js';
 
 /** The model and adapter of a recipe, owned by a command. */
 export interface OpenRecipe {
-  readonly tuned: TunedModel;
+  readonly tuned: TunedModel | TunedEncoder;
   dispose(): void;
 }
 
@@ -26,12 +28,12 @@ export interface OpenRecipe {
 export async function openRecipe(recipe: Recipe, context: CommandContext, resumed?: string): Promise<OpenRecipe> {
   const { adapter, training } = recipe;
   const { signal } = context;
-  const model = await openBase(recipe, context);
+  const model = await openBase({ ...recipe, seed: training.seed }, context);
   try {
     const tuned =
       typeof adapter === 'string'
-        ? await loadAdapter(model, adapter, { signal })
-        : await attach(model, adapter as unknown as AdapterConfig, {
+        ? await loadOnto(model, adapter, signal)
+        : await attachTo(model, adapter as unknown as AdapterConfig, {
             signal,
             seed: training.seed,
             ...(await startOf(model, resolveConfig(adapter), recipe, context, resumed)),
@@ -44,9 +46,13 @@ export async function openRecipe(recipe: Recipe, context: CommandContext, resume
   }
 }
 
+/** `attach` for whatever model. */
+const attachTo = (model: Model | EncoderModel, config: AdapterConfig, options: AttachOptions) =>
+  isLanguageModel(model) ? attach(model, config, options) : attach(model, config, options);
+
 /** What an adapter that looks at weights or data starts from: the factors of the run that is gone on with, or the model and data. */
 async function startOf(
-  model: Model,
+  model: Model | EncoderModel,
   adapter: ResolvedConfig,
   recipe: Recipe,
   { output, signal }: CommandContext,
@@ -79,11 +85,11 @@ export async function factorsOfRun({ method, config }: ResolvedConfig, run: stri
 
 /** The batches that an initialisation looks at, as many and as large as its own options say. */
 function calibrationOf(
-  model: Model,
+  model: Model | EncoderModel,
   size: ReturnType<NonNullable<AnyMethod['calibration']>> | undefined,
   { data, training }: Recipe,
   { output, signal }: Pick<CommandContext, 'output' | 'signal'>,
-): Promise<CalibrationBatch[]> {
+): Promise<CalibrationData> {
   output.startProgress('reading calibration rows', 0);
   return calibrationBatches(model, sourcesOf(data.calibration ?? data.train), {
     batchSize: size?.batchSize,

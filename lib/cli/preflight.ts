@@ -1,13 +1,20 @@
+import { layersOf } from '../adapters/inject.js';
+import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
+import { selectTargets } from '../adapters/targets.js';
 import { exampleOf } from '../data/example.js';
 import { readRows } from '../data/files/read-rows.js';
-import { sourceList } from '../data/source.js';
+import { type DataSource, sourceList } from '../data/source.js';
+import { requireTaskFields } from '../data/task-fields.js';
 import { ConfigError, OutOfMemoryError } from '../errors.js';
 import { freeMemory } from '../estimate/check.js';
 import { readSourceModel, resolveAdapter, type SourceModel } from '../estimate/source-model.js';
 import { planAdapter } from '../estimate/targets.js';
 import { weightBytes } from '../estimate/weight-bytes.js';
 import { formatBytes } from '../format.js';
+import { encoderFor, requireTask } from '../load-encoder.js';
+import { EncoderNetwork } from '../models/encoder.js';
 import { createNetwork } from '../models/registry.js';
+import type { Module } from '../nn/module.js';
 import type { Recipe } from '../recipe.js';
 import { sourcesOf } from '../recipe-source.js';
 import { settingsWithin } from '../train/options.js';
@@ -18,33 +25,64 @@ import { factorsOfRun } from './open-recipe.js';
  * `resumed` is the run folder that is gone on with.
  */
 export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?: string): Promise<void> {
-  for (const part of ['train', 'eval'] as const) checkSource(recipe, part);
+  const { task } = recipe;
+  if (task === undefined) checkSources(recipe, exampleOf);
   const source = await readSourceModel(recipe.model, signal);
-  const network = createNetwork(source.config);
+  requireTask(recipe.model, source.config, task?.type);
+  const network = task === undefined ? createNetwork(source.config) : networkOf(recipe, task, source);
   try {
+    if (network instanceof EncoderNetwork) checkSources(recipe, (each) => requireTaskFields(network.task, network.modality, each));
     settingsWithin(network.shape.contextLength, recipe.training);
     if (recipe.training.memory === 'error') checkRoom(recipe, source, network);
+    const adapter = await resolveAdapter(recipe.adapter);
+    await checkCalibration(recipe, adapter, resumed);
+    if (network instanceof EncoderNetwork) checkTargets(network, adapter);
+    else await planAdapter(source.config, adapter);
   } finally {
     network.dispose();
   }
-  const adapter = await resolveAdapter(recipe.adapter);
-  if (recipe.data.calibration !== undefined) {
-    if ((await factorsOfRun(adapter, resumed)) === undefined) checkSource(recipe, 'calibration');
-    if (typeof recipe.adapter === 'string' || !adapter.method.usesData?.(adapter.config))
-      throw new ConfigError('recipe: data.calibration: the adapter looks at no data before it starts; expected an "init" that does');
-  }
-  await planAdapter(source.config, adapter);
-  if (!source.hasTokenizer)
+  const needsTokenizer = !(network instanceof EncoderNetwork) || network.modality === 'text';
+  if (needsTokenizer && !source.hasTokenizer)
     throw new ConfigError(`recipe: the model "${recipe.model}" has no tokenizer; expected tokenizer.json beside its weights`);
 }
 
+function networkOf(
+  { model, training }: Recipe,
+  { type: task, labels }: NonNullable<Recipe['task']>,
+  { folder = '', config }: SourceModel,
+): EncoderNetwork {
+  if (training.packing)
+    throw new ConfigError('recipe: training.packing: only texts of language models can share a sequence; expected false');
+  return encoderFor(model, { folder, config }, { task, ...(labels === undefined ? {} : { labels }) }).network;
+}
+
+/** Throws as `attach` does for targets that match nothing. */
+function checkTargets(network: EncoderNetwork, { method, config }: ResolvedConfig): void {
+  selectTargets(method.name, layersOf(network), targetOptions(method, config));
+}
+
+async function checkCalibration(recipe: Recipe, adapter: ResolvedConfig, resumed: string | undefined): Promise<void> {
+  if (recipe.data.calibration === undefined) return;
+  if ((await factorsOfRun(adapter, resumed)) === undefined)
+    checkSource(recipe, 'calibration', recipe.task === undefined ? exampleOf : () => undefined);
+  if (typeof recipe.adapter === 'string' || !adapter.method.usesData?.(adapter.config))
+    throw new ConfigError('recipe: data.calibration: the adapter looks at no data before it starts; expected an "init" that does');
+}
+
+/** Throws `ConfigError` for fields that do not go together. */
+type CheckFields = (source: DataSource) => unknown;
+
+function checkSources(recipe: Recipe, check: CheckFields): void {
+  for (const part of ['train', 'eval'] as const) checkSource(recipe, part, check);
+}
+
 /** The words of the readers, with the key that they are about. */
-function checkSource({ data }: Recipe, part: 'train' | 'eval' | 'calibration'): void {
+function checkSource({ data }: Recipe, part: 'train' | 'eval' | 'calibration', check: CheckFields): void {
   const source = data[part];
   if (source === undefined) return;
   try {
     for (const each of sourceList(sourcesOf(source))) {
-      exampleOf(each);
+      check(each);
       if (each.path !== undefined) readRows(each.path, each.separator === undefined ? {} : { separator: each.separator });
     }
   } catch (error) {
@@ -53,7 +91,7 @@ function checkSource({ data }: Recipe, part: 'train' | 'eval' | 'calibration'): 
   }
 }
 
-function checkRoom(recipe: Recipe, source: SourceModel, network: ReturnType<typeof createNetwork>): void {
+function checkRoom(recipe: Recipe, source: SourceModel, network: Module): void {
   const bytes = weightBytes(network, source, recipe);
   const free = freeMemory();
   if (bytes > free)

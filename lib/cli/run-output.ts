@@ -1,5 +1,7 @@
 import { z } from 'zod';
 
+const metrics = z.record(z.string(), z.number());
+
 /** The numbers of a run folder, in the JSON of `inspect` and `compare`. What a folder does not know is left out. */
 export const runOutput = z.strictObject({
   status: z.enum(['done', 'running', 'cancelled', 'failed', 'killed', 'unknown']),
@@ -10,7 +12,11 @@ export const runOutput = z.strictObject({
   loss: z.number().optional().describe('loss of the last step'),
   recentLoss: z.number().optional().describe('mean of the last tenth of the steps'),
   evalLoss: z.number().optional(),
-  best: z.strictObject({ step: z.int(), evalLoss: z.number() }).optional().describe('lowest held-out loss'),
+  evalMetrics: metrics.optional().describe('last metrics of the task'),
+  best: z
+    .strictObject({ step: z.int(), evalLoss: z.number(), evalMetrics: metrics.optional() })
+    .optional()
+    .describe('the evaluation with the lowest held-out loss, or the best metric where the task is decided by one'),
   tokens: z.number(),
   tokensPerSecond: z.number(),
   seconds: z.number().describe('wall time of all steps'),

@@ -3,10 +3,12 @@ import { OutOfMemoryError } from '../errors.js';
 import { formatBytes } from '../format.js';
 import { gradientNorm } from '../optim/index.js';
 import { memory, resetPeakMemory, scope, setMemoryLimit, synchronize } from '../scope.js';
+import { taskOf } from '../tasks/registry.js';
+import type { TaskBatch } from '../tasks/task.js';
 import type { DType } from '../tensor.js';
 import { createOptimizer } from '../train/optimizer.js';
 import type { TrainingSettings } from '../train/options.js';
-import { drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from '../train/trainable.js';
+import { type AnyTrainable, drawState, resetGradients, setDrawState, trainableOf } from '../train/trainable.js';
 import { availableMemory } from './available.js';
 import { activationBound } from './bound.js';
 
@@ -25,10 +27,10 @@ export interface MemoryNeed {
  *
  * Throws `OutOfMemoryError` with the parts and what helps. `room` is what can still be taken, for tests.
  */
-export async function checkMemory(model: TrainableModel, settings: TrainingSettings, longest: number, room = freeMemory()): Promise<void> {
+export async function checkMemory(model: AnyTrainable, settings: TrainingSettings, longest: number, room = freeMemory()): Promise<void> {
   if (settings.memory === 'ignore') return;
   const bound = upperBound(model, settings, longest, room);
-  if (bound.total <= room) return;
+  if (bound.total <= room || taskOf(model).trial({ rows: 1, length: longest }) === undefined) return;
   const need = await measured(model, settings, longest, room);
   if (need.total <= room) return;
   const message = describe(need, settings, model.dtype);
@@ -43,7 +45,7 @@ export function freeMemory(): number {
   return limitBytes === 0 ? free : Math.min(free, limitBytes - bytes);
 }
 
-function upperBound(model: TrainableModel, settings: TrainingSettings, length: number, available: number): MemoryNeed {
+function upperBound(model: AnyTrainable, settings: TrainingSettings, length: number, available: number): MemoryNeed {
   const { batch: rows, checkpointing } = settings;
   const width = Math.max(4, kDtypeBytes[model.dtype]);
   // The first backward packs frozen weights once more.
@@ -51,14 +53,14 @@ function upperBound(model: TrainableModel, settings: TrainingSettings, length: n
   return needOf(model, settings, activations, available);
 }
 
-function needOf(model: TrainableModel, settings: TrainingSettings, activations: number, available: number): MemoryNeed {
+function needOf(model: AnyTrainable, settings: TrainingSettings, activations: number, available: number): MemoryNeed {
   const gradients = [...trainableOf(model).values()].reduce((sum, { size, dtype }) => sum + size * kDtypeBytes[dtype], 0);
   const optimizer = createOptimizer(model, settings).stateBytes;
   return { gradients, optimizer, activations, total: gradients + optimizer + activations, available };
 }
 
 /** Runs one row and two, and draws a line to the whole batch. The model is as before. */
-async function measured(model: TrainableModel, settings: TrainingSettings, length: number, available: number): Promise<MemoryNeed> {
+async function measured(model: AnyTrainable, settings: TrainingSettings, length: number, available: number): Promise<MemoryNeed> {
   await synchronize();
   const { limitBytes, bytes } = memory();
   setMemoryLimit(bytes + Math.floor(available));
@@ -79,16 +81,16 @@ async function measured(model: TrainableModel, settings: TrainingSettings, lengt
   }
 }
 
-async function peakOf(model: TrainableModel, rows: number, length: number, checkpointing: boolean): Promise<number> {
+async function peakOf(model: AnyTrainable, rows: number, length: number, checkpointing: boolean): Promise<number> {
   const draws = drawState(model);
-  const ids = Array.from({ length: rows }, () => new Array<number>(Math.max(1, length - 1)).fill(0));
+  const batch = taskOf(model).trial({ rows, length }) as TaskBatch;
   // What was disposed before is released in the order of the queue.
   await synchronize();
   const before = memory().bytes;
   resetPeakMemory();
   try {
     await scope(async () => {
-      model.loss({ ids, targets: ids, reduction: 'sum', training: true, checkpointing }).backward();
+      batch.loss({ training: true, checkpointing }).backward();
       // Work that found no memory fails where its result is read.
       await gradientNorm([...trainableOf(model).values()]).item();
     });

@@ -1,4 +1,5 @@
 import { ConfigError } from '../errors.js';
+import { encoderModality } from '../load-encoder.js';
 import { createNetwork } from '../models/registry.js';
 import { parseRecipe, type Recipe, type RecipeInput } from '../recipe.js';
 import { sourcesOf } from '../recipe-source.js';
@@ -65,6 +66,8 @@ export async function estimate(input: EstimateInput, options: EstimateOptions = 
   const availableBytes = availableMemory();
   const recipe = parseRecipe({ ...input, data: input.data ?? { train: { path: kNoData } } });
   const source = await readSourceModel(recipe.model, signal);
+  if (recipe.task !== undefined || encoderModality(source.config) !== undefined)
+    throw new ConfigError('estimate: only the training of language models is estimated; got an encoder with a task');
   const adapter = await resolveAdapter(recipe.adapter);
   const settings = settingsWithin(contextOf(source), recipe.training);
   const plan = await planAdapter(source.config, adapter);

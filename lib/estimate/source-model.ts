@@ -14,6 +14,8 @@ import type { DType } from '../tensor.js';
 
 /** What the headers of a model say: nothing of its weights is read. */
 export interface SourceModel {
+  /** The folder that it is in; absent for a single file. */
+  readonly folder?: string;
   readonly config: JsonObject;
   /** The dtype that a weight is loaded in where none is asked for. */
   storedDtype(name: string): DType;
@@ -33,6 +35,7 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
     case 'huggingface': {
       const { folder, weights, config } = files;
       return {
+        folder,
         config,
         blockType: () => undefined,
         storedDtype: (name) => dtypeOfSafetensors[weights.tensors.get(name)?.dtype ?? 'F32'] ?? 'f32',

@@ -9,7 +9,7 @@ import { createNetwork } from '../models/registry.js';
 import { readDtype } from '../models/weight-storage.js';
 import type { Recipe } from '../recipe.js';
 import { memory, resetPeakMemory, scope, synchronize } from '../scope.js';
-import { evaluateDataset } from '../train/evaluate.js';
+import { measureLanguage } from '../tasks/language.js';
 import type { TrainingSettings } from '../train/options.js';
 import { TrainingSession } from '../train/session.js';
 import { resetGradients } from '../train/trainable.js';
@@ -90,7 +90,7 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
     const rows = Array.from({ length: plan.rows * passes }, () => rowOf(plan.length, network.shape.vocabularySize));
     resetPeakMemory();
     const seconds = await fastestStep(session, rows, signal);
-    if (plan.evaluates) await evaluateDataset(tuned, rowSet(rows[0] as Sequence), {});
+    if (plan.evaluates) await measureLanguage(tuned, rowSet(rows[0] as Sequence));
     return {
       weights: loaded - start + walked - attached,
       adapter: attached - loaded,

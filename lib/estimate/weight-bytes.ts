@@ -1,14 +1,14 @@
 import { kDtypeBytes } from '../dtype.js';
-import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import { type StoredAs, storedBytes } from '../models/stored-bytes.js';
 import { isInt8, isQuantized, readDtype } from '../models/weight-storage.js';
+import type { Module } from '../nn/module.js';
 import type { Recipe } from '../recipe.js';
 import type { SourceModel } from './source-model.js';
 
 /**
  * Bytes of the frozen weights of a network once it is loaded as a recipe says, one layout each. A tied head is one with its embedding.
  */
-export function weightBytes(network: CausalLanguageModel, source: SourceModel, recipe: Pick<Recipe, 'dtype' | 'compute'>): number {
+export function weightBytes(network: Module, source: SourceModel, recipe: Pick<Recipe, 'dtype' | 'compute'>): number {
   const { storage, compute, int8 = false } = readDtype(recipe.dtype, recipe.compute);
   const floats = (name: string, shape: readonly number[]): number => sizeOf(shape) * kDtypeBytes[compute ?? source.storedDtype(name)];
   const blocksOf = (name: string): StoredAs | undefined => {

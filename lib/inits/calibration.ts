@@ -38,7 +38,7 @@ export class Calibration {
   static of(data: CalibrationData, model: Pick<Model, 'forward' | 'head' | 'loss'> | undefined): Calibration {
     if ('batches' in data) return new Calibration(data);
     if (model === undefined)
-      throw new ConfigError("attach: a network of one's own needs data as { batches, forward, loss }; got batches alone");
+      throw new ConfigError("attach: an encoder or a network of one's own needs data as { batches, forward, loss }; got batches alone");
     return new Calibration(tokenRuns(data, model));
   }
 

@@ -30,6 +30,10 @@ export interface SkippedRow {
 export interface EvaluationRow {
   readonly step: number;
   readonly evalLoss: number;
+  /** Metrics of the task, where it has some. */
+  readonly evalMetrics?: Readonly<Record<string, number>>;
+  /** Whether the metric that decides was the best so far. */
+  readonly isBest?: boolean;
 }
 
 /** Everything that a run folder says about its run. */

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { CancelledError } from '../errors.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
-import type { LanguageModel } from '../model.js';
+import { isLanguageModel } from '../model.js';
 import { memory } from '../scope.js';
-import type { StepReport, TrainingResult } from '../train/run.js';
+import type { Evaluated, StepReport, TrainingResult } from '../train/run.js';
 import type { RunFolder } from '../train/run-folder.js';
+import type { AnyTrainable } from '../train/trainable.js';
 import { runEnvironment } from './environment.js';
 import { EventFile } from './event-file.js';
 import { readRun } from './read-run.js';
@@ -51,7 +52,7 @@ export class RunRecorder {
   }
 
   /** Samples of the untrained model, where they are asked for and `step` is 0; the first report. */
-  async begin(model: LanguageModel, step: number, signal?: AbortSignal): Promise<void> {
+  async begin(model: AnyTrainable, step: number, signal?: AbortSignal): Promise<void> {
     if (step === 0) await this.#sample(model, 'before', signal);
     await this.#write();
   }
@@ -71,9 +72,11 @@ export class RunRecorder {
     });
   }
 
-  evaluation(step: number, evalLoss: number): void {
-    this.#folder.appendMetrics({ step, evalLoss });
-    this.#events.add(step, { 'eval/loss': evalLoss });
+  /** `isBest` is told where metrics decide; of a loss the rows themselves say it. */
+  evaluation(step: number, { evalLoss, evalMetrics }: Evaluated, isBest: boolean): void {
+    this.#folder.appendMetrics({ step, evalLoss, ...(evalMetrics === undefined ? {} : { evalMetrics, ...(isBest ? { isBest } : {}) }) });
+    const metrics = Object.entries(evalMetrics ?? {}).map(([name, value]) => [`eval/${name}`, value] as const);
+    this.#events.add(step, { 'eval/loss': evalLoss, ...Object.fromEntries(metrics) });
   }
 
   /** Writes the report again when the last one is some seconds old. */
@@ -82,7 +85,7 @@ export class RunRecorder {
   }
 
   /** The run is through: samples of the trained model, the last report. */
-  async finish(model: LanguageModel, result: TrainingResult, signal?: AbortSignal): Promise<void> {
+  async finish(model: AnyTrainable, result: TrainingResult, signal?: AbortSignal): Promise<void> {
     await this.#sample(model, 'after', signal);
     this.#ended = true;
     this.#record = { ...this.#record, status: 'done', result };
@@ -99,9 +102,9 @@ export class RunRecorder {
     await this.#write();
   }
 
-  async #sample(model: LanguageModel, side: 'before' | 'after', signal: AbortSignal | undefined): Promise<void> {
+  async #sample(model: AnyTrainable, side: 'before' | 'after', signal: AbortSignal | undefined): Promise<void> {
     const { samples } = this.#record;
-    if (this.#settings === undefined || samples.length === 0) return;
+    if (this.#settings === undefined || samples.length === 0 || !isLanguageModel(model)) return;
     const texts = await generateSamples(model, this.#settings, signal);
     this.#record = { ...this.#record, samples: samples.map((sample, index) => ({ ...sample, [side]: texts[index] ?? '' })) };
   }

@@ -37,6 +37,24 @@ function withAverage(label: string, points: readonly Point[], color: number): Se
   ];
 }
 
+/** A chart of the metrics of the task, where it has some. */
+function metricCharts({ evaluations }: RunData): Chart[] {
+  const names = [...new Set(evaluations.flatMap(({ evalMetrics = {} }) => Object.keys(evalMetrics)))];
+  const pointsFor = (name: string): Point[] =>
+    evaluations.flatMap(({ step, evalMetrics }) => {
+      const value = evalMetrics?.[name];
+      return value === undefined ? [] : [[step, value] as const];
+    });
+  if (names.length === 0) return [];
+  return [
+    {
+      title: 'Metrics',
+      unit: 'on the held-out rows',
+      series: names.map((name, color) => ({ label: name, points: pointsFor(name), color, look: 'marked' as const })),
+    },
+  ];
+}
+
 /** The charts of one run; those without a value are left out when they are drawn. */
 export function runCharts(run: RunData): Chart[] {
   const clip = (run.recipe.training as { clip?: unknown } | undefined)?.clip;
@@ -47,13 +65,14 @@ export function runCharts(run: RunData): Chart[] {
   return [
     {
       title: 'Loss',
-      unit: 'nats per token',
+      unit: run.recipe.task === undefined ? 'nats per token' : 'mean over targets',
       wide: true,
       series: [
         ...withAverage('training', lossPoints(run), 0),
         { label: 'held-out', points: evaluationPoints(run), color: 1, look: 'marked' },
       ],
     },
+    ...metricCharts(run),
     {
       title: 'Learning rate',
       unit: 'after warm-up and schedule',

@@ -1,4 +1,5 @@
-import type { RunData } from './read-run.js';
+import type { BestState, Evaluated } from '../train/run.js';
+import type { EvaluationRow, RunData } from './read-run.js';
 
 /** The final numbers of a run, or those so far. */
 export interface RunSummary {
@@ -11,7 +12,8 @@ export interface RunSummary {
   /** Mean loss of the last tenth of the steps that were made: steadier than that of one. */
   readonly recentLoss?: number;
   readonly evalLoss?: number;
-  readonly best?: { readonly step: number; readonly evalLoss: number };
+  readonly evalMetrics?: Readonly<Record<string, number>>;
+  readonly best?: BestState;
   /** Steps whose update a policy left out. */
   readonly skippedSteps: number;
   /** Why the run ended before its last step. */
@@ -41,7 +43,7 @@ export function summarize({ steps, evaluations, skips, recipe, record, status }:
     ...(record?.result?.stoppedEarly === undefined ? {} : { stoppedEarly: record.result.stoppedEarly }),
     ...(typeof planned === 'number' ? { plannedSteps: planned } : {}),
     ...(last === undefined ? {} : { loss: last.loss, recentLoss: sum(recent.map(({ loss }) => loss)) / recent.length }),
-    ...(evaluated === undefined ? {} : { evalLoss: evaluated.evalLoss, best: lowest(evaluations) }),
+    ...(evaluated === undefined ? {} : { ...valuesOf(evaluated), best: bestOf(evaluations) }),
     tokens,
     tokensPerSecond: seconds > 0 ? tokens / seconds : 0,
     seconds,
@@ -50,9 +52,16 @@ export function summarize({ steps, evaluations, skips, recipe, record, status }:
   };
 }
 
-function lowest(evaluations: RunData['evaluations']): { step: number; evalLoss: number } {
-  const { step, evalLoss } = evaluations.reduce((best, row) => (row.evalLoss < best.evalLoss ? row : best));
-  return { step, evalLoss };
+const valuesOf = ({ evalLoss, evalMetrics }: EvaluationRow): Evaluated => ({
+  evalLoss,
+  ...(evalMetrics === undefined ? {} : { evalMetrics }),
+});
+
+/** The last row that says it is the best, where metrics decide, else that of the lowest loss. */
+function bestOf(evaluations: RunData['evaluations']): BestState {
+  const told = evaluations.findLast(({ isBest }) => isBest);
+  const row = told ?? evaluations.reduce((best, other) => (other.evalLoss < best.evalLoss ? other : best));
+  return { step: row.step, ...valuesOf(row) };
 }
 
 function sum(values: readonly number[]): number {

@@ -8,7 +8,8 @@ import { tensor } from '../ops/create.js';
 import { indexSelect } from '../ops/index-ops.js';
 import { reshape } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
-import { type EvaluateOptions, sequenceLosses } from './evaluate.js';
+import { sequenceLosses } from '../tasks/language.js';
+import type { EvaluateOptions } from './evaluate.js';
 
 type Completion = Extract<Example, { kind: 'completion' }>;
 

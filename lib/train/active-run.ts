@@ -1,17 +1,16 @@
 import type { RowSet, SourceSummary } from '../data/dataset.js';
-import type { Sequence } from '../data/encode.js';
+import type { EncodedRow } from '../data/row-encoding.js';
 import { CancelledError, LossSpikeError, NonFiniteError } from '../errors.js';
 import { RunRecorder } from '../report/recorder.js';
 import { memory } from '../scope.js';
 import type { TrainingCallbacks, TrainingEnd, TrainingStart } from './callbacks.js';
-import { evaluateDataset } from './evaluate.js';
 import { reportSettings, type TrainingSettings, type TrainOptions } from './options.js';
 import { resumeNewest } from './resume.js';
-import type { StepReport, TrainingResult } from './run.js';
+import type { Evaluated, StepReport, TrainingResult } from './run.js';
 import { RunFolder } from './run-folder.js';
 import { runRecipe } from './run-recipe.js';
 import { TrainingSession } from './session.js';
-import type { TrainableModel } from './trainable.js';
+import type { AnyTrainable } from './trainable.js';
 
 /** A run between its beginning and its end: the session with what is written, told and asked beside it. Owns session and folder until `end`. */
 export class ActiveRun {
@@ -26,7 +25,7 @@ export class ActiveRun {
   #ended: TrainingEnd | undefined;
 
   /** `sources` are those of the rows. */
-  constructor(model: TrainableModel, options: TrainOptions, settings: TrainingSettings, sources: readonly SourceSummary[]) {
+  constructor(model: AnyTrainable, options: TrainOptions, settings: TrainingSettings, sources: readonly SourceSummary[]) {
     this.#settings = settings;
     this.#options = options;
     this.#callbacks = options.callbacks ?? {};
@@ -60,7 +59,7 @@ export class ActiveRun {
     await this.#callbacks.onStart?.({ step, steps: this.#settings.steps, trainableParameters, ...resumed });
   }
 
-  async step(rows: readonly Sequence[]): Promise<StepReport> {
+  async step(rows: readonly EncodedRow[]): Promise<StepReport> {
     const report = await this.#explaining(() => this.#cancellable(() => this.session.run(rows, this.#options.signal)));
     this.#recorded = false;
     this.#recorder?.step(report);
@@ -77,18 +76,19 @@ export class ActiveRun {
     return step > 0 && (step === this.#settings.steps || (every > 0 && step % every === 0));
   }
 
-  /** Loss over the held-out rows, where it is due and not done yet; the adapter is kept in `best/` when it is the lowest so far. */
-  async evaluate(held: RowSet | undefined): Promise<number | undefined> {
+  /** The held-out rows, where their evaluation is due and not done yet; the adapter is kept in `best/` when it is the best so far. */
+  async evaluate(held: RowSet<EncodedRow> | undefined): Promise<Evaluated | undefined> {
     const { session } = this;
     if (held === undefined || session.evaluatedStep === session.step || !this.isDue(this.#settings.evalEvery)) return undefined;
     const { signal } = this.#options;
-    const { nll: evalLoss } = await this.#cancellable(() => evaluateDataset(session.model, held, { signal }));
-    const isBest = session.isBest(evalLoss);
+    const { loss, metrics } = await this.#cancellable(() => session.task.measure(held, { signal }));
+    const found: Evaluated = { evalLoss: loss, ...(Object.keys(metrics).length === 0 ? {} : { evalMetrics: metrics }) };
+    const isBest = session.isBest(found);
     if (isBest) await this.#saveAdapter(this.#folder?.best);
-    this.#recorder?.evaluation(session.step, evalLoss);
-    session.evaluated(evalLoss);
-    await this.#callbacks.onEvaluation?.({ step: session.step, evalLoss, isBest });
-    return evalLoss;
+    this.#recorder?.evaluation(session.step, found, isBest);
+    session.evaluated(found);
+    await this.#callbacks.onEvaluation?.({ step: session.step, ...found, isBest });
+    return found;
   }
 
   /** Saves checkpoint and adapter where they are due. */
@@ -194,11 +194,11 @@ export class ActiveRun {
   }
 
   #result(): TrainingResult {
-    const { step, tokens, seconds, loss, evalLoss, best, trainableParameters, skippedSteps, stopReason } = this.session;
+    const { step, tokens, seconds, loss, evaluation, best, trainableParameters, skippedSteps, stopReason } = this.session;
     return {
       steps: step,
       loss,
-      ...(evalLoss === undefined ? {} : { evalLoss }),
+      ...evaluation,
       ...(best === undefined ? {} : { best }),
       ...(stopReason === undefined || step === this.#settings.steps ? {} : { stoppedEarly: stopReason }),
       ...(skippedSteps === 0 ? {} : { skippedSteps }),

@@ -1,10 +1,14 @@
 import { collate, inputOf } from '../data/batch.js';
-import { openDataset } from '../data/open-dataset.js';
+import type { Sequence } from '../data/encode.js';
 import type { DataSources } from '../data/source.js';
 import { StepLoader } from '../data/step-loader.js';
 import { ConfigError, throwIfAborted } from '../errors.js';
-import type { CalibrationBatch } from '../inits/calibration.js';
-import type { LanguageModel } from '../model.js';
+import type { CalibrationBatch, CalibrationRuns } from '../inits/calibration.js';
+import { isLanguageModel, type LanguageModel } from '../model.js';
+import { mul } from '../ops/elementwise.js';
+import type { TaskModel } from '../task-model.js';
+import { type EncoderRow, inputsOf } from '../tasks/encoder-rows.js';
+import { taskOf } from '../tasks/registry.js';
 import { type TrainingOptions, type TrainOptions, trainingSettings } from './options.js';
 
 /** Options of `calibrationBatches`. */
@@ -22,7 +26,8 @@ export interface CalibrationBatchOptions extends Pick<TrainOptions, 'signal' | '
 const kDefaults = { batchSize: 4, batches: 64 };
 
 /**
- * The first batches that a training on these sources would see, for the `data` of `attach`: token ids with their targets, and documents where rows are packed.
+ * The first batches that a training on these sources would see, for the `data` of `attach`: of a language model token ids with their targets, and documents where
+ * rows are packed; of an encoder rows of its task with the way to run it on them.
  *
  * Throws `ConfigError` for wrong options and as `train` does for rows, `CancelledError` when the signal fires.
  *
@@ -30,31 +35,67 @@ const kDefaults = { batchSize: 4, batches: 64 };
  * const data = await calibrationBatches(model, { path: 'notes.jsonl' }, { batches: 32 });
  * const tuned = await attach(model, { type: 'lora', init: 'eva' }, { data });
  */
-export async function calibrationBatches(
+export function calibrationBatches(
   model: LanguageModel,
   sources: DataSources,
+  options?: CalibrationBatchOptions,
+): Promise<CalibrationBatch[]>;
+export function calibrationBatches(model: TaskModel, sources: DataSources, options?: CalibrationBatchOptions): Promise<CalibrationRuns>;
+export function calibrationBatches(
+  model: LanguageModel | TaskModel,
+  sources: DataSources,
+  options?: CalibrationBatchOptions,
+): Promise<CalibrationBatch[] | CalibrationRuns>;
+export async function calibrationBatches(
+  model: LanguageModel | TaskModel,
+  sources: DataSources,
   options: CalibrationBatchOptions = {},
-): Promise<CalibrationBatch[]> {
+): Promise<CalibrationBatch[] | CalibrationRuns> {
+  const batches = await rowBatches(model, sources, options);
+  return isLanguageModel(model) ? batches.map((rows) => inputOf(collate(rows as Sequence[]))) : taskRuns(model, batches as EncoderRow[][]);
+}
+
+/** The rows of each batch. */
+async function rowBatches(model: LanguageModel | TaskModel, sources: DataSources, options: CalibrationBatchOptions): Promise<unknown[][]> {
   const { signal, onData: onProgress, badRows = 'error' } = options;
   const { batchSize = kDefaults.batchSize, batches = kDefaults.batches } = options;
   for (const [key, value] of Object.entries({ batchSize, batches }))
     if (!Number.isSafeInteger(value) || value < 1) throw new ConfigError(`calibration: ${key} must be a positive integer; got ${value}`);
   const settings = { ...trainingSettings(model, options.training), batch: batchSize, accumulate: 1 };
   const emptyRows = settings.emptyRows === 'skip' ? 'skip' : badRows;
-  const rows = await openDataset(sources, model.tokenizer, { sequence: settings.sequence, badRows, emptyRows, signal, onProgress });
+  const rows = await taskOf(model).open(sources, { sequence: settings.sequence, badRows, emptyRows, signal, onProgress });
   const loader = await StepLoader.open(rows, settings, { signal, onProgress }).catch(async (error: unknown) => {
     await rows.close();
     throw error;
   });
   try {
     const count = Math.min(batches, Math.ceil((loader.fill?.packs ?? rows.length) / batchSize));
-    const found: CalibrationBatch[] = [];
+    const found: unknown[][] = [];
     for (let step = 1; step <= count; step++) {
       throwIfAborted(signal, 'calibration');
-      found.push(inputOf(collate(await loader.take(step, count))));
+      found.push(await loader.take(step, count));
     }
     return found;
   } finally {
     await loader.close();
   }
+}
+
+/** How an encoder runs on rows of its task; padding of texts does not count. */
+function taskRuns(model: TaskModel, batches: readonly EncoderRow[][]): CalibrationRuns<readonly EncoderRow[]> {
+  const task = taskOf(model);
+  return {
+    batches,
+    forward: (rows) => model.forward(inputsOf(model, rows)),
+    loss(rows) {
+      const batch = task.batch(rows, { seed: 0, step: 0, first: 0 });
+      return mul(batch.loss({ training: model.network.training }), 1 / batch.targets);
+    },
+    counts(rows) {
+      const inputs = inputsOf(model, rows);
+      if (!('ids' in inputs)) return undefined;
+      const width = Math.max(...inputs.ids.map((row) => row.length));
+      return inputs.ids.flatMap((row) => Array.from({ length: width }, (_, t) => t < row.length));
+    },
+  };
 }

@@ -1,4 +1,4 @@
-import type { StepReport, TrainingResult } from './run.js';
+import type { Evaluated, StepReport, TrainingResult } from './run.js';
 
 /** What `onStart` gets. */
 export interface TrainingStart {
@@ -14,11 +14,9 @@ export interface TrainingStart {
 }
 
 /** What `onEvaluation` gets. */
-export interface TrainingEvaluation {
+export interface TrainingEvaluation extends Evaluated {
   readonly step: number;
-  /** Mean loss over the held-out targets, in nats. */
-  readonly evalLoss: number;
-  /** Whether it is the lowest so far. */
+  /** Whether it is the best so far: of the lowest loss, or of the best metric where the task is decided by one. */
   readonly isBest: boolean;
 }
 

@@ -11,11 +11,11 @@ import { disposeTensors, noGrad, synchronize } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { checkFiles, fileChecksums, jsonChecksum } from './checksums.js';
 import { requireSameTaken, saveTaken } from './taken-state.js';
-import { type DrawState, drawState, setDrawState, type TrainableModel } from './trainable.js';
+import { type AnyTrainable, type DrawState, drawState, setDrawState } from './trainable.js';
 
 /** What a checkpoint is taken of. */
 export interface StateParts {
-  readonly model: Pick<TrainableModel, 'namedParameters' | 'save' | 'active' | 'adapters'>;
+  readonly model: Pick<AnyTrainable, 'namedParameters' | 'save' | 'active' | 'adapters'>;
   readonly optimizer: { state(): OptimizerState; loadState(state: OptimizerState): void };
   /** Whose random draws are part of the state, where they are not those of this environment (thread). */
   readonly random?: RandomScope;

@@ -13,7 +13,7 @@ import {
 } from '../optim/index.js';
 import type { Recipe } from '../recipe.js';
 import type { TrainingSettings } from './options.js';
-import { type TrainableModel, trainableOf } from './trainable.js';
+import { type AnyTrainable, trainableOf } from './trainable.js';
 
 export type RunOptimizer = AdamW | AdamW8bit | Lion | SGD;
 
@@ -44,7 +44,7 @@ interface OwnSettings {
 }
 
 /** The optimizer that the settings of a run ask for. Throws `InvalidArgumentError` when the model has nothing to train. */
-export function createOptimizer(model: Pick<TrainableModel, 'namedParameters'>, settings: TrainingSettings): RunOptimizer {
+export function createOptimizer(model: Pick<AnyTrainable, 'namedParameters'>, settings: TrainingSettings): RunOptimizer {
   const { optimizer, learningRate, loraPlusRatio, weightDecay } = settings;
   const parameters = trainableOf(model).values();
   const groups = loraPlusRatio === undefined ? undefined : loraPlusGroups(model, { learningRate, ratio: loraPlusRatio, weightDecay });

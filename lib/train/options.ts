@@ -2,10 +2,11 @@ import type { DataProgress } from '../data/dataset.js';
 import type { DataSources } from '../data/source.js';
 import { checkStepOptions } from '../data/step-loader.js';
 import { ConfigError } from '../errors.js';
-import type { LanguageModel } from '../model.js';
+import { isLanguageModel, type LanguageModel } from '../model.js';
 import { checked, type Recipe, type RecipeInput } from '../recipe.js';
 import { reportSchema, trainingSchema } from '../recipe-schema.js';
 import type { ReportSettings } from '../report/samples.js';
+import type { TaskModel } from '../task-model.js';
 import type { TrainingCallbacks } from './callbacks.js';
 import { optimizerDefaults } from './optimizer.js';
 
@@ -37,7 +38,7 @@ export interface TrainOptions {
   /** Ends the run with the state of its last whole step saved; the run then rejects with `CancelledError`, which says how to resume. */
   readonly signal?: AbortSignal | undefined;
   /** What `recipe.yaml` in the run folder says beside `data`, `training` and `out`; of `data` the calibration. */
-  readonly recipe?: Partial<Pick<Recipe, 'model' | 'dtype' | 'compute' | 'layout' | 'device' | 'adapter'>> & {
+  readonly recipe?: Partial<Pick<Recipe, 'model' | 'task' | 'dtype' | 'compute' | 'layout' | 'device' | 'adapter'>> & {
     readonly data?: Pick<Recipe['data'], 'calibration'>;
   };
   /** Functions called at the start, after each step, evaluation and checkpoint, and at the end; each is awaited. */
@@ -52,7 +53,7 @@ export interface TrainOptions {
 const kDefaultSequence = 512;
 
 /** Fills in the defaults. Throws `ConfigError` for unknown keys, wrong values, and a sequence over the model's context. */
-export function trainingSettings(model: LanguageModel, options: TrainingOptions = {}): TrainingSettings {
+export function trainingSettings(model: LanguageModel | TaskModel, options: TrainingOptions = {}): TrainingSettings {
   return settingsWithin(model.network.shape.contextLength, options);
 }
 
@@ -66,10 +67,12 @@ export function settingsWithin(contextLength: number, options: TrainingOptions):
   return { ...settings, ...optimizerDefaults(settings), sequence };
 }
 
-/** Fills in the defaults. Throws `ConfigError` for unknown keys and wrong values, and for samples of a model that has no tokenizer. */
-export function reportSettings(model: LanguageModel, options: ReportOptions | undefined): ReportSettings | undefined {
+/** Fills in the defaults. Throws `ConfigError` for unknown keys and wrong values, and for samples of a model that has no tokenizer or is no language model. */
+export function reportSettings(model: LanguageModel | TaskModel, options: ReportOptions | undefined): ReportSettings | undefined {
   if (options === undefined) return undefined;
   const settings = checked(reportSchema, options, 'report');
+  if (settings.samples.length > 0 && !isLanguageModel(model))
+    throw new ConfigError(`report.samples: a model for "${model.task}" writes no text; leave them out`);
   if (settings.samples.length > 0 && !model.hasTokenizer)
     throw new ConfigError('report.samples: the model has no tokenizer; leave them out, or load the model with its tokenizer');
   return settings;

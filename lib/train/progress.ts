@@ -4,6 +4,7 @@ import type { JsonObject } from '../io/json.js';
 import type { EarlyStoppingState } from './early-stopping.js';
 import type { TrainingSettings } from './options.js';
 import type { PolicyState } from './policy.js';
+import type { BestState, Evaluated } from './run.js';
 import { requireSameSources } from './same-sources.js';
 
 /** Settings that decide what a run computes: a checkpoint made with others cannot be gone on with. `steps` may grow. */
@@ -30,14 +31,13 @@ const kDecisive = [
 ] as const;
 
 /** Where a run stands, as a checkpoint holds it. */
-export interface Progress {
+export interface Progress extends Partial<Evaluated> {
   readonly step: number;
   readonly tokens: number;
   readonly seconds: number;
   /** Null before the first update. */
   readonly loss: number | null;
-  readonly evalLoss?: number;
-  readonly best?: { readonly step: number; readonly evalLoss: number };
+  readonly best?: BestState;
   /** The step after which held-out loss was last computed; behind `step` when an evaluation that was due did not end. */
   readonly evaluatedStep: number;
   readonly policy: PolicyState;

@@ -1,20 +1,26 @@
 import { skippedMessage } from '../data/bad-rows.js';
 import type { RowSet } from '../data/dataset.js';
-import { openDataset } from '../data/open-dataset.js';
+import type { EncodedRow } from '../data/row-encoding.js';
 import { StepLoader } from '../data/step-loader.js';
 import { ConfigError } from '../errors.js';
+import { taskOf } from '../tasks/registry.js';
 import type { TrainingSettings, TrainOptions } from './options.js';
-import type { TrainableModel } from './trainable.js';
+import type { AnyTrainable } from './trainable.js';
 
 /** The rows of a run: those to train on, step by step, and those held out. */
 export class RunData {
-  readonly loader: StepLoader;
-  readonly train: RowSet;
-  readonly held: RowSet | undefined;
+  readonly loader: StepLoader<EncodedRow>;
+  readonly train: RowSet<EncodedRow>;
+  readonly held: RowSet<EncodedRow> | undefined;
   readonly #notice: (message: string) => void;
-  readonly #told = new Map<RowSet, number>();
+  readonly #told = new Map<RowSet<EncodedRow>, number>();
 
-  private constructor(loader: StepLoader, train: RowSet, held: RowSet | undefined, notice: (message: string) => void) {
+  private constructor(
+    loader: StepLoader<EncodedRow>,
+    train: RowSet<EncodedRow>,
+    held: RowSet<EncodedRow> | undefined,
+    notice: (message: string) => void,
+  ) {
     this.loader = loader;
     this.train = train;
     this.held = held;
@@ -22,18 +28,19 @@ export class RunData {
   }
 
   /** Reads or indexes all sources. Throws as `openDataset` and `StepLoader.open` do. */
-  static async open(model: TrainableModel, options: TrainOptions, settings: TrainingSettings): Promise<RunData> {
+  static async open(model: AnyTrainable, options: TrainOptions, settings: TrainingSettings): Promise<RunData> {
     const { data, signal, onData, onNotice = () => undefined } = options;
     const { badRows = 'error' } = data;
     if (badRows !== 'error' && badRows !== 'skip')
       throw new ConfigError(`data.badRows: got ${JSON.stringify(badRows)}, expected error or skip`);
     const common = { sequence: settings.sequence, badRows, signal, onProgress: onData };
     const emptyRows = settings.emptyRows === 'skip' ? 'skip' : badRows;
-    const opened: RowSet[] = [];
+    const task = taskOf(model);
+    const opened: RowSet<EncodedRow>[] = [];
     try {
-      const train = await openDataset(data.train, model.tokenizer, { ...common, emptyRows });
+      const train: RowSet<EncodedRow> = await task.open(data.train, { ...common, emptyRows });
       opened.push(train);
-      const held = data.eval && (await openDataset(data.eval, model.tokenizer, { ...common, emptyRows: 'keep' }));
+      const held: RowSet<EncodedRow> | undefined = data.eval && (await task.open(data.eval, { ...common, emptyRows: 'keep' }));
       if (held !== undefined) opened.push(held);
       const loader = await StepLoader.open(train, settings, { signal, onProgress: onData });
       const run = new RunData(loader, train, held, onNotice);

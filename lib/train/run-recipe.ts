@@ -1,11 +1,13 @@
 import { type DataSource, type DataSources, sourceList } from '../data/source.js';
+import { isLanguageModel } from '../model.js';
 import { checked, formatRecipe, type Recipe } from '../recipe.js';
 import { reportSchema } from '../recipe-schema.js';
+import type { TaskModel } from '../task-model.js';
 import type { TrainingSettings, TrainOptions } from './options.js';
-import type { TrainableModel } from './trainable.js';
+import type { AnyTrainable } from './trainable.js';
 
 /** `recipe.yaml` of a run folder: everything that was set, defaults filled in. Rows in memory are told by a note in place of their path. */
-export function runRecipe(options: TrainOptions, settings: TrainingSettings, model: TrainableModel): string {
+export function runRecipe(options: TrainOptions, settings: TrainingSettings, model: AnyTrainable): string {
   const { data, recipe = {}, report, out } = options;
   const { loadedAs } = model;
   const dtype = recipe.dtype ?? ((loadedAs?.dtype ?? model.dtype) as Recipe['dtype']);
@@ -13,14 +15,15 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
   const layout = recipe.layout ?? loadedAs?.layout;
   return formatRecipe({
     model: recipe.model ?? model.source,
+    ...(isLanguageModel(model) ? {} : { task: recipe.task ?? taskSettings(model) }),
     dtype,
     ...(compute === undefined ? {} : { compute }),
     ...(layout === undefined ? {} : { layout }),
     device: recipe.device ?? model.device,
     adapter: recipe.adapter ?? { type: 'unknown' },
     data: {
-      train: sourcesOf(data.train),
-      ...(data.eval === undefined ? {} : { eval: sourcesOf(data.eval) }),
+      train: sourcesOf(data.train, model),
+      ...(data.eval === undefined ? {} : { eval: sourcesOf(data.eval, model) }),
       ...(recipe.data?.calibration === undefined ? {} : { calibration: recipe.data.calibration }),
       badRows: data.badRows ?? 'error',
     },
@@ -30,20 +33,27 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
   } satisfies Recipe);
 }
 
+/** The task of an encoder as a recipe says it. */
+const taskSettings = ({ task, labels }: TaskModel): Recipe['task'] => ({
+  type: task,
+  newHead: false,
+  ...(labels.length === 0 ? {} : { labels: [...labels] }),
+});
+
 type RecipeSource = Extract<Recipe['data']['train'], { path: string }>;
 
-function sourcesOf(sources: DataSources): Recipe['data']['train'] {
-  const list = sourceList(sources).map(sourceOf);
+function sourcesOf(sources: DataSources, model: AnyTrainable): Recipe['data']['train'] {
+  const list = sourceList(sources).map((source) => sourceOf(source, model));
   return Array.isArray(sources) ? list : (list[0] as RecipeSource);
 }
 
-function sourceOf(source: DataSource): RecipeSource {
+function sourceOf(source: DataSource, model: AnyTrainable): RecipeSource {
   const { rows, path, ...fields } = source;
   const { labels, ...rest } = fields;
   const named = source.field ?? source.messages ?? source.prompt;
   return {
     path: path ?? '(rows in memory)',
-    ...(named === undefined ? { field: 'text' } : {}),
+    ...(named === undefined && isLanguageModel(model) ? { field: 'text' } : {}),
     ...rest,
     ...(labels === undefined ? {} : { labels: [...labels] }),
   };

@@ -1,10 +1,23 @@
 import { CancelledError } from '../errors.js';
 
+/** What an evaluation found. */
+export interface Evaluated {
+  /** Mean loss over the held-out targets: in nats, of a regression the squared error. */
+  readonly evalLoss: number;
+  /** Metrics of the task by name, such as `accuracy`; absent where it has none but the loss. */
+  readonly evalMetrics?: Readonly<Record<string, number>>;
+}
+
+/** The best evaluation: that of the lowest loss, or of the best metric where the task is decided by one. */
+export interface BestState extends Evaluated {
+  readonly step: number;
+}
+
 /** What a run reports after each optimizer step. */
-export interface StepReport {
+export interface StepReport extends Partial<Evaluated> {
   /** Counted from 1. */
   readonly step: number;
-  /** Mean loss over the targets of the step, in nats, before its update. */
+  /** Mean loss over the targets of the step before its update: in nats, of a regression the squared error. */
   readonly loss: number;
   readonly learningRate: number;
   /** Global norm of the gradient before clipping. */
@@ -18,18 +31,15 @@ export interface StepReport {
   readonly skipped?: 'non-finite' | 'spike';
   /** The loss is a spike, and `training.policy` says to tell and go on. */
   readonly spike?: true;
-  /** Mean loss over the held-out targets, where the step was followed by an evaluation. */
-  readonly evalLoss?: number;
 }
 
-/** What a finished run says. */
-export interface TrainingResult {
+/** What a finished run says; of the last evaluation, where there are held-out rows. */
+export interface TrainingResult extends Partial<Evaluated> {
   readonly steps: number;
   /** Loss of the last step that was not skipped. */
   readonly loss: number;
-  /** Last and best held-out loss; absent without `data.eval`. */
-  readonly evalLoss?: number;
-  readonly best?: { readonly step: number; readonly evalLoss: number };
+  /** The best evaluation; absent without `data.eval`. */
+  readonly best?: BestState;
   /** Why the run ended before its last step; absent where it did not. */
   readonly stoppedEarly?: string;
   /** Steps whose update `training.policy` left out; absent where there are none. */

@@ -1,10 +1,10 @@
 import { ConfigError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
-import type { TrainableModel } from './trainable.js';
+import type { AnyTrainable } from './trainable.js';
 
 /** What of a model and its trained adapters decides the bits of a run, beside the values of the parameters. Blocks of a file give the bits of its floats,
  * but not where they are packed for 8-bit integers. */
-export function modelIdentity(model: TrainableModel): JsonObject {
+export function modelIdentity(model: AnyTrainable): JsonObject {
   const stored = model.loadedAs?.dtype;
   const int8 = model.loadedAs?.compute === 'int8';
   const few = stored === 'nf4' || stored === 'int8' || typeof stored === 'object' || (int8 && stored === 'stored');
@@ -23,7 +23,7 @@ export function modelIdentity(model: TrainableModel): JsonObject {
 }
 
 /** Throws `ConfigError` where the model is loaded in another way, or its adapters have other options, than in the checkpoint in `folder`. */
-export function requireSameModel(folder: string, was: JsonObject, model: TrainableModel): void {
+export function requireSameModel(folder: string, was: JsonObject, model: AnyTrainable): void {
   const difference = firstDifference(was, modelIdentity(model), '');
   if (difference === undefined) return;
   const { path, before, now } = difference;

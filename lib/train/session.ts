@@ -1,12 +1,13 @@
 import type { SourceSummary } from '../data/dataset.js';
-import type { Sequence } from '../data/encode.js';
+import type { EncodedRow } from '../data/row-encoding.js';
 import { isaLevel } from '../device.js';
 import type { JsonObject } from '../io/json.js';
-import type { LossInput } from '../model.js';
 import { full } from '../ops/create.js';
 import { clipScale, type Schedule } from '../optim/index.js';
 import { RandomScope } from '../random.js';
 import { scope, synchronize } from '../scope.js';
+import { taskOf } from '../tasks/registry.js';
+import type { AnyTask, BatchPlace } from '../tasks/task.js';
 import type { Tensor } from '../tensor.js';
 import { readProgress, restoreState, saveState } from './checkpoint.js';
 import { EarlyStopping } from './early-stopping.js';
@@ -14,14 +15,15 @@ import { createOptimizer, createSchedule, type RunOptimizer } from './optimizer.
 import type { TrainingSettings } from './options.js';
 import { StepPolicy } from './policy.js';
 import { decisiveSettings, type Progress, progressFor } from './progress.js';
-import type { StepReport } from './run.js';
+import type { BestState, Evaluated, StepReport } from './run.js';
 import { modelIdentity, requireSameModel } from './same-model.js';
 import { type StepGradients, stepGradients } from './step.js';
-import { drawState, resetGradients, setDrawState, type TrainableModel, trainableOf } from './trainable.js';
+import { type AnyTrainable, drawState, resetGradients, setDrawState, trainableOf } from './trainable.js';
 
 /** A training at some step: model, optimizer, counters. Owns the optimizer. Its random draws are its own, so that runs side by side do not meet. */
 export class TrainingSession {
-  readonly model: TrainableModel;
+  readonly model: AnyTrainable;
+  readonly task: AnyTask;
   readonly #settings: TrainingSettings;
   readonly #sources: readonly SourceSummary[];
   readonly #parameters: readonly Tensor[];
@@ -34,15 +36,16 @@ export class TrainingSession {
   #tokens = 0;
   #seconds = 0;
   #loss = Number.NaN;
-  #evalLoss: number | undefined;
-  #best: { readonly step: number; readonly evalLoss: number } | undefined;
+  #evaluation: Evaluated | undefined;
+  #best: BestState | undefined;
   #evaluatedStep = 0;
   #changed = false;
   #updating = false;
 
   /** `sources` are those of the rows; a checkpoint is not gone on with when they have changed. */
-  constructor(model: TrainableModel, settings: TrainingSettings, sources: readonly SourceSummary[] = []) {
+  constructor(model: AnyTrainable, settings: TrainingSettings, sources: readonly SourceSummary[] = []) {
     this.model = model;
+    this.task = taskOf(model);
     this.#sources = sources;
     this.#settings = settings;
     this.#parameters = [...trainableOf(model).values()];
@@ -50,7 +53,7 @@ export class TrainingSession {
     this.#schedule = createSchedule(settings);
     this.#random = new RandomScope(settings.seed);
     this.#policy = new StepPolicy(settings.policy);
-    this.#earlyStopping = new EarlyStopping(settings.earlyStopping);
+    this.#earlyStopping = new EarlyStopping(settings.earlyStopping, this.task.decides);
   }
 
   /** Steps done. */
@@ -71,11 +74,12 @@ export class TrainingSession {
     return this.#loss;
   }
 
-  get evalLoss(): number | undefined {
-    return this.#evalLoss;
+  /** The last held-out loss, and the metrics of the task. */
+  get evaluation(): Evaluated | undefined {
+    return this.#evaluation;
   }
 
-  get best(): { readonly step: number; readonly evalLoss: number } | undefined {
+  get best(): BestState | undefined {
     return this.#best;
   }
 
@@ -112,14 +116,13 @@ export class TrainingSession {
    * One step on these rows: an optimizer update, unless the policy leaves it out. When it fails or is cancelled before the update, everything is as before.
    * Throws `NonFiniteError` and `LossSpikeError` where the policy says stop, `CancelledError`.
    */
-  async run(rows: readonly Sequence[], signal?: AbortSignal): Promise<StepReport> {
+  async run(rows: readonly EncodedRow[], signal?: AbortSignal): Promise<StepReport> {
     const start = performance.now();
     const step = this.#step + 1;
     const rateFactor = this.#schedule(step - 1);
     const { values, judgement } = await this.#undoing(async () => {
-      const { batch, checkpointing } = this.#settings;
-      const model = { loss: (input: LossInput) => this.#random.within(() => this.model.loss(input)) };
-      const values = await stepGradients(model, this.#parameters, { rows, batch, checkpointing, signal });
+      const { batch, checkpointing, seed } = this.#settings;
+      const values = await stepGradients(this.#drawing(), this.#parameters, { rows, batch, checkpointing, place: { seed, step }, signal });
       const judgement = this.#policy.judge(values);
       if (judgement.action === 'stop') {
         const places = rows.map(({ where }) => where);
@@ -160,6 +163,16 @@ export class TrainingSession {
     this.#updating = false;
   }
 
+  /** The task with losses that draw from the random numbers of this session. */
+  #drawing(): Pick<AnyTask, 'batch'> {
+    return {
+      batch: (rows: readonly EncodedRow[], place: BatchPlace) => {
+        const batch = this.task.batch(rows, place);
+        return { ...batch, loss: (pass) => this.#random.within(() => batch.loss(pass)) };
+      },
+    };
+  }
+
   /** Runs `work`; when it fails, gradients are dropped and random draws are where they were. */
   async #undoing<T>(work: () => Promise<T>): Promise<T> {
     const draws = this.#random.within(() => drawState(this.model));
@@ -172,18 +185,25 @@ export class TrainingSession {
     }
   }
 
-  /** Whether a held-out loss is the lowest so far. */
-  isBest(evalLoss: number): boolean {
-    return evalLoss < (this.#best?.evalLoss ?? Number.POSITIVE_INFINITY);
+  /** Whether what decides is better than at any evaluation before. */
+  isBest(evaluation: Evaluated): boolean {
+    const { higher } = this.task.decides;
+    const value = this.#deciding(evaluation);
+    const best = this.#best === undefined ? (higher ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY) : this.#deciding(this.#best);
+    return higher ? value > best : value < best;
   }
 
-  /** Notes the held-out loss of the current step. */
-  evaluated(evalLoss: number): void {
-    if (this.isBest(evalLoss)) this.#best = { step: this.#step, evalLoss };
-    this.#evalLoss = evalLoss;
-    this.#earlyStopping.note(evalLoss);
+  /** Notes the evaluation of the current step. */
+  evaluated(evaluation: Evaluated): void {
+    if (this.isBest(evaluation)) this.#best = { step: this.#step, ...evaluation };
+    this.#evaluation = evaluation;
+    this.#earlyStopping.note(this.#deciding(evaluation));
     this.#evaluatedStep = this.#step;
     this.#changed = true;
+  }
+
+  #deciding({ evalLoss, evalMetrics }: Evaluated): number {
+    return evalMetrics?.[this.task.decides.name] ?? evalLoss;
   }
 
   async save(folder: string): Promise<void> {
@@ -200,12 +220,12 @@ export class TrainingSession {
     const progress = progressFor(this.#settings, this.#sources, await readProgress(folder), folder);
     requireSameModel(folder, progress.model, this.model);
     await restoreState(folder, { model: this.model, optimizer: this.#optimizer, random: this.#random });
-    const { step, tokens, seconds, loss, evalLoss, best, evaluatedStep, policy, earlyStopping } = progress;
+    const { step, tokens, seconds, loss, evalLoss, evalMetrics, best, evaluatedStep, policy, earlyStopping } = progress;
     this.#step = step;
     this.#tokens = tokens;
     this.#seconds = seconds;
     this.#loss = loss ?? Number.NaN;
-    this.#evalLoss = evalLoss;
+    this.#evaluation = evalLoss === undefined ? undefined : { evalLoss, ...(evalMetrics === undefined ? {} : { evalMetrics }) };
     this.#best = best;
     this.#evaluatedStep = evaluatedStep;
     this.#policy.restore(policy);
@@ -219,7 +239,7 @@ export class TrainingSession {
       tokens: this.#tokens,
       seconds: this.#seconds,
       loss: Number.isNaN(this.#loss) ? null : this.#loss,
-      ...(this.#evalLoss === undefined ? {} : { evalLoss: this.#evalLoss }),
+      ...this.#evaluation,
       ...(this.#best === undefined ? {} : { best: this.#best }),
       evaluatedStep: this.#evaluatedStep,
       policy: this.#policy.state(),

@@ -7,12 +7,12 @@ import { cast, notEqual } from '../ops/elementwise.js';
 import { max } from '../ops/reduce.js';
 import { disposeTensors, noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import type { TrainableModel } from './trainable.js';
+import type { AnyTrainable } from './trainable.js';
 
 /** Folder of a checkpoint with the part that its adapter took out of the frozen weights. */
 export const kInitial = 'initial';
 
-type Model = Pick<TrainableModel, 'active' | 'adapters' | 'save'>;
+type Model = Pick<AnyTrainable, 'active' | 'adapters' | 'save'>;
 
 /** Writes the part that an active adapter took out of the weights, as an adapter, if one did. */
 export async function saveTaken(folder: string, model: Model): Promise<void> {

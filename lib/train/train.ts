@@ -5,7 +5,7 @@ import { reportSettings, type TrainingSettings, type TrainOptions, trainingSetti
 import { type StepReport, type TrainingResult, TrainingRun } from './run.js';
 import { RunData } from './run-data.js';
 import { RunFolder } from './run-folder.js';
-import type { TrainableModel } from './trainable.js';
+import type { AnyTrainable } from './trainable.js';
 
 /**
  * Trains the adapter of a model. Await the run for its result, or iterate over its steps; nothing happens before.
@@ -19,7 +19,7 @@ import type { TrainableModel } from './trainable.js';
  * const run = train(tuned, { data: { train: { path: 'notes.jsonl' } }, training: { steps: 300, batch: 8 } });
  * for await (const { step, loss } of run) console.log(step, loss);
  */
-export function train(model: TrainableModel, options: TrainOptions): TrainingRun {
+export function train(model: AnyTrainable, options: TrainOptions): TrainingRun {
   const settings = trainingSettings(model, options.training);
   reportSettings(model, options.report);
   if (settings.earlyStopping !== undefined && options.data.eval === undefined)
@@ -29,7 +29,7 @@ export function train(model: TrainableModel, options: TrainOptions): TrainingRun
 }
 
 async function* trainSteps(
-  model: TrainableModel,
+  model: AnyTrainable,
   options: TrainOptions,
   settings: TrainingSettings,
 ): AsyncGenerator<StepReport, TrainingResult> {
@@ -46,7 +46,7 @@ async function* trainSteps(
 
 async function* trainOn(
   data: RunData,
-  model: TrainableModel,
+  model: AnyTrainable,
   options: TrainOptions,
   settings: TrainingSettings,
 ): AsyncGenerator<StepReport, TrainingResult> {
@@ -75,9 +75,9 @@ async function* steps(
   while (session.step < settings.steps && session.stopReason === undefined) {
     if (signal?.aborted) throw await run.cancelled();
     const report = await run.step(await loader.take(session.step + 1, settings.steps));
-    const evalLoss = await run.evaluate(held);
+    const evaluated = await run.evaluate(held);
     await run.saveIfDue();
-    yield { ...report, ...(evalLoss === undefined ? {} : { evalLoss }) };
+    yield { ...report, ...evaluated };
   }
   return run.finish();
 }

@@ -1,12 +1,13 @@
 import type { AdapterSet } from '../adapters/adapter-set.js';
-import type { SaveAdapterOptions } from '../adapters/tuned-model.js';
+import type { SaveAdapterOptions } from '../adapters/tuned.js';
 import { InvalidArgumentError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { randomState, setRandomState } from '../random.js';
+import type { TaskModel } from '../task-model.js';
 import type { Tensor } from '../tensor.js';
 
-/** A model with parameters to train and a way to save them; a `TunedModel` is one. */
-export interface TrainableModel extends LanguageModel {
+/** Parameters to train of whatever model, and a way to save them. */
+interface Trainable {
   readonly source: string;
   /** Names of the adapters that are trained. */
   readonly active: readonly string[];
@@ -16,8 +17,16 @@ export interface TrainableModel extends LanguageModel {
   save(folder: string, options?: Pick<SaveAdapterOptions, 'name' | 'form'>): Promise<unknown>;
 }
 
+/** A language model with parameters to train and a way to save them; a `TunedModel` is one. */
+export interface TrainableModel extends LanguageModel, Trainable {}
+
+/** The same of an encoder with a head; a `TunedEncoder` is one. */
+export interface TrainableEncoder extends TaskModel, Trainable {}
+
+export type AnyTrainable = TrainableModel | TrainableEncoder;
+
 /** What random draws are kept of. */
-interface DrawingModel extends Pick<TrainableModel, 'active'> {
+interface DrawingModel extends Pick<Trainable, 'active'> {
   readonly adapters: Pick<AdapterSet, 'randomState' | 'restoreRandomState'>;
 }
 
@@ -42,13 +51,13 @@ export function setDrawState({ active, adapters }: DrawingModel, state: DrawStat
 }
 
 /** The tensors to train by name. Throws `InvalidArgumentError` when there are none. */
-export function trainableOf(model: Pick<TrainableModel, 'namedParameters'>): Map<string, Tensor> {
+export function trainableOf(model: Pick<Trainable, 'namedParameters'>): Map<string, Tensor> {
   const found = new Map([...model.namedParameters()].filter(([, parameter]) => parameter.requiresGrad));
   if (found.size === 0) throw new InvalidArgumentError('train: the model has no parameters to train; attach an adapter and make it active');
   return found;
 }
 
 /** Drops whatever an interrupted step left on the parameters. */
-export function resetGradients(model: Pick<TrainableModel, 'namedParameters'>): void {
+export function resetGradients(model: Pick<Trainable, 'namedParameters'>): void {
   for (const [, parameter] of model.namedParameters()) if (parameter.requiresGrad) parameter.clearGrad();
 }

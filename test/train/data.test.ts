@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { evaluate, memory, scope, type TrainOptions, train } from 'lorikeet';
 import { loadDataset, packSequences } from 'lorikeet/data';
+import { languageTask } from '#dist/tasks/language.js';
 import { stepGradients } from '#dist/train/step.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { shippedRows, withTuned } from '../helpers/shipped.js';
@@ -26,7 +27,7 @@ test.serial('a packed step has the loss and gradient of its rows one by one', as
     const rows = Array.from({ length: 6 }, (_, index) => set.at(index));
     const parameters = tuned.parameters();
     const gradientsOf = async (sequences: typeof rows, batch: number) => {
-      const { loss, tokens } = await stepGradients(tuned, parameters, { rows: sequences, batch, checkpointing: false });
+      const { loss, tokens } = await stepGradients(languageTask(tuned), parameters, { rows: sequences, batch, checkpointing: false });
       const values = await Promise.all(parameters.map((parameter) => scope(async () => (await parameter.grad?.data()) as Float32Array)));
       for (const parameter of parameters) parameter.clearGrad();
       return { loss, tokens, values };

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { evaluate, loadModel } from 'lorikeet';
 import { encodeCompletion } from 'lorikeet/data';
-import { sequenceLosses } from '#dist/train/evaluate.js';
+import { sequenceLosses } from '#dist/tasks/language.js';
 import { dataFolder } from '../helpers/folders.js';
 import { shippedModel, shippedRows, shippedText, withTuned } from '../helpers/shipped.js';
 

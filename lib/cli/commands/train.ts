@@ -9,6 +9,7 @@ import { sourcesOf } from '../../recipe-source.js';
 import { RunFolder } from '../../train/run-folder.js';
 import { type CommandContext, command, runCommand } from '../command.js';
 import { completed } from '../complete-recipe.js';
+import { formatMetrics } from '../metrics.js';
 import { openRecipe } from '../open-recipe.js';
 import { addSetOption } from '../options.js';
 import { formatBytes, formatCount, formatSeconds, type Output, type OutputOptions } from '../output.js';
@@ -26,8 +27,9 @@ interface Options extends OutputOptions {
 /** What `--json` prints. */
 export const trainOutput = z.strictObject({
   steps: z.int().describe('optimizer steps done, those before a resume included'),
-  loss: z.number().describe('loss of the last step, in nats'),
+  loss: z.number().describe('loss of the last step, in nats (of a regression the squared error)'),
   evalLoss: z.number().nullable().describe('last held-out loss; null without `data.eval`'),
+  evalMetrics: z.record(z.string(), z.number()).optional().describe('last metrics of the task, where it has some'),
   tokens: z.int().describe('tokens trained on, padding not counted'),
   tokensPerSecond: z.number(),
   peakBytes: z.int().describe('most bytes of native memory in use at once'),
@@ -102,7 +104,7 @@ const kPaceSteps = 2;
 async function follow(training: TrainingRun, total: number, output: Output): Promise<void> {
   output.startProgress('reading rows', 0);
   let done = 0;
-  for await (const { step, loss, evalLoss, tokensPerSecond, seconds } of training) {
+  for await (const { step, loss, evalLoss, evalMetrics, tokensPerSecond, seconds } of training) {
     if (done++ === 0) output.startProgress('step', total);
     const { bytes, peakBytes } = memory();
     if (done === Math.min(kPaceSteps, total)) {
@@ -111,7 +113,7 @@ async function follow(training: TrainingRun, total: number, output: Output): Pro
         `about ${formatSeconds(seconds)} a step, ${formatSeconds(seconds * total)} in all, peak ${formatBytes(peakBytes)} of ${whole} free`,
       );
     }
-    if (evalLoss !== undefined) output.message(`step ${step}: held-out loss ${evalLoss.toFixed(4)}`);
+    if (evalLoss !== undefined) output.message(`step ${step}: held-out loss ${evalLoss.toFixed(4)}${formatMetrics(evalMetrics)}`);
     output.progress(step, [
       `loss ${loss.toFixed(4)}`,
       `${formatCount(tokensPerSecond)} tokens/s`,
@@ -122,9 +124,9 @@ async function follow(training: TrainingRun, total: number, output: Output): Pro
 }
 
 function describe(result: TrainingResult): string {
-  const { steps, seconds, loss, evalLoss, tokensPerSecond, trainableParameters, peakBytes, adapter, stoppedEarly } = result;
+  const { steps, seconds, loss, evalLoss, evalMetrics, tokensPerSecond, trainableParameters, peakBytes, adapter, stoppedEarly } = result;
   const why = stoppedEarly === undefined ? '' : `stopped early: ${stoppedEarly}\n`;
-  const held = evalLoss === undefined ? '' : `, held-out loss ${evalLoss.toFixed(4)}`;
+  const held = evalLoss === undefined ? '' : `, held-out loss ${evalLoss.toFixed(4)}${formatMetrics(evalMetrics)}`;
   const place = adapter === undefined ? '' : `\nadapter in ${adapter}`;
   return (
     `${why}${steps} steps in ${formatSeconds(seconds)}: loss ${loss.toFixed(4)}${held}, ${formatCount(tokensPerSecond)} tokens/s, ` +

@@ -1,0 +1,76 @@
+import type { DatasetOptions, RowSet } from '../data/dataset.js';
+import { ConfigError, FormatError } from '../errors.js';
+import type { ExampleValues, Processor } from '../models/processor.js';
+import type { TaskModel } from '../task-model.js';
+import type { EncoderRow } from './encoder-rows.js';
+
+/** An image or recording that lies in a file. */
+export interface FileInput {
+  readonly file: string;
+}
+
+/** Values of files are kept up to this many bytes. */
+const kKeptBytes = 256 * 1024 * 1024;
+const kNamed = 3;
+
+/** Files as a front end reads them; what was read last is kept. */
+class FileReader {
+  readonly #processor: Processor;
+  readonly #signal: AbortSignal | undefined;
+  readonly #kept = new Map<string, ExampleValues>();
+  #bytes = 0;
+
+  constructor(processor: Processor, signal: AbortSignal | undefined) {
+    this.#processor = processor;
+    this.#signal = signal;
+  }
+
+  async read(file: string): Promise<ExampleValues> {
+    const kept = this.#kept.get(file);
+    const found = kept ?? (await this.#processor.read(file, this.#signal));
+    // Put last, so that what is used often stays.
+    this.#kept.delete(file);
+    this.#kept.set(file, found);
+    if (kept === undefined) this.#bytes += found.values.byteLength;
+    for (const [oldest, { values }] of this.#kept) {
+      if (this.#bytes <= kKeptBytes || this.#kept.size === 1) break;
+      this.#kept.delete(oldest);
+      this.#bytes -= values.byteLength;
+    }
+    return found;
+  }
+}
+
+/**
+ * Rows whose files are read when they are asked for. A file that cannot be read is an error that names the row, or left out as `badRows` says. Throws `ConfigError`
+ * when the model has no front end and a row names a file.
+ */
+export function rowsWithFiles<Target>(
+  set: RowSet<EncoderRow<Target>>,
+  { processor, source, network }: TaskModel,
+  { badRows = 'error', signal }: DatasetOptions,
+): RowSet<EncoderRow<Target>> {
+  const reader = processor && new FileReader(processor, signal);
+  const bad = new Map<string, string>();
+  const resolved = async (row: EncoderRow<Target>): Promise<EncoderRow<Target> | undefined> => {
+    if (!('file' in row.input)) return row;
+    if (reader === undefined)
+      throw new ConfigError(`data: no front end for ${network.modality} came with ${source}; give the values of rows as { values, shape }`);
+    try {
+      return { ...row, input: await reader.read(row.input.file) };
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      if (badRows === 'error') throw new FormatError(`${row.where}: ${error.message}`, { cause: error });
+      bad.set(row.where, `${row.where}: ${error.message}`);
+      return undefined;
+    }
+  };
+  return {
+    ...set,
+    get skipped() {
+      const { count, first } = set.skipped;
+      return { count: count + bad.size, first: [...first, ...bad.values()].slice(0, kNamed) };
+    },
+    rows: async (indices) => Promise.all((await set.rows(indices)).map((row) => row && resolved(row))),
+  };
+}
