@@ -5,7 +5,7 @@ import type { LoadedAs } from './model.js';
 import type { EncoderNetwork, EncoderTask } from './models/encoder.js';
 import { type EncoderForwardOptions, type EncoderRows, encoderBatch } from './models/encoder-batch.js';
 import type { Processor } from './models/processor.js';
-import { taskLoss } from './models/task-loss.js';
+import { taskLoss, tokenTargets } from './models/task-loss.js';
 import type { Module } from './nn/module.js';
 import { predictTask } from './predict.js';
 import { scope, trimMemory } from './scope.js';
@@ -91,7 +91,14 @@ export class EncoderModel<T extends EncoderTask = EncoderTask> implements TaskMo
 
   /** The loss of the task on the tape: cross-entropy over classes or tokens, or squared error. A number, or one loss a target without reduction. */
   loss({ targets, reduction = 'mean', training, rows: adapters, checkpointing, ...rows }: TaskLossInput): Tensor {
-    return scope(() => taskLoss(this.task, this.forward(rows, { training, rows: adapters, checkpointing }), targets, reduction));
+    this.#check('loss');
+    return scope(() => {
+      const { network } = this;
+      const { input, context } = encoderBatch(network, rows, { training, rows: adapters, checkpointing });
+      if (network.maskedLoss === undefined || !('ids' in input)) return taskLoss(this.task, network.forward(input, context), targets, reduction);
+      const wanted = tokenTargets(targets, [...input.ids.shape, network.shape.vocabularySize ?? 0], reduction);
+      return network.maskedLoss(input, wanted, context, reduction);
+    });
   }
 
   /**

@@ -34,8 +34,6 @@ export const taskSchema = z.strictObject({
   type: z.enum(kTasks),
   /** Names of the classes, or how many classes (of `regression`: values) there are. Default: those of the model's config. */
   labels: z.union([z.array(z.string().min(1)).min(1), positiveInt]).optional(),
-  /** Draw a new head although the checkpoint has one. */
-  newHead: z.boolean().default(false),
 });
 const fraction = z.number().min(0).lt(1);
 
@@ -156,7 +154,7 @@ export const recipeSchema = z
     model: z.string().min(1),
     /** What an encoder is to learn, alone or with `labels`. */
     task: z
-      .union([z.enum(kTasks).transform((type): z.output<typeof taskSchema> => ({ type, newHead: false })), taskSchema], {
+      .union([z.enum(kTasks).transform((type): z.output<typeof taskSchema> => ({ type })), taskSchema], {
         error: `expected one of ${kTasks.join(', ')}, or a map with "type"`,
       })
       .optional(),

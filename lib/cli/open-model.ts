@@ -64,11 +64,10 @@ export async function openBase(
     ...(device === undefined ? {} : { device }),
   };
   if (task === undefined) return loadModel(model, loading);
-  const { type, labels, newHead } = task;
+  const { type, labels } = task;
   const encoder = await loadModel(model, {
     ...loading,
     task: type,
-    newHead,
     ...(labels === undefined ? {} : { labels }),
     ...(seed === undefined ? {} : { seed }),
   });

@@ -29,7 +29,7 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?:
   if (task === undefined) checkSources(recipe, exampleOf);
   const source = await readSourceModel(recipe.model, signal);
   requireTask(recipe.model, source.config, task?.type);
-  const network = task === undefined ? createNetwork(source.config) : networkOf(recipe, task, source);
+  const network = task === undefined ? createNetwork(source.config) : await networkOf(recipe, task, source);
   try {
     if (network instanceof EncoderNetwork) checkSources(recipe, (each) => requireTaskFields(network.task, network.modality, each));
     settingsWithin(network.shape.contextLength, recipe.training);
@@ -46,14 +46,14 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?:
     throw new ConfigError(`recipe: the model "${recipe.model}" has no tokenizer; expected tokenizer.json beside its weights`);
 }
 
-function networkOf(
+async function networkOf(
   { model, training }: Recipe,
   { type: task, labels }: NonNullable<Recipe['task']>,
   { folder = '', config }: SourceModel,
-): EncoderNetwork {
+): Promise<EncoderNetwork> {
   if (training.packing)
     throw new ConfigError('recipe: training.packing: only texts of language models can share a sequence; expected false');
-  return encoderFor(model, { folder, config }, { task, ...(labels === undefined ? {} : { labels }) }).network;
+  return (await encoderFor(model, { folder, config }, { task, ...(labels === undefined ? {} : { labels }) })).network;
 }
 
 /** Throws as `attach` does for targets that match nothing. */

@@ -5,15 +5,17 @@ import type { EncoderTask } from './encoder.js';
 /** Tasks whose answers have names. */
 export const hasLabels = (task: EncoderTask): boolean => task === 'classification' || task === 'token-classification';
 
-/** The names of the classes in a published config, `id2label` or the number in `num_labels`; undefined where it says nothing. */
-function publishedLabels({ id2label, num_labels: count }: JsonObject): string[] | undefined {
+/** The names of the classes in a published config, or its number of them; undefined where it says nothing. */
+function publishedLabels({ id2label, num_labels: count, architectures }: JsonObject): string[] | undefined {
   if (typeof id2label === 'object' && id2label !== null) {
     const entries = Object.entries(id2label).sort(([a], [b]) => Number(a) - Number(b));
     if (entries.some(([id], index) => Number(id) !== index))
       throw new ConfigError(`model config: "id2label" must number the labels from 0; got ${entries.map(([id]) => id).join(', ')}`);
     return entries.map(([, name]) => String(name));
   }
-  return typeof count === 'number' ? numbered(count) : undefined;
+  if (typeof count === 'number') return numbered(count);
+  // transformers leaves out what is its default.
+  return /For(Sequence|Token|Image|Audio)Classification$/.test(String(architectures)) ? numbered(2) : undefined;
 }
 
 const numbered = (count: number): string[] => Array.from({ length: count }, (_, index) => `LABEL_${index}`);

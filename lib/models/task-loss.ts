@@ -60,8 +60,8 @@ function classTargets(targets: TaskTargets, [rows = 0, classes = 0]: readonly nu
   return tensor(values, { shape: [rows] });
 }
 
-/** i64 [B, T], padded like the rows they belong to. */
-function tokenTargets(targets: TaskTargets, [rows = 0, width = 0, classes = 0]: readonly number[], reduction: Reduction): Tensor {
+/** i64 [B, T] for logits of shape [B, T, V], padded like the rows they belong to. Throws for other shapes, unknown classes, and for a mean over nothing. */
+export function tokenTargets(targets: TaskTargets, [rows = 0, width = 0, classes = 0]: readonly number[], reduction: Reduction): Tensor {
   requireRows(targets, rows);
   const values = new BigInt64Array(rows * width).fill(BigInt(ignoredTarget));
   let learnt = 0;

@@ -36,7 +36,6 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
 /** The task of an encoder as a recipe says it. */
 const taskSettings = ({ task, labels }: TaskModel): Recipe['task'] => ({
   type: task,
-  newHead: false,
   ...(labels.length === 0 ? {} : { labels: [...labels] }),
 });
 
