@@ -90,12 +90,13 @@ export class EncoderModel<T extends EncoderTask = EncoderTask> implements TaskMo
   }
 
   /** The loss of the task on the tape: cross-entropy over classes or tokens, or squared error. A number, or one loss a target without reduction. */
-  loss({ targets, reduction = 'mean', training, rows: adapters, checkpointing, ...rows }: TaskLossInput): Tensor {
+  loss({ targets, reduction = 'mean', training, rows: adapters, tasks, checkpointing, ...rows }: TaskLossInput): Tensor {
     this.#check('loss');
     return scope(() => {
       const { network } = this;
-      const { input, context } = encoderBatch(network, rows, { training, rows: adapters, checkpointing });
-      if (network.maskedLoss === undefined || !('ids' in input)) return taskLoss(this.task, network.forward(input, context), targets, reduction);
+      const { input, context } = encoderBatch(network, rows, { training, rows: adapters, tasks, checkpointing });
+      if (network.maskedLoss === undefined || !('ids' in input))
+        return taskLoss(this.task, network.forward(input, context), targets, reduction);
       const wanted = tokenTargets(targets, [...input.ids.shape, network.shape.vocabularySize ?? 0], reduction);
       return network.maskedLoss(input, wanted, context, reduction);
     });

@@ -73,7 +73,9 @@ export async function loadEncoder<T extends EncoderTask>(
   const { network, task, labels, config } = await encoderFor(parts.source, files, request);
   try {
     const fresh = await loadWeights(network, weights, { ...loading, seed });
-    const newParameters = [...network.namedParameters()].flatMap(([name]) => (fresh.some((path) => name.startsWith(`${path}.`)) ? [name] : []));
+    const newParameters = [...network.namedParameters()].flatMap(([name]) =>
+      fresh.some((path) => name.startsWith(`${path}.`)) ? [name] : [],
+    );
     return new EncoderModel({
       network,
       task,

@@ -1,4 +1,4 @@
-import { Tokenizer as NativeTokenizer } from 'tokenizers';
+import { type Encoding, Tokenizer as NativeTokenizer } from 'tokenizers';
 import { didYouMean, FormatError, InvalidArgumentError, NativeError } from '../errors.js';
 import { withFile } from './byte-source.js';
 import { type ChatMessage, type ChatTemplateOptions, ChatTemplates } from './chat-template.js';
@@ -132,22 +132,47 @@ export class Tokenizer {
     }
   }
 
-  /** Token ids of a text, a pair or a list of words, and where each is from. */
+  /** Token ids of a text, a pair or a list of words, each of which is tokenised for itself, and where each token is from. */
   async encodeParts(text: EncoderText): Promise<EncodedText> {
-    const isWords = typeof text === 'object' && 'words' in text;
-    const input = isWords ? [...text.words] : typeof text === 'string' ? text : ([...text] as [string, string]);
     try {
-      const [encoding] = await this.#native.encodeBatch([input], { addSpecialTokens: true, isPretokenized: isWords });
-      const places = (values: (number | null | undefined)[] = []): number[] => values.map((value) => value ?? -1);
-      return {
-        ids: encoding?.getIds() ?? [],
-        types: encoding?.getTypeIds() ?? [],
-        sources: places(encoding?.getSequenceIds()),
-        words: places(encoding?.getWordIds()),
-      };
+      if (typeof text === 'object' && 'words' in text) return await this.#encodeWords(text.words);
+      const [first, second] = typeof text === 'string' ? [text, null] : text;
+      return partsOf(await this.#native.encode(first, second, { addSpecialTokens: true }));
     } catch (cause) {
       throw new NativeError(`tokenizer: cannot encode; ${(cause as Error).message}`, { cause });
     }
+  }
+
+  async #encodeWords(words: readonly string[]): Promise<EncodedText> {
+    // Any word shows which special tokens come before and after.
+    const frame = partsOf(await this.#native.encode('a', null, { addSpecialTokens: true }));
+    const inside = frame.sources.flatMap((source, place) => (source < 0 ? [] : [place]));
+    const [first = 0, last = first] = [inside[0], inside.at(-1)];
+    const encodings = await this.#native.encodeBatch([...words], { addSpecialTokens: false });
+    const tokens = encodings.flatMap((encoding, word) => encoding.getIds().map((id) => ({ id, word })));
+    const framed = <T>(values: readonly number[], own: readonly T[]): (number | T)[] => [
+      ...values.slice(0, first),
+      ...own,
+      ...values.slice(last + 1),
+    ];
+    return {
+      ids: framed(
+        frame.ids,
+        tokens.map(({ id }) => id),
+      ),
+      types: framed(
+        frame.types,
+        tokens.map(() => frame.types[first] ?? 0),
+      ),
+      sources: framed(
+        frame.sources,
+        tokens.map(() => 0),
+      ),
+      words: framed(
+        frame.words,
+        tokens.map(({ word }) => word),
+      ),
+    };
   }
 
   /** Text of token ids. Throws `InvalidArgumentError` for an id that is no token. */
@@ -240,6 +265,17 @@ function checkAddedTokens({ json, source }: TokenizerData, native: NativeTokeniz
         `${source}: is no valid tokenizer; nothing is left of the added token "${token.content}" when it is normalized`,
       );
   }
+}
+
+/** An encoding of the library with -1 in place of nothing. */
+function partsOf(encoding: Encoding): EncodedText {
+  const places = (values: readonly (number | null | undefined)[]): number[] => values.map((value) => value ?? -1);
+  return {
+    ids: encoding.getIds(),
+    types: encoding.getTypeIds(),
+    sources: places(encoding.getSequenceIds()),
+    words: places(encoding.getWordIds()),
+  };
 }
 
 /** The number of the span (from 1) that each token has a character in; spans and tokens are both in order. */

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, ShapeError } from '../errors.js';
-import type { ForwardContext, RowAdapters } from '../nn/context.js';
+import type { ForwardContext, RowAdapters, TaskId } from '../nn/context.js';
 import { tensor } from '../ops/create.js';
 import type { Tensor } from '../tensor.js';
 import { paddedIds, type TokenRows } from './batch.js';
@@ -17,6 +17,8 @@ export interface EncoderForwardOptions {
   readonly training?: boolean | undefined;
   /** Which adapters each row uses, by name; default: the active ones. */
   readonly rows?: RowAdapters | undefined;
+  /** The task of each row, for adapters that are routed by task. */
+  readonly tasks?: readonly TaskId[] | undefined;
   /** Recompute each block in backward instead of keeping what it saved; default false. */
   readonly checkpointing?: boolean | undefined;
 }
@@ -32,6 +34,7 @@ export function encoderBatch(
     training: options.training ?? network.training,
     checkpointing: options.checkpointing ?? false,
     ...(options.rows === undefined ? {} : { rows: options.rows }),
+    ...(options.tasks === undefined ? {} : { tasks: options.tasks }),
   };
   const count = 'ids' in rows ? rows.ids.length : (('pixels' in rows ? rows.pixels : rows.features).shape[0] ?? 0);
   if (options.rows !== undefined && options.rows.length !== count)
