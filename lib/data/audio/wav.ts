@@ -1,0 +1,52 @@
+import { readFile } from 'node:fs/promises';
+import { FormatError, InvalidArgumentError, throwIfAborted } from '../../errors.js';
+
+/** Sound as it is in a file. */
+export interface Recording {
+  /** Samples per second. */
+  readonly sampleRate: number;
+  /** Samples of each channel, from -1 to 1. */
+  readonly channels: readonly Float32Array[];
+}
+
+interface WaveFormat {
+  readonly sampleRate: number;
+  readonly numChannels: number;
+}
+
+/** What whole numbers of a bit depth are divided by, and what is taken off before. */
+const scales: Readonly<Record<string, readonly [scale: number, offset: number]>> = {
+  8: [2 ** 7, 2 ** 7],
+  16: [2 ** 15, 0],
+  24: [2 ** 23, 0],
+  32: [2 ** 31, 0],
+  '32f': [1, 0],
+  64: [1, 0],
+};
+
+/**
+ * Reads a WAV file: PCM of 8 to 32 bits, floats, A-law, mu-law and IMA ADPCM. Throws `InvalidArgumentError` where there is no such file, `FormatError` for one that
+ * is not WAV, broken or empty, `CancelledError` when `signal` fires.
+ */
+export async function readWav(file: string, signal?: AbortSignal): Promise<Recording> {
+  throwIfAborted(signal, 'readWav');
+  const bytes = await readFile(file, signal && { signal }).catch((error: NodeJS.ErrnoException) => {
+    throwIfAborted(signal, 'readWav');
+    throw new InvalidArgumentError(`readWav: cannot read "${file}"; ${error.message}`, { cause: error });
+  });
+  const { default: wavefile } = await import('wavefile');
+  try {
+    const wave = new wavefile.WaveFile(bytes);
+    if (wave.bitDepth === '4') wave.fromIMAADPCM();
+    else if (wave.bitDepth === '8a') wave.fromALaw();
+    else if (wave.bitDepth === '8m') wave.fromMuLaw();
+    const { sampleRate, numChannels } = wave.fmt as WaveFormat;
+    const scale = scales[wave.bitDepth];
+    if (scale === undefined) throw new FormatError(`samples of ${wave.bitDepth} bits; expected ${Object.keys(scales).join(', ')}`);
+    const samples = wave.getSamples(false, Float64Array) as unknown as Float64Array | Float64Array[];
+    const channels = (numChannels === 1 ? [samples] : samples) as Float64Array[];
+    return { sampleRate, channels: channels.map((channel) => Float32Array.from(channel, (value) => (value - scale[1]) / scale[0])) };
+  } catch (error) {
+    throw new FormatError(`${file}: no WAV file that can be read; ${error instanceof Error ? error.message : error}`, { cause: error });
+  }
+}
