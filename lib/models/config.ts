@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { ConfigError, editDistance } from '../errors.js';
 import type { RopeParameters } from '../nn/rope.js';
 import { swiGlu } from '../ops/activation.js';
-import { gelu, geluTanh, mul, relu, silu, tanh } from '../ops/elementwise.js';
+import { gelu, geluTanh, mul, relu, sigmoid, silu, tanh } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 
 export const count = z.int().positive();
@@ -91,9 +91,11 @@ const activations: { readonly [name: string]: (x: Tensor) => Tensor } = {
   silu,
   swish: silu,
   gelu,
+  gelu_tanh: geluTanh,
   gelu_new: geluTanh,
   gelu_fast: geluTanh,
   gelu_pytorch_tanh: geluTanh,
+  quick_gelu: (x) => mul(x, sigmoid(mul(x, 1.702))),
   relu,
   tanh,
 };

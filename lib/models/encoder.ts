@@ -37,8 +37,13 @@ export interface EncoderShape {
 export interface HeadOptions {
   /** Classes, or values of a regression. Default: as many as the config says. A head of another size than the published one starts anew. */
   readonly labels?: number;
-  /** How an embedding is made of the hidden states. Default: their mean, not normalised. */
+  /**
+   * How an embedding is made of the hidden states; of images and audio also what a classifier reads. Default: text their mean, not normalised; images and audio as
+   * published.
+   */
   readonly pooling?: Pooling;
+  /** Of AST: position embeddings of spectrograms of another length than published: `resized` (the default), or `zero`, as frameworks leave those that do not fit. */
+  readonly positions?: 'resized' | 'zero';
 }
 
 /**

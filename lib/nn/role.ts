@@ -6,6 +6,7 @@ export type Role =
   | 'attention.query'
   | 'attention.key'
   | 'attention.value'
+  | 'attention.qkv'
   | 'attention.output'
   | 'mlp'
   | 'mlp.gate'
