@@ -1,15 +1,8 @@
 import { FormatError, LorikeetError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
-import { cepstra, filterBank, type RecordingOptions, readCepstra, readFilterBank, samplesAt, type Values } from './audio/front-ends.js';
+import { cepstra, filterBank, type RecordingOptions, readCepstra, readFilterBank, samplesAt } from './audio/front-ends.js';
 import { readWav } from './audio/wav.js';
-
-/** What makes of a file the values that a network reads. */
-export interface FrontEnd {
-  /** What it is called in messages. */
-  readonly name: string;
-  /** Throws `InvalidArgumentError` where there is no such file, `FormatError` naming one that cannot be read or is not what the network can use. */
-  read(file: string, signal?: AbortSignal): Promise<Values>;
-}
+import type { FrontEnd, Values } from './front-end.js';
 
 /**
  * The front end of a model of sounds, for WAV files: the filter bank of AST, by `preprocessor_config.json` (`settings`) and the config, or the cepstral coefficients

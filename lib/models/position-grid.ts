@@ -1,3 +1,4 @@
+import { cubicKernel, filterRows } from '../filters.js';
 import { tensor } from '../ops/create.js';
 import { cast } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
@@ -14,32 +15,19 @@ export type Interpolation = 'linear' | 'cubic' | 'smooth' | 'middle';
 
 export type Grid = readonly [rows: number, columns: number];
 
-/** The cubic convolution kernel of Keys. */
-function cubic(distance: number, a: number): number {
-  const x = Math.abs(distance);
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? a * (((x - 5) * x + 8) * x - 4) : 0;
-}
-
 /** Row-major [to, from]: what each old place counts for in each new one; rows add up to 1. */
 export function resampling(from: number, to: number, how: Interpolation): Float32Array {
   const weights = new Float32Array(to * from);
-  const scale = from / to;
+  if (how === 'smooth') {
+    for (const [i, row] of filterRows(from, to, 'cubic').entries()) weights.set(row.weights, i * from + row.first);
+    return weights;
+  }
   for (let i = 0; i < to; i++) {
     const row = weights.subarray(i * from, (i + 1) * from);
     if (how === 'middle' && to < from) row[Math.floor(from / 2) - Math.floor(to / 2) + i] = 1;
-    else if (how === 'smooth') smoothRow(row, (i + 0.5) * scale, Math.max(scale, 1));
-    else nearRow(row, (i + 0.5) * scale - 0.5, how === 'cubic' ? 'cubic' : 'linear');
+    else nearRow(row, ((i + 0.5) * from) / to - 0.5, how === 'cubic' ? 'cubic' : 'linear');
   }
   return weights;
-}
-
-function smoothRow(row: Float32Array, center: number, reach: number): void {
-  const first = Math.max(0, Math.trunc(center - 2 * reach + 0.5));
-  const end = Math.min(row.length, Math.trunc(center + 2 * reach + 0.5));
-  const values = Array.from({ length: end - first }, (_, j) => cubic((first + j - center + 0.5) / reach, -0.5));
-  const total = values.reduce((sum, value) => sum + value, 0);
-  for (const [j, value] of values.entries()) row[first + j] = value / total;
 }
 
 function nearRow(row: Float32Array, place: number, how: 'linear' | 'cubic'): void {
@@ -54,7 +42,7 @@ function nearRow(row: Float32Array, place: number, how: 'linear' | 'cubic'): voi
     put(base + 1, part);
     return;
   }
-  for (let offset = -1; offset <= 2; offset++) put(base + offset, cubic(offset - part, -0.75));
+  for (let offset = -1; offset <= 2; offset++) put(base + offset, cubicKernel(offset - part, -0.75));
 }
 
 /**

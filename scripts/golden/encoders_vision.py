@@ -4,11 +4,12 @@ import json
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from transformers import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel, ViTConfig,
-                          ViTForImageClassification, ViTModel)
+                          ViTForImageClassification, ViTImageProcessorPil, ViTModel)
 
 from common import GOLDEN, exact, fresh, generator, normal, write_json
 
@@ -142,6 +143,22 @@ def record_filter_bank():
     write_json(FOLDER / "filter-bank.json", {**cases, "normalised": {"0": exact(np.float32(rows[0])), "39": exact(np.float32(rows[39]))}})
 
 
+def record_images():
+    """A picture of smooth colours, and what two image processors make of it (Pillow resizes)."""
+    folder = fresh(FOLDER / "images")
+    y, x = np.mgrid[0:42, 0:60] / 60
+    waves = [np.sin(9 * x + 4 * y), np.cos(7 * y * x + 1), np.sin(12 * (x - 0.4) * (y - 0.3))]
+    picture = Image.fromarray(np.uint8(np.stack([127 + 120 * wave for wave in waves], -1)))
+    picture.save(folder / "picture.png")
+    cases = []
+    for settings in ({"size": {"height": 16, "width": 24}, "resample": 2, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]},
+                     {"size": {"height": 64, "width": 64}, "resample": 3},
+                     {"size": {"height": 20, "width": 20}, "resample": 1, "do_normalize": False}):
+        values = ViTImageProcessorPil(**settings)(picture)["pixel_values"][0]
+        cases.append({"settings": settings, "values": exact(np.float32(values).flatten())})
+    write_json(folder / "reference.json", {"cases": cases})
+
+
 if __name__ == "__main__":
     record_vit("vit", ViTConfig(**SHAPE, **SMALL_IMAGE, id2label=LABELS), [(16, 16), (24, 16), (8, 12)])
     record_vit("vit-bare", ViTConfig(**SHAPE, image_size=16, patch_size=4, num_channels=1, qkv_bias=False, hidden_act="gelu_new"), [(16, 16)], bare=True)
@@ -150,4 +167,5 @@ if __name__ == "__main__":
     record_ast("ast", ASTConfig(**SHAPE, num_mel_bins=32, max_length=48, patch_size=8, frequency_stride=5, time_stride=6, id2label=LABELS))
     record_ast("ast-bare", ASTConfig(**SHAPE, num_mel_bins=32, max_length=48, patch_size=8, frequency_stride=5, time_stride=6), bare=True)
     record_filter_bank()
+    record_images()
     print("recorded", sorted(path.name for path in FOLDER.iterdir()), "with timm", timm.__version__)

@@ -2,15 +2,10 @@
 import { z } from 'zod';
 import { ConfigError, InvalidArgumentError } from '../../errors.js';
 import { readConfig } from '../../models/config.js';
+import type { Values } from '../front-end.js';
 import { type LogMelOptions, logMel, type Samples } from './log-mel.js';
 import { resample } from './resample.js';
 import type { Recording } from './wav.js';
-
-/** Values of an example, row-major. */
-export interface Values {
-  readonly values: Float32Array;
-  readonly shape: readonly number[];
-}
 
 /** How a recording is brought to what a front end wants. */
 export interface RecordingOptions {
