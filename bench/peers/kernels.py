@@ -60,6 +60,12 @@ def low_rank(case, dtype):
     return with_backward(forward, make((m, n), dtype), [x, a, b]) if backward else forward
 
 
+def conv2d(case, dtype):
+    x, weight = (make(tuple(map(int, case[key].split(","))), dtype, case["backward"]) for key in ("x", "weight"))
+    forward = lambda: F.conv2d(x, weight, stride=case["stride"], padding="same" if case["same"] else 0, groups=case["groups"])
+    return with_backward(forward, make(forward().shape, dtype), [x, weight]) if case["backward"] else forward
+
+
 def cross_entropy(case, dtype):
     hidden = make((case["rows"], case["width"]), dtype, True)
     head = make((case["vocabulary"], case["width"]), dtype, std=0.05)
@@ -89,7 +95,7 @@ def decomposition(case, dtype):
     return lambda: (torch.linalg.eigh if case["op"] == "symmetricEigen" else torch.linalg.cholesky)(x)
 
 
-OPS = {"rmsNorm": norm, "layerNorm": norm, "swiGlu": swiglu, "add": add, "attention": attention, "lowRank": low_rank,
+OPS = {"rmsNorm": norm, "layerNorm": norm, "swiGlu": swiglu, "add": add, "attention": attention, "conv2d": conv2d, "lowRank": low_rank,
        "crossEntropy": cross_entropy, "optimizer": optimizer, "svdLowrank": svd_lowrank, "svd": decomposition, "symmetricEigen": decomposition,
        "cholesky": decomposition}
 

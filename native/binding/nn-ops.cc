@@ -1,5 +1,6 @@
 #include "binding/bind.h"
 #include "ops/concat.h"
+#include "ops/conv.h"
 #include "ops/dropout.h"
 #include "ops/gather.h"
 #include "ops/index-select.h"
@@ -8,13 +9,14 @@
 #include "ops/swiglu.h"
 #include "ops/top-k.h"
 
-// Ops of network layers: norms, gated activations, look-ups, joining, dropout.
+// Ops of network layers: norms, convolutions, gated activations, look-ups, joining, dropout.
 
 namespace lorikeet {
 
 static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(rms_norm, "rmsNorm")
   OP(layer_norm, "layerNorm")
+  OP(conv2d, "conv2d")
   OP(swiglu, "swiGlu")
   OP(embedding, "embedding")
   OP(index_select, "indexSelect")
