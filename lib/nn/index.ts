@@ -1,6 +1,8 @@
 export { attend } from './attention.js';
+export { BatchNorm1d, type BatchNormOptions } from './batch-norm.js';
 export { KeyValueCache } from './cache.js';
 export { type ForwardContext, inference, type RowAdapters, type TaskId } from './context.js';
+export { Conv, Conv1d, Conv2d, type ConvLayerOptions } from './conv.js';
 export { Dropout } from './dropout.js';
 export { Embedding } from './embedding.js';
 export type { LayerOptions } from './init.js';
