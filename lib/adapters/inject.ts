@@ -1,4 +1,5 @@
 import { AdapterError } from '../errors.js';
+import { Conv } from '../nn/conv.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, type Module } from '../nn/module.js';
@@ -15,6 +16,8 @@ export function layersOf(network: Module): Target[] {
       found.push({ path, layer, kind: 'linear', role: layer.role, shape: [layer.outFeatures, layer.inFeatures] });
     } else if (layer instanceof Embedding) {
       found.push({ path, layer, kind: 'embedding', role: layer.role, shape: [layer.size, layer.width] });
+    } else if (layer instanceof Conv) {
+      found.push({ path, layer, kind: 'conv', role: layer.role, shape: layer.weightShape });
     } else {
       found.push({ path, layer, kind: 'other', role: layer.role });
     }

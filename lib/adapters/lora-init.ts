@@ -1,4 +1,6 @@
 import { ConfigError } from '../errors.js';
+import type { Conv } from '../nn/conv.js';
+import type { Pair } from '../ops/conv.js';
 import { normal, tensor, uniform, zeros } from '../ops/create.js';
 import { cast, mul } from '../ops/elementwise.js';
 import { matmul } from '../ops/linalg.js';
@@ -52,6 +54,40 @@ export function startLinear(
     if (!bias) return { a, b };
     return { a, b, bias: init === false ? bounded('lora_B.bias', [outputs], spread) : zeros([outputs], { dtype }) };
   });
+}
+
+/** Starting values for a convolution: A [R, I, ...kernel] and B [O, R / groups, 1, ...]; the rank must be a multiple of the groups. */
+export function startConv(
+  path: string,
+  layer: Conv<Pair>,
+  rank: number,
+  init: PlainInit,
+  bias: boolean,
+  context: CreateContext,
+): StartingPair {
+  const { inChannels, outChannels, kernel, groups } = layer;
+  if (rank % groups !== 0)
+    throw new ConfigError(
+      `lora: the rank must be a multiple of the groups of a convolution; got rank ${rank} for "${path}" with ${groups} groups`,
+    );
+  if (init === 'orthogonal')
+    throw new ConfigError(
+      `lora: init "orthogonal" is not available for convolutions; got target "${path}", expected true, false or "gaussian"`,
+    );
+  const { dtype, seed } = context;
+  const random = (name: string) => ({ dtype, seed, stream: context.stream(path, name) });
+  const bounded = (name: string, shape: number[], bound: number): Tensor => uniform(shape, { ...random(name), low: -bound, high: bound });
+  const aShape = [rank, inChannels, ...kernel];
+  const bShape = [outChannels, rank / groups, ...kernel.map(() => 1)];
+  const spread = 1 / Math.sqrt(rank / groups);
+  return parameters(() => ({
+    a:
+      init === 'gaussian'
+        ? normal(aShape, { ...random('lora_A.weight'), std: 1 / rank })
+        : bounded('lora_A.weight', aShape, 1 / Math.sqrt(aShape.slice(1).reduce((x, y) => x * y, 1))),
+    b: init === false ? bounded('lora_B.weight', bShape, spread) : zeros(bShape, { dtype }),
+    ...(bias ? { bias: init === false ? bounded('lora_B.bias', [outChannels], spread) : zeros([outChannels], { dtype }) } : {}),
+  }));
 }
 
 /** Starting values for an embedding [V, D]: A [R, V] zero (normal with init false), B [D, R] normal. */

@@ -1,14 +1,16 @@
 import { ConfigError, didYouMean } from '../errors.js';
 import { plainInit, resolveInit } from '../inits/registry.js';
 import { peftLora } from '../io/peft-lora.js';
+import { Conv } from '../nn/conv.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import type { AdapterMethod, AdapterModule, CreateContext, Placement, Target } from './adapter.js';
 import { DoraEmbedding } from './dora-embedding.js';
 import { DoraLinear } from './dora-linear.js';
 import { checkLora, type LoraConfig, loraConflict, loraDefaults } from './lora-config.js';
+import { LoraConv } from './lora-conv.js';
 import { LoraEmbedding } from './lora-embedding.js';
-import { startEmbedding, startLinear } from './lora-init.js';
+import { startConv, startEmbedding, startLinear } from './lora-init.js';
 import { LoraLinear } from './lora-linear.js';
 import { portableLora, takesOf } from './lora-portable.js';
 import { prepareLora } from './lora-start.js';
@@ -41,7 +43,12 @@ export function createLora(target: Target, config: LoraConfig, context: CreateCo
     const { a, b } = startEmbedding(path, layer.size, layer.width, rank, init, context);
     return config.dora ? new DoraEmbedding(a, b, scale, layer) : new LoraEmbedding(a, b, scale);
   }
-  throw new ConfigError(`lora: cannot adapt "${path}" (${layer.constructor.name}); it adapts linear layers and embeddings`);
+  if (layer instanceof Conv) {
+    if (config.dora) throw new ConfigError(`lora: dora is not available for convolutions; got target "${path}"`);
+    const { a, b, bias } = startConv(path, layer, rank, init, config.loraBias, context);
+    return new LoraConv(a, b, bias, { scale, dropout: config.dropout, seed: context.seed, path }, layer);
+  }
+  throw new ConfigError(`lora: cannot adapt "${path}" (${layer.constructor.name}); it adapts linear layers, embeddings and convolutions`);
 }
 
 function* extras(layers: readonly Target[], targets: readonly Target[], config: LoraConfig, context: CreateContext): Iterable<Placement> {
@@ -93,7 +100,7 @@ function* tokens(
 }
 
 /**
- * LoRA: a trainable low-rank branch beside frozen linear layers and embeddings, y += (alpha / rank) * (x Aᵀ) Bᵀ.
+ * LoRA: a trainable low-rank branch beside frozen linear layers, embeddings and convolutions, y += (alpha / rank) * (x Aᵀ) Bᵀ.
  * "LoRA: Low-Rank Adaptation of Large Language Models".
  *
  * ```ts
@@ -110,7 +117,7 @@ export const lora = {
   defaults: loraDefaults,
   check: checkLora,
   roles: ['attention.query', 'attention.value'],
-  kinds: ['linear', 'embedding'],
+  kinds: ['linear', 'embedding', 'conv'],
   usesData: (config) => resolveInit(config.init)?.method.usesData ?? false,
   calibration: (config) => resolveInit(config.init)?.options ?? {},
   plain: (config) => ({ ...config, init: plainInit(config.init) }),

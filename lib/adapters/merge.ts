@@ -1,8 +1,10 @@
 import { AdapterError, NonFiniteError, throwIfAborted } from '../errors.js';
 import { op } from '../native.js';
+import { Conv } from '../nn/conv.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import type { Layer, Parameter } from '../nn/module.js';
+import type { Pair } from '../ops/conv.js';
 import { normal, tensor } from '../ops/create.js';
 import { abs, cast, clone, sub } from '../ops/elementwise.js';
 import { PackedWeight, packWeight } from '../ops/linalg.js';
@@ -51,10 +53,16 @@ const nonFiniteCount = op('nonFiniteCount');
 const kProbeRows = 16;
 const kProbeSeed = 20_240_607;
 
+const at = (sides: Pair, side: number): number => (typeof sides === 'number' ? sides : (sides[side] ?? 1));
+
 /** Random inputs for a layer, or undefined for a kind whose merge only puts values in place. */
 function probeOf(layer: Layer, dtype: DType): Tensor | undefined {
   if (layer instanceof Linear)
     return cast(normal([kProbeRows, layer.inFeatures], { seed: kProbeSeed, dtype: dtype === 'f64' ? 'f64' : 'f32' }), dtype);
+  if (layer instanceof Conv) {
+    const sides = layer.kernel.map((taps, side) => at(layer.dilation, side) * (taps - 1) + 1 + at(layer.stride, side));
+    return cast(normal([2, layer.inChannels, ...sides], { seed: kProbeSeed, dtype: dtype === 'f64' ? 'f64' : 'f32' }), dtype);
+  }
   if (!(layer instanceof Embedding)) return undefined;
   const count = Math.min(layer.size, 64);
   const ids = Array.from({ length: count }, (_, i) => Math.floor((i * layer.size) / count));

@@ -26,7 +26,7 @@ export interface TargetOptions {
 /** What target matching needs to know about a module. */
 export interface Candidate {
   readonly path: string;
-  readonly kind: 'linear' | 'embedding' | 'other';
+  readonly kind: 'linear' | 'embedding' | 'conv' | 'other';
   readonly role?: string | undefined;
   readonly shape?: readonly number[] | undefined;
 }
@@ -172,7 +172,7 @@ function nothingMatched(method: string, candidates: readonly Candidate[], option
 
 const last = (path: string): string => path.slice(path.lastIndexOf('.') + 1);
 
-/** One line a name: `q_proj [2048, 2048] x 16`, for the linear layers and embeddings of a model. */
+/** One line a name: `q_proj [2048, 2048] x 16`, for the linear layers, embeddings and convolutions of a model. */
 export function available(candidates: readonly Candidate[], byRole: boolean): string {
   const rows = new Map<string, number>();
   for (const candidate of candidates) {
