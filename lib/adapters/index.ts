@@ -18,6 +18,7 @@ export {
 } from './adapter.js';
 export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from './adapter-set.js';
 export { attach, attachMethod } from './attach.js';
+export type { BottleneckConfig } from './bottleneck-config.js';
 export { combineAdapters } from './combine/combine.js';
 export { type CombinationType, type CombineOptions, type CombinePart, combinationTypes } from './combine/options.js';
 export type { HydraConfig, HydraInit } from './hydra-config.js';

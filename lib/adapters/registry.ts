@@ -1,6 +1,7 @@
 import type { JsonObject } from '../io/json.js';
 import type { AdapterMethod, AnyMethod } from './adapter.js';
 import { hydra } from './hydra.js';
+import { bottleneck } from './bottleneck.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
 
@@ -9,6 +10,7 @@ export const adapters = {
   hydra,
   lora,
   'lora-xs': loraXs,
+  bottleneck,
   // biome-ignore lint/suspicious/noExplicitAny: each method has its own config
 } as const satisfies { readonly [Name in string]: AdapterMethod<Name, any> };
 
