@@ -7,6 +7,7 @@ import { languageLoss, nextTokens, targetTensor } from './models/language-loss.j
 import type { Compute, ModelDType } from './models/weight-storage.js';
 import { KeyValueCache } from './nn/cache.js';
 import type { Module } from './nn/module.js';
+import { cachedVirtualLength } from './nn/virtual-tokens.js';
 import { cast } from './ops/elementwise.js';
 import type { WeightLayout } from './ops/linalg.js';
 import type { Reduction } from './ops/loss.js';
@@ -146,10 +147,17 @@ export class Model implements LanguageModel {
     });
   }
 
-  /** An empty key-value cache for `rows` rows of at most `capacity` tokens, to be given to `forward`. */
+  /** An empty key-value cache for `rows` rows of at most `capacity` tokens beside virtual ones, to be given to `forward`. */
   cache(rows: number, capacity: number): KeyValueCache {
     const { layers, keyValueHeads, headWidth } = this.network.shape;
-    return new KeyValueCache({ rows, capacity, layers, keyValueHeads, headWidth, dtype: this.dtype });
+    return new KeyValueCache({
+      rows,
+      capacity: capacity + cachedVirtualLength(this.network),
+      layers,
+      keyValueHeads,
+      headWidth,
+      dtype: this.dtype,
+    });
   }
 
   /** The module at a path of property names, such as `model.layers.0.self_attn.q_proj`. */

@@ -1,10 +1,12 @@
 import type { Calibration } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
+import type { Tokenizer } from '../io/tokenizer.js';
 import type { ForwardContext } from '../nn/context.js';
 import { type Layer, Module } from '../nn/module.js';
 import type { KeyValuePrefix } from '../nn/prefix.js';
 import type { Role } from '../nn/role.js';
 import type { SublayerCall } from '../nn/sublayer.js';
+import type { TokenNetwork, VirtualTokens } from '../nn/virtual-tokens.js';
 import type { LowRankFactors } from '../ops/lowrank.js';
 import type { RandomSource } from '../random.js';
 import type { DType, Tensor } from '../tensor.js';
@@ -83,8 +85,10 @@ export abstract class AdapterModule extends Module {
   unmerge?(merged: LayerParameters): LayerParameters;
   /** Multiplies the adapter's configured strength; a later call replaces an earlier one. */
   setScale?(factor: number): void;
+  /** Of a module that belongs to the whole network: what it puts in front of the tokens of its rows. */
+  virtual?(): VirtualTokens;
   /** Random sources of this module, whose state belongs to a training checkpoint. */
-  readonly random?: RandomSource;
+  readonly random?: RandomSource | undefined;
   /** What this module took out of the frozen weights of its layer, if it did. */
   readonly taken?: TakenPart | undefined;
 }
@@ -126,10 +130,13 @@ export interface CreateContext {
   readonly loading: boolean;
   /** To be called after each piece of work that comes before the modules are made. */
   readonly onProgress: (progress: { readonly done: number; readonly total: number; readonly path: string }) => void;
+  /** The tokenizer of the model; undefined for a network of one's own, or a model without. */
+  readonly tokenizer: Tokenizer | undefined;
 }
 
 /** A module of a method and where it goes. */
 export interface Placement {
+  /** Path of a layer; empty for the whole network. */
   readonly path: string;
   readonly module: AdapterModule;
 }
@@ -220,8 +227,10 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
    * returns undefined, `create` makes the module of each target.
    */
   prepare?(targets: readonly Target[], config: Config, context: CreateContext): Promise<Preparation<Config> | undefined>;
-  /** The module for one target; throws `ConfigError` for a kind of layer that the method cannot adapt. */
-  create(target: Target, config: Config, context: CreateContext): AdapterModule | Promise<AdapterModule>;
+  /** The module for one target; throws `ConfigError` for a kind of layer that the method cannot adapt. Only methods with `whole` do without. */
+  create?(target: Target, config: Config, context: CreateContext): AdapterModule | Promise<AdapterModule>;
+  /** The module of a method that has no targets: it belongs to the whole network, and its `virtual` tokens stand in front of every row. */
+  whole?(network: TokenNetwork, config: Config, context: CreateContext): AdapterModule | Promise<AdapterModule>;
   /** Modules beside the targets, among all layers of the model. */
   extras?(
     layers: readonly Target[],

@@ -1,17 +1,19 @@
 import type { EncoderModel } from '../encoder-model.js';
-import { throwIfAborted } from '../errors.js';
+import { ConfigError, throwIfAborted } from '../errors.js';
 import { Calibration } from '../inits/calibration.js';
 import { isLanguageModel, type Model } from '../model.js';
 import type { Module } from '../nn/module.js';
+import { TokenNetwork } from '../nn/virtual-tokens.js';
 import { hashName } from '../random.js';
 import { disposeTensors } from '../scope.js';
-import type { AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
 import type { AdapterSet, AttachOptions } from './adapter-set.js';
 import { readInitialFactors } from './initial-factors.js';
 import { layersOf } from './inject.js';
 import { targetOptions } from './resolve-config.js';
 import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
+import { kWhole } from './whole-network.js';
 
 /** What the modules of a new adapter get to know. `model`: the model that the network belongs to, if it does. */
 export async function contextOf(
@@ -33,6 +35,7 @@ export async function contextOf(
     onProgress: (progress) => options.onProgress?.(progress),
     initial: options.initial === undefined ? undefined : await readInitialFactors(options.initial),
     loading,
+    tokenizer: model?.hasTokenizer ? model.tokenizer : undefined,
   };
 }
 
@@ -56,6 +59,7 @@ export async function createPlacements(
   bare: <T>(work: () => T | Promise<T>) => Promise<T>,
 ): Promise<CreatedPlacements> {
   const { network, signal } = context;
+  if (method.whole !== undefined) return createWhole(method, given, context);
   try {
     const layers = layersOf(network);
     const wanted = targetOptions(method, given);
@@ -66,13 +70,12 @@ export async function createPlacements(
     try {
       for (const target of targets) {
         throwIfAborted(signal, 'attach');
-        const module = prepared === undefined ? await method.create(target, config, context) : prepared.create(target);
+        const module = prepared === undefined ? await createOn(method, target, config, context) : prepared.create(target);
         placements.push({ path: target.path, module });
         if (prepared === undefined) context.onProgress({ done: placements.length, total: targets.length, path: target.path });
       }
       for (const placement of (await method.extras?.(layers, targets, config, context)) ?? []) placements.push(placement);
-      for (const { path, layer } of savedWhole(network, method, config, layers))
-        placements.push({ path, module: new TrainedCopy(layer, context.dtype) });
+      placements.push(...savedWhole(network, method, config, layers, context));
       throwIfAborted(signal, 'attach');
     } catch (error) {
       for (const { module } of placements) module.dispose();
@@ -87,12 +90,50 @@ export async function createPlacements(
   }
 }
 
-/** The layers with parameters in the modules that `modulesToSave` means. */
-function savedWhole(network: Module, method: AnyMethod, config: CommonConfig, layers: readonly Target[]): Target[] {
+function createOn(method: AnyMethod, target: Target, config: CommonConfig, context: CreateContext): AdapterModule | Promise<AdapterModule> {
+  const { create } = method;
+  if (create === undefined) throw new ConfigError(`${method.name}: makes no module for a layer; got "${target.path}"`);
+  return create(target, config, context);
+}
+
+const kOptionsOfTargets = ['targets', 'exclude', 'layersToTransform', 'layersPattern'] as const;
+
+/** The module of a method without targets, and copies of the modules that `modulesToSave` means. */
+async function createWhole(method: AnyMethod, config: CommonConfig, context: CreateContext): Promise<CreatedPlacements> {
+  const { network } = context;
+  for (const option of kOptionsOfTargets) {
+    if (config[option] !== null)
+      throw new ConfigError(`${method.name}: belongs to the whole model; got ${option} ${JSON.stringify(config[option])}, expected none`);
+  }
+  if (!(network instanceof TokenNetwork))
+    throw new ConfigError(
+      `${method.name}: stands in front of the tokens of a language model or an encoder; got ${network.constructor.name}`,
+    );
+  const module = (await method.whole?.(network, config, context)) as AdapterModule;
+  try {
+    return {
+      config,
+      placements: [{ path: kWhole, module }, ...savedWhole(network, method, config, layersOf(network), context)],
+      targets: [],
+    };
+  } catch (error) {
+    module.dispose();
+    throw error;
+  }
+}
+
+/** Copies of the layers with parameters in the modules that `modulesToSave` means. */
+function savedWhole(
+  network: Module,
+  method: AnyMethod,
+  config: CommonConfig,
+  layers: readonly Target[],
+  { dtype }: CreateContext,
+): Placement[] {
   if (config.modulesToSave === null) return [];
   const modules = [...network.namedModules()].flatMap(([path, module]) => (path === '' ? [] : [{ path, kind: 'other' as const, module }]));
   const roots = selectModulesToSave(method.name, modules, config.modulesToSave, config.allowUnmatched).map(({ path }) => path);
-  return layers.filter(
-    ({ path, layer }) => parametersOf(layer).size > 0 && roots.some((root) => path === root || path.startsWith(`${root}.`)),
-  );
+  return layers
+    .filter(({ path, layer }) => parametersOf(layer).size > 0 && roots.some((root) => path === root || path.startsWith(`${root}.`)))
+    .map(({ path, layer }) => ({ path, module: new TrainedCopy(layer, dtype) }));
 }

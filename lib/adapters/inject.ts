@@ -5,6 +5,7 @@ import { Linear } from '../nn/linear.js';
 import { Layer, type Module } from '../nn/module.js';
 import { type Activation, AdaptedLayer } from './adapted-layer.js';
 import type { AdapterModule, Placement, Target } from './adapter.js';
+import { kWhole, WholeNetwork } from './whole-network.js';
 
 /** Every layer of a network that can be adapted, in the model's order; layers that carry adapters count as the bare ones. */
 export function layersOf(network: Module): Target[] {
@@ -40,7 +41,8 @@ export function inject(network: Module, name: string, placements: readonly Place
   const done: string[] = [];
   try {
     for (const { path, module } of placements) {
-      adaptedAt(network, path, activation).add(name, module);
+      if (path === kWhole) WholeNetwork.on(network, activation).add(name, module);
+      else adaptedAt(network, path, activation).add(name, module);
       done.push(path);
     }
   } catch (error) {
@@ -56,6 +58,7 @@ export function inject(network: Module, name: string, placements: readonly Place
  */
 export function eject(network: Module, name: string, paths: Iterable<string>, giveBack = true): void {
   for (const path of new Set(paths)) {
+    if (path === kWhole) WholeNetwork.remove(network, name);
     const layer = network.module(path);
     if (!(layer instanceof AdaptedLayer)) continue;
     if (giveBack) for (const { taken } of layer.adaptersOf(name)) taken?.putBack(layer.base);

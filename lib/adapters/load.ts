@@ -9,7 +9,7 @@ import { copyInto } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { TakenKind } from './adapter.js';
-import { type Attached, type AttachOptions, tensorsOf } from './adapter-set.js';
+import { type Attached, type AttachOptions, nameOf, tensorsOf } from './adapter-set.js';
 import { differingBases } from './base-weights.js';
 import { layersOf } from './inject.js';
 import { resolveOptions, targetOptions } from './resolve-config.js';
@@ -153,7 +153,7 @@ const same = (a: readonly number[], b: readonly number[]): boolean => a.length =
 /** Every parameter of an adapter by the name it has in a file. */
 function slotsOf(attached: Attached): Map<string, Tensor> {
   return new Map(
-    attached.placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const)),
+    attached.placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [nameOf(path, end), value] as const)),
   );
 }
 

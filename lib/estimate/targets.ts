@@ -5,6 +5,7 @@ import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.j
 import { selectTargets } from '../adapters/targets.js';
 import { kDtypeBytes } from '../dtype.js';
 import type { JsonObject } from '../io/json.js';
+import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import { createNetwork } from '../models/registry.js';
 import type { Tensor } from '../tensor.js';
 import { blockOf } from './partial-network.js';
@@ -27,14 +28,20 @@ export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): 
   const network = createNetwork(config);
   const set = new AdapterSet(network);
   try {
-    const targets = selectTargets(adapter.method.name, layersOf(network), targetOptions(adapter.method, adapter.config));
-    const numbers = new Set(targets.map(({ path }) => blockOf(path)).filter((number) => number !== undefined));
-    const adapted = [...numbers].sort((a, b) => a - b);
+    const adapted = adaptedBlocks(network, adapter);
     return { blocks: network.shape.layers, adapted, ...(await sizeOf(set, adapter)) };
   } finally {
     set.dispose();
     network.dispose();
   }
+}
+
+/** Virtual tokens go through every block. */
+function adaptedBlocks(network: CausalLanguageModel, { method, config }: ResolvedConfig): number[] {
+  if (method.whole !== undefined) return Array.from({ length: network.shape.layers }, (_, number) => number);
+  const targets = selectTargets(method.name, layersOf(network), targetOptions(method, config));
+  const numbers = new Set(targets.map(({ path }) => blockOf(path)).filter((number) => number !== undefined));
+  return [...numbers].sort((a, b) => a - b);
 }
 
 /** Methods that only look at shapes can be put onto layers that have no weights yet; what others say of them is no fault of the recipe. */

@@ -2,7 +2,7 @@ import type { TokenStream } from '../io/token-stream.js';
 import type { Tokenizer } from '../io/tokenizer.js';
 import type { LanguageModel } from '../model.js';
 import { type Choice, Decoder } from './decoder.js';
-import { type GenerateOptions, type Prompt, promptIds, type Settings, settingsOf } from './options.js';
+import { type GenerateOptions, type Prompt, promptIds, roomOf, type Settings, settingsOf } from './options.js';
 import { StopFilter } from './stop-filter.js';
 
 /** `end`: a token of the model that ends texts; `stop`: one of the stop texts; `length`: `maxNewTokens` or the end of the context. */
@@ -42,7 +42,7 @@ class Continuation {
   constructor(model: LanguageModel, prompt: readonly number[], settings: Settings) {
     this.prompt = prompt;
     this.#settings = settings;
-    this.#limit = Math.min(settings.maxNewTokens, model.network.shape.contextLength - prompt.length);
+    this.#limit = Math.min(settings.maxNewTokens, roomOf(model, settings.adapters) - prompt.length);
     this.#filter = new StopFilter(settings.stop);
     this.#tokenizer = model.hasTokenizer || settings.stop.length > 0 ? model.tokenizer : undefined;
     this.#stream = this.#tokenizer?.createStream();
@@ -86,7 +86,7 @@ export class Generation implements AsyncIterable<string> {
 
   constructor(model: LanguageModel, prompt: Prompt, options: GenerateOptions) {
     const settings = settingsOf(model, options);
-    this.#continuation = new Continuation(model, promptIds(model, prompt), settings);
+    this.#continuation = new Continuation(model, promptIds(model, prompt, settings.adapters), settings);
     this.#pieces = run(model, this.#continuation, settings);
   }
 
@@ -149,7 +149,7 @@ export async function sample(model: LanguageModel, prompt: Prompt, options: Gene
 export async function generateBatch(model: LanguageModel, prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Sample[]> {
   if (prompts.length === 0) return [];
   const settings = settingsOf(model, options);
-  const rows = prompts.map((prompt) => new Continuation(model, promptIds(model, prompt), settings));
+  const rows = prompts.map((prompt) => new Continuation(model, promptIds(model, prompt, settings.adapters), settings));
   const decoder = new Decoder(
     model,
     rows.map((row) => row.prompt),

@@ -84,6 +84,7 @@ export interface PeftWrite {
 const source = (value: unknown): unknown => (value instanceof RegExp ? value.source : value);
 
 function fieldsOf(method: AnyMethod, config: CommonConfig, targets: unknown): Record<string, unknown> {
+  if (method.whole !== undefined) return { ...method.peft?.write(config), modules_to_save: config.modulesToSave };
   return {
     ...method.peft?.write(config),
     target_modules: source(targets),

@@ -3,7 +3,7 @@ import { access, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { AdapterForm, AnyMethod, CommonConfig, PortableAdapter } from '../adapters/adapter.js';
 import type { Attached } from '../adapters/adapter-set.js';
-import { tensorsOf } from '../adapters/adapter-set.js';
+import { nameOf, tensorsOf } from '../adapters/adapter-set.js';
 import { embeddingBases } from '../adapters/base-weights.js';
 import { AdapterError, FormatError, InvalidArgumentError } from '../errors.js';
 import { EncoderNetwork, type EncoderTask } from '../models/encoder.js';
@@ -61,8 +61,9 @@ export function bareName(key: string): string {
     .replace(/(\.default)?_lora_latent_mapping\.weight$/, '.lora_latent_mapping.weight');
 }
 
-/** The name of a tensor in a file: a latent mapping follows its module with an underscore. */
-const fileName = (name: string): string => kPrefix + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
+/** The name of a tensor in a file: what belongs to the whole model has no prefix, and a latent mapping follows its module with an underscore. */
+const fileName = (name: string): string =>
+  (name.includes('.') ? kPrefix : '') + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
 
 /**
  * Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there
@@ -161,7 +162,7 @@ function portable({ method, config, placements }: Attached, form: AdapterForm = 
     throw new AdapterError(`save: an adapter of "${method.name}" is written in one form; got "${form}", expected "published"`);
   return {
     config,
-    tensors: placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const)),
+    tensors: placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [nameOf(path, end), value] as const)),
   };
 }
 

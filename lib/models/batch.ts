@@ -2,6 +2,7 @@ import { InvalidArgumentError, ShapeError } from '../errors.js';
 import type { KeyValueCache } from '../nn/cache.js';
 import type { ForwardContext, RowAdapters, TaskId } from '../nn/context.js';
 import type { TokenPlaces } from '../nn/rope.js';
+import { Front } from '../nn/virtual-tokens.js';
 import { tensor } from '../ops/create.js';
 import { add } from '../ops/elementwise.js';
 import { reshape } from '../ops/shape.js';
@@ -34,7 +35,7 @@ export interface Batch {
   /** i64 [B, T]. */
   readonly ids: Tensor;
   readonly context: ForwardContext;
-  /** Number of real tokens in each row. */
+  /** Number of places that each row takes: its tokens and those of its virtual tokens that go through the network with them. */
   readonly lengths: readonly number[];
 }
 
@@ -48,7 +49,6 @@ export const paddedIds = (rows: TokenRows, width: number): Tensor => {
 /** Checks the ids against the model and makes the tensors of a pass. Throws for empty rows, ids outside the vocabulary and rows beyond the context. */
 export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options: ForwardOptions = {}): Batch {
   const { cache, documents } = options;
-  checkRows(network, rows, cache);
   if (options.rows !== undefined && options.rows.length !== rows.length) {
     throw new ShapeError(
       `forward: "rows" must name the adapters of every row; got ${options.rows.length} entries, expected ${rows.length}`,
@@ -56,45 +56,61 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
   }
   if (options.tasks !== undefined && options.tasks.length !== rows.length)
     throw new ShapeError(`forward: "tasks" must name the task of every row; got ${options.tasks.length} entries, expected ${rows.length}`);
-  const lengths = rows.map((row) => row.length);
-  const width = Math.max(...lengths);
+  const training = options.training ?? network.training;
+  const own = { ...(options.rows && { rows: options.rows }), ...(options.tasks && { tasks: options.tasks }), ...(cache && { cache }) };
+  const front = Front.of(network, { training, ...own }, rows.length);
+  checkRows(network, rows, cache, front);
+  const lengths = rows.map((row, b) => (front?.inputs[b] ?? 0) + row.length);
+  const longest = Math.max(...rows.map((row) => row.length));
+  const width = (front?.width ?? 0) + longest;
   const starts = cache?.lengths ?? rows.map(() => 0);
   const ends = starts.map((start, b) => start + (lengths[b] ?? 0));
-  const places =
-    documents === undefined
-      ? {
-          positions: rows.map((row, b) => row.map((_, t) => (starts[b] ?? 0) + t)),
-          spans: rows.map((row, b) => row.map(() => ends[b] ?? 0)),
-        }
-      : placesIn(rows, documents, cache);
+  const places = documents === undefined ? placesOf(starts, lengths, front?.prefixes) : placesIn(rows, documents, cache, front);
   const ragged = cache !== undefined || lengths.some((length) => length !== width);
   // One token a row stands where its cache ends, which is in memory already.
   const next = cache !== undefined && lengths.every((length) => length === 1);
-  const positions = next ? reshape(cache.starts, [rows.length, 1]) : paddedIds(places.positions, width);
+  const positions = next ? nextPositions(cache, front?.prefixes) : paddedIds(places.positions, width);
   return {
-    ids: options.nextIds ?? paddedIds(rows, width),
+    ids: options.nextIds ?? paddedIds(rows, longest),
     lengths,
     context: {
-      training: options.training ?? network.training,
+      training,
+      ...own,
       checkpointing: options.checkpointing ?? false,
       positions,
       rotary: network.rotary.tables(positions, places, cache?.shape.capacity),
-      ...(options.rows === undefined ? {} : { rows: options.rows }),
-      ...(options.tasks === undefined ? {} : { tasks: options.tasks }),
-      ...(cache === undefined ? {} : { cache }),
+      ...(front === undefined ? {} : { front }),
       ...(ragged ? { keyLengths: next ? add(cache.starts, 1) : tensor(BigInt64Array.from(ends, BigInt), { shape: [rows.length] }) } : {}),
       ...(documents === undefined ? {} : { documents: documentIds(documents, width) }),
     },
   };
 }
 
-function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValueCache | undefined): void {
+/** Positions that go on from `starts`, behind a prefix. */
+function placesOf(starts: readonly number[], lengths: readonly number[], prefixes: readonly number[] | undefined): TokenPlaces {
+  const first = starts.map((start, b) => start + (prefixes?.[b] ?? 0));
+  const each = <T>(make: (b: number, t: number) => T): T[][] => lengths.map((length, b) => Array.from({ length }, (_, t) => make(b, t)));
+  return {
+    positions: each((b, t) => (first[b] ?? 0) + t),
+    spans: each((b) => (first[b] ?? 0) + (lengths[b] ?? 0)),
+  };
+}
+
+/** Where the token after those of the cache stands, i64 [B, 1]; made without values from JavaScript where all rows have the same prefix. */
+function nextPositions(cache: KeyValueCache, prefixes: readonly number[] | undefined): Tensor {
+  const [shared = 0] = prefixes ?? [];
+  const even = prefixes === undefined || prefixes.every((length) => length === shared);
+  const moved = even ? shared : tensor(BigInt64Array.from(prefixes, BigInt));
+  return reshape(moved === 0 ? cache.starts : add(cache.starts, moved), [cache.lengths.length, 1]);
+}
+
+function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValueCache | undefined, front: Front | undefined): void {
   const { vocabularySize, contextLength } = network.shape;
   if (rows.length === 0) throw new InvalidArgumentError('forward: the batch is empty; expected at least one row of token ids');
   if (cache !== undefined && cache.lengths.length !== rows.length) {
     throw new ShapeError(`forward: the cache is for another batch; got ${rows.length} rows, expected ${cache.lengths.length}`);
   }
-  const last = Math.max(...(cache?.lengths ?? [])) + Math.max(...rows.map((row) => row.length));
+  const last = Math.max(...(cache?.lengths ?? [])) + (front?.width ?? 0) + Math.max(...rows.map((row) => row.length));
   if (cache !== undefined && last > cache.shape.capacity) {
     throw new ShapeError(
       `forward: the cache has no room for the rows, padding included; got ${last} places, expected at most ${cache.shape.capacity}`,
@@ -102,11 +118,14 @@ function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValu
   }
   for (const [b, row] of rows.entries()) {
     if (row.length === 0) throw new InvalidArgumentError(`forward: row ${b} has no tokens; expected at least one`);
-    const length = (cache?.lengths[b] ?? 0) + row.length;
-    if (length > contextLength)
+    const virtual = (front?.inputs[b] ?? 0) + (front?.prefixes[b] ?? 0);
+    const length = (cache?.lengths[b] ?? 0) + virtual + row.length;
+    if (length > contextLength) {
+      const among = virtual > 0 ? `, ${virtual} of them virtual` : '';
       throw new InvalidArgumentError(
-        `forward: row ${b} is longer than the context; got ${length} tokens, expected at most ${contextLength}`,
+        `forward: row ${b} is longer than the context; got ${length} tokens${among}, expected at most ${contextLength}`,
       );
+    }
     for (const [t, id] of row.entries()) {
       if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
         throw new InvalidArgumentError(
@@ -118,8 +137,10 @@ function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValu
 }
 
 /** Positions that start at 0 with each document of a packed row. */
-function placesIn(rows: TokenRows, documents: TokenRows, cache: KeyValueCache | undefined): TokenPlaces {
+function placesIn(rows: TokenRows, documents: TokenRows, cache: KeyValueCache | undefined, front: Front | undefined): TokenPlaces {
   if (cache !== undefined) throw new InvalidArgumentError('forward: packed documents and a cache do not go together; give one of them');
+  if (front !== undefined)
+    throw new InvalidArgumentError('forward: packed documents cannot share virtual tokens; expected rows of one document (packing: false)');
   if (documents.length !== rows.length)
     throw new ShapeError(`forward: "documents" must have a row for each row of ids; got ${documents.length}, expected ${rows.length}`);
   const positions: number[][] = [];

@@ -3,6 +3,7 @@ import type { Embedding } from '../nn/embedding.js';
 import { Linear, retie } from '../nn/linear.js';
 import { type Layer, Module, type ModuleList } from '../nn/module.js';
 import { type RopeParameters, RotaryEmbedding } from '../nn/rope.js';
+import { TokenNetwork } from '../nn/virtual-tokens.js';
 import type { Tensor } from '../tensor.js';
 import { runBlock } from './run-block.js';
 
@@ -24,17 +25,19 @@ export abstract class DecoderStack extends Module {
 
   /** Ids i64 [B, T] to hidden states [B, T, D] after the final norm. */
   forward(ids: Tensor, context: ForwardContext): Tensor {
-    let hidden = this.embed_tokens.forward(ids, context);
-    for (const layer of this.layers) hidden = runBlock(layer, hidden, context);
-    return this.norm.forward(hidden, context);
+    const { front } = context;
+    const tokens = this.embed_tokens.forward(ids, context);
+    let hidden = front?.join(tokens) ?? tokens;
+    for (const [number, layer] of [...this.layers].entries()) hidden = runBlock(layer, hidden, front?.at(number, context) ?? context);
+    return this.norm.forward(front?.withoutVirtual(hidden) ?? hidden, context);
   }
 }
 
 /** Base of the decoder-only language models; one file an architecture says what is inside. */
-export abstract class CausalLanguageModel extends Module {
+export abstract class CausalLanguageModel extends TokenNetwork {
   abstract readonly model: DecoderStack;
   abstract lm_head: Layer;
-  abstract readonly shape: ModelShape;
+  abstract override readonly shape: ModelShape;
   /** The rotary tables of all layers. */
   readonly rotary: RotaryEmbedding;
 

@@ -1,6 +1,7 @@
 import { checkpoint } from '../gradient.js';
 import type { ForwardContext } from '../nn/context.js';
 import type { Layer } from '../nn/module.js';
+import { prefixTensors, withPrefixTensors } from '../nn/prefix.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
@@ -11,15 +12,17 @@ export function runBlock(block: Layer, x: Tensor, context: ForwardContext): Tens
 
 /** A block that keeps nothing but its input for backward. What the context holds goes in as inputs too, since backward may come when its scope has ended. */
 function recomputed(block: Layer, x: Tensor, context: ForwardContext): Tensor {
-  const { rotary, positions, keyLengths, documents } = context;
+  const { rotary, positions, keyLengths, documents, prefix } = context;
   const held = Object.entries({ cos: rotary?.cos, sin: rotary?.sin, places: rotary?.positions, positions, keyLengths, documents });
+  const front = prefix === undefined ? [] : prefixTensors(prefix);
   const named = held.filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
   return checkpoint(
     (input, ...tensors) => {
       const { cos, sin, places, ...own } = Object.fromEntries(named.map(([name], i) => [name, tensors[i]])) as Record<string, Tensor>;
       const tables = cos && sin && places && { rotary: { cos, sin, positions: places } };
-      return block.forward(input as Tensor, { ...context, ...own, ...tables });
+      const ahead = prefix && { prefix: withPrefixTensors(prefix, tensors.slice(named.length)) };
+      return block.forward(input as Tensor, { ...context, ...own, ...tables, ...ahead });
     },
-    [x, ...named.map(([, tensor]) => tensor)],
+    [x, ...named.map(([, tensor]) => tensor), ...front],
   );
 }

@@ -3,6 +3,7 @@ import type { KeyValueCache } from './cache.js';
 import type { AttentionPrefix } from './prefix.js';
 import type { RotaryTables } from './rope.js';
 import type { SublayerHook } from './sublayer.js';
+import type { Front } from './virtual-tokens.js';
 
 /** The adapters each batch row uses, by name, one entry a row; an empty entry is the bare base model. */
 export type RowAdapters = readonly (readonly string[])[];
@@ -33,6 +34,8 @@ export interface ForwardContext {
   readonly documents?: Tensor;
   /** Keys and values of earlier tokens; the pass appends to it. */
   readonly cache?: KeyValueCache;
+  /** Virtual tokens in front of the rows of this pass. */
+  readonly front?: Front;
   /** Keys and values in front of those of the tokens, for the attention of the layer that gets this context. A cache that holds tokens holds them already. */
   readonly prefix?: AttentionPrefix;
   /** Goes around the sub-layers of the block that gets this context; see `sublayer`. */

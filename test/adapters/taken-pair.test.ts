@@ -56,8 +56,10 @@ test.serial('where an adapter cannot be put onto one layer, it is on none', asyn
   const layers = paths.map((path) => network[path]);
   const method = {
     ...taking(''),
-    extras: () => [{ path: '', module: taking('').create({ path: 'first' } as never, commonDefaults, {} as never) }],
+    extras: () => [{ path: '', module: taking('').create?.({ path: 'first' } as never, commonDefaults, {} as never) }],
   };
-  await t.throwsAsync(attachMethod(network, method as unknown as AdapterMethod<'taking', CommonConfig>), { message: /is not a layer/ });
+  await t.throwsAsync(attachMethod(network, method as unknown as AdapterMethod<'taking', CommonConfig>), {
+    message: /does not look for virtual tokens/,
+  });
   for (const [i, path] of paths.entries()) t.is(network[path], layers[i] as Linear);
 });

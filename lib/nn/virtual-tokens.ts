@@ -1,0 +1,150 @@
+import { zeros } from '../ops/create.js';
+import { cast } from '../ops/elementwise.js';
+import { concat } from '../ops/join.js';
+import { expand, narrow } from '../ops/shape.js';
+import type { Tensor } from '../tensor.js';
+import type { ForwardContext, RowAdapters } from './context.js';
+import { Module } from './module.js';
+import { joinPrefixes, type KeyValuePrefix } from './prefix.js';
+
+/** Places in front of the tokens of a row for which there are no ids. */
+export interface VirtualTokens {
+  /** How many positions they take. */
+  readonly count: number;
+  /** Embeddings [count, D] that go through the network in front of those of the tokens. */
+  embeddings?(training: boolean): Tensor;
+  /** Or keys and values by layer, each [1, count, G, K]. */
+  prefixes?(training: boolean): readonly KeyValuePrefix[];
+}
+
+/** Where a network finds its virtual tokens. */
+export interface VirtualTokenSource {
+  /** Those of each row of a batch, in their order. */
+  of(rows: RowAdapters | undefined, batch: number): readonly (readonly VirtualTokens[])[];
+  /** All there are, whether they are in use or not. */
+  readonly all: readonly VirtualTokens[];
+}
+
+/** Sizes that adapters of a whole network need. */
+export interface TokenShape {
+  readonly hiddenSize: number;
+  readonly layers: number;
+  /** Heads of keys and values; absent: `heads`. */
+  readonly keyValueHeads?: number;
+  readonly heads?: number;
+  /** Width of a head; absent: hidden size by heads. */
+  readonly headWidth?: number;
+}
+
+/** A network over rows of tokens that looks for virtual tokens in front of them. */
+export abstract class TokenNetwork extends Module {
+  abstract readonly shape: TokenShape;
+  /** Set by adapters of the whole network. */
+  virtualTokens?: VirtualTokenSource;
+}
+
+const countOf = (tokens: readonly VirtualTokens[]): number => tokens.reduce((total, { count }) => total + count, 0);
+const embedded = (tokens: readonly VirtualTokens[]): VirtualTokens[] => tokens.filter(({ embeddings }) => embeddings !== undefined);
+const areSame = (a: readonly VirtualTokens[], b: readonly VirtualTokens[]): boolean =>
+  a.length === b.length && a.every((one, i) => one === b[i]);
+const same = (values: readonly number[]): boolean => values.every((value) => value === values[0]);
+
+/** How many positions virtual tokens take in a row with these adapters; default the active ones. */
+export function virtualLength({ virtualTokens }: TokenNetwork, adapters?: readonly string[]): number {
+  return countOf(virtualTokens?.of(adapters && [adapters], 1)[0] ?? []);
+}
+
+/** How many places of a cache virtual tokens can take in a row: all of those with embeddings. */
+export const cachedVirtualLength = ({ virtualTokens }: TokenNetwork): number => countOf(embedded(virtualTokens?.all ?? []));
+
+/** The virtual tokens of one pass. Keys and values come first, in front of embeddings. */
+export class Front {
+  /** Positions of keys and values in front of each row. */
+  readonly prefixes: readonly number[];
+  /** Embeddings in front of those of the tokens in this pass, by row. */
+  readonly inputs: readonly number[];
+  readonly #rows: readonly (readonly VirtualTokens[])[];
+  readonly #isFirst: boolean;
+  readonly #training: boolean;
+  readonly #embeddings = new Map<VirtualTokens, Tensor>();
+  readonly #byLayer = new Map<VirtualTokens, readonly KeyValuePrefix[]>();
+
+  private constructor(rows: readonly (readonly VirtualTokens[])[], isFirst: boolean, training: boolean) {
+    this.#rows = rows;
+    this.#isFirst = isFirst;
+    this.#training = training;
+    this.inputs = rows.map((tokens) => (isFirst ? countOf(embedded(tokens)) : 0));
+    this.prefixes = rows.map((tokens) => countOf(tokens) - countOf(embedded(tokens)));
+  }
+
+  /** Those of a batch of rows, or undefined where no row has any. A cache with tokens holds them already. */
+  static of(network: TokenNetwork, { rows, cache, training }: ForwardContext, batch: number): Front | undefined {
+    const found = network.virtualTokens?.of(rows, batch) ?? [];
+    return found.some((tokens) => tokens.length > 0) ? new Front(found, cache?.isEmpty ?? true, training) : undefined;
+  }
+
+  /** The longest row of `inputs`. */
+  get width(): number {
+    return Math.max(...this.inputs);
+  }
+
+  /** Embeddings [B, T, D] with the virtual ones in front, [B, W + T, D]: each row right behind its own, and zeros behind a row with fewer. */
+  join(hidden: Tensor): Tensor {
+    const { width } = this;
+    const [batch = 0, , size = 0] = hidden.shape;
+    if (width === 0) return hidden;
+    const first = this.#rows[0] ?? [];
+    if (this.#rows.every((tokens) => areSame(tokens, first)))
+      return concat([...this.#inputsOf(first, hidden).map((part) => expand(part, [batch, ...part.shape.slice(1)])), hidden], 1);
+    return concat(
+      this.#rows.map((tokens, row) => {
+        const gap = width - (this.inputs[row] ?? 0);
+        const behind = gap === 0 ? [] : [zeros([1, gap, size], { dtype: hidden.dtype })];
+        return concat([...this.#inputsOf(tokens, hidden), narrow(hidden, 0, row, 1), ...behind], 1);
+      }),
+      0,
+    );
+  }
+
+  /** Each [1, count, D], in the dtype of `hidden`. */
+  #inputsOf(tokens: readonly VirtualTokens[], hidden: Tensor): Tensor[] {
+    return embedded(tokens).map((each) => {
+      const made = this.#embeddings.get(each) ?? cast(each.embeddings?.(this.#training) as Tensor, hidden.dtype);
+      this.#embeddings.set(each, made);
+      return expand(made, [1, ...made.shape]);
+    });
+  }
+
+  /** What `join` made longer, without the virtual tokens: [B, W + T, D] to [B, T, D]. */
+  withoutVirtual(hidden: Tensor): Tensor {
+    const { width, inputs } = this;
+    if (width === 0) return hidden;
+    const time = (hidden.shape[1] ?? 0) - width;
+    if (same(inputs)) return narrow(hidden, 1, width, time);
+    return concat(
+      inputs.map((length, row) => narrow(narrow(hidden, 0, row, 1), 1, length, time)),
+      0,
+    );
+  }
+
+  /** The context of one layer: keys and values of the virtual tokens stand in front. */
+  at(layer: number, context: ForwardContext): ForwardContext {
+    if (!this.#isFirst || this.prefixes.every((length) => length === 0)) return context;
+    const batch = this.#rows.length;
+    const first = this.#rows[0] ?? [];
+    const own = this.#rows.every((tokens) => areSame(tokens, first))
+      ? this.#prefixesOf(first, layer)
+      : [this.#rows.map((tokens) => joinPrefixes(this.#prefixesOf(tokens, layer), 1) as KeyValuePrefix | undefined)];
+    const prefix = joinPrefixes([context.prefix, ...own], batch);
+    return { ...context, ...(prefix && { prefix }) };
+  }
+
+  #prefixesOf(tokens: readonly VirtualTokens[], layer: number): KeyValuePrefix[] {
+    return tokens.flatMap((each) => {
+      if (each.prefixes === undefined) return [];
+      const made = this.#byLayer.get(each) ?? each.prefixes(this.#training);
+      this.#byLayer.set(each, made);
+      return made[layer] ?? [];
+    });
+  }
+}
