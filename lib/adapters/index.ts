@@ -27,6 +27,9 @@ export { AdapterMismatchError, type LoadAdapterOptions, type LoadReport, loadAda
 export type { LoraConfig, LoraInit } from './lora-config.js';
 export { type LoraPlusGroup, type LoraPlusOptions, loraPlusGroups } from './lora-plus.js';
 export type { MergedLayer, MergeOptions, MergeReport } from './merge.js';
+export type { PTuningConfig } from './p-tuning.js';
+export type { PrefixConfig } from './prefix.js';
+export type { PromptConfig } from './prompt.js';
 export { type AdapterConfig, type AdapterName, adapterNames, adapters, type ConfigOf } from './registry.js';
 export type { Targets } from './targets.js';
 export type { SaveAdapterOptions } from './tuned.js';

@@ -4,6 +4,9 @@ import { hydra } from './hydra.js';
 import { bottleneck } from './bottleneck.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
+import { pTuning } from './p-tuning.js';
+import { prefix } from './prefix.js';
+import { prompt } from './prompt.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {
@@ -11,6 +14,9 @@ export const adapters = {
   lora,
   'lora-xs': loraXs,
   bottleneck,
+  prefix,
+  prompt,
+  'p-tuning': pTuning,
   // biome-ignore lint/suspicious/noExplicitAny: each method has its own config
 } as const satisfies { readonly [Name in string]: AdapterMethod<Name, any> };
 

@@ -36,7 +36,8 @@ def main(model_dir, adapter_dirs, ids, logits):
         else:
             model.load_adapter(folder, adapter_name=name)
         same = check_keys(model, name, folder) and same
-    model.base_model.set_adapter(list(names))
+    if not model.active_peft_config.is_prompt_learning:
+        model.base_model.set_adapter(list(names))
     return compare(model.eval(), ids, logits) or (0 if same else 1)
 
 

@@ -1,4 +1,4 @@
-// write-adapters.mjs OUT: attaches one adapter per option of the recorded ones, and one per initialisation, to the same tiny models, moves it off its start, saves
+// write-adapters.mjs OUT: attaches one adapter per option of the recorded ones, one per initialisation and one per kind of virtual tokens to the same tiny models, moves it off its start, saves
 // it and its logits. `check_written.py OUT` then loads every folder with PEFT. Needs a build (`npm run build`); run from the root of the package.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -32,13 +32,20 @@ const cases = [
   })),
   { name: 'eva-ranks', from: 'plain', change: { init: { type: 'eva', rho: 8 }, rank: 2, targets: 'all-linear' }, options: { data } },
   { name: 'split', from: 'plain', change: { init: 'pissa' }, form: 'split' },
+  ...Object.entries({
+    prefix: { type: 'prefix', virtualTokens: 5 },
+    'prefix-projection': { type: 'prefix', virtualTokens: 4, projection: true, projectionSize: 12 },
+    prompt: { type: 'prompt', virtualTokens: 4, init: 'vocabulary' },
+    'p-tuning': { type: 'p-tuning', virtualTokens: 3 },
+    'p-tuning-lstm': { type: 'p-tuning', virtualTokens: 3, encoder: 'lstm', encoderSize: 6 },
+  }).map(([name, whole]) => ({ name, from: 'plain', whole })),
 ];
 mkdirSync(out, { recursive: true });
-for (const { name, from, change, options = {}, form } of cases) {
+for (const { name, from, change, whole, options = {}, form } of cases) {
   const { base, sequences } = readJson(golden, 'adapters', from, 'reference.json');
   const { config } = readPeftConfig(readJson(golden, 'adapters', from, 'adapter_config.json'));
   const model = await loadModel(join(golden, base));
-  const tuned = await attach(model, { ...config, type: 'lora', ...change }, { seed: 11, ...options });
+  const tuned = await attach(model, whole ?? { ...config, type: 'lora', ...change }, { seed: 11, ...options });
   for (const [i, value] of tuned.parameters().entries()) {
     scope(() => noGrad(() => copyInto(value, add(value, mul(normal(value.shape, { seed: 50 + i }), 0.1)))));
   }

@@ -1,0 +1,15 @@
+import { ConfigError } from '../errors.js';
+
+/** An option of a method with virtual tokens that cannot work. */
+export const wrongOption = (method: string, key: string, got: unknown, expected: string): ConfigError =>
+  new ConfigError(`${method}: ${key} is out of range; got ${JSON.stringify(got) ?? 'nothing'}, expected ${expected}`);
+
+/** Throws `ConfigError` for a number that counts nothing. */
+export function requireCount(method: string, key: string, value: unknown): void {
+  if (!Number.isSafeInteger(value) || (value as number) <= 0) throw wrongOption(method, key, value, 'a positive integer');
+}
+
+/** Throws `ConfigError` for a value that is none of these. */
+export function requireOneOf(method: string, key: string, value: unknown, allowed: readonly unknown[]): void {
+  if (!allowed.includes(value)) throw wrongOption(method, key, value, allowed.map((one) => JSON.stringify(one)).join(' or '));
+}
