@@ -16,3 +16,4 @@ export * from './reduce.js';
 export * from './sampling.js';
 export * from './shape.js';
 export * from './softmax.js';
+export * from './sparse.js';

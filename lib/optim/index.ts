@@ -11,3 +11,5 @@ export type { Group, ParameterGroup } from './parameter-groups.js';
 export * from './schedules.js';
 export type { SGDOptions, SGDSettings } from './sgd.js';
 export { SGD } from './sgd.js';
+export type { ParameterMask } from './sparse-adamw.js';
+export { SparseAdamW } from './sparse-adamw.js';

@@ -9,6 +9,7 @@ namespace lorikeet {
 
 static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(adamw_step, "adamwStep")
+  OP(masked_adamw_step, "maskedAdamwStep")
   OP(sgd_step, "sgdStep")
   OP(lion_step, "lionStep")
   OP(adamw_8bit_step, "adamw8bitStep")

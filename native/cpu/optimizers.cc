@@ -1,4 +1,5 @@
 #include "ops/optimizers.h"
+#include "cpu/adamw-update.h"
 #include "cpu/level.h"
 #include "cpu/tensor-list.h"
 
@@ -7,27 +8,12 @@
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
 
-LORIKEET_INLINE float root(float x) { return __builtin_sqrtf(x); }
-LORIKEET_INLINE double root(double x) { return __builtin_sqrt(x); }
-
 template <class T>
 void adamw_run(const AdamwArgs& a, const ListEntry& entry, int64_t first, int64_t last) {
   using C = compute_t<T>;
-  auto p = static_cast<T*>(entry.data[0]);
-  auto g = static_cast<const T*>(entry.data[1]);
-  auto m = static_cast<C*>(entry.data[2]);
-  auto v = static_cast<C*>(entry.data[3]);
-  const C scale = static_cast<C>(a.scale), keep = static_cast<C>(1 - a.rate * a.decay), weight1 = static_cast<C>(1 - a.beta1);
-  const C beta2 = static_cast<C>(a.beta2), weight2 = static_cast<C>(1 - a.beta2), eps = static_cast<C>(a.eps);
-  const C step = static_cast<C>(-entry.scalars[0]), correction = static_cast<C>(entry.scalars[1]);
-  for (int64_t i = first; i < last; ++i) {
-    C gradient = load(g + i) * scale;
-    C m1 = m[i] + weight1 * (gradient - m[i]);
-    C v1 = v[i] * beta2 + weight2 * gradient * gradient;
-    m[i] = m1;
-    v[i] = v1;
-    store(p + i, load(p + i) * keep + step * m1 / (root(v1) / correction + eps));
-  }
+  const AdamwNumbers<C> numbers(a, entry.scalars[0], entry.scalars[1]);
+  adamw_update(numbers, static_cast<T*>(entry.data[0]) + first, static_cast<const T*>(entry.data[1]) + first,
+               static_cast<C*>(entry.data[2]) + first, static_cast<C*>(entry.data[3]) + first, last - first);
 }
 
 template <class T>

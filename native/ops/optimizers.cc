@@ -42,10 +42,11 @@ void check_states(const char* op, const char* what, const Tensors& parameters, c
   }
 }
 
-/// Marks parameters and states changed and queues `run`, which gets them list by list (parameters first) with the gradients packed.
+/// Marks parameters and states changed and queues `run`, which gets them list by list (parameters first) with the gradients packed. `read`
+/// are tensors that it reads beside them.
 template <class Run>
 void enqueue_step(const char* op, const Tensors& parameters, const Tensors& gradients, std::initializer_list<const Tensors*> states,
-                  const std::optional<Tensor>& scale, Run run) {
+                  const std::optional<Tensor>& scale, Run run, const Tensors& read = {}) {
   NoGrad no_grad;
   std::vector<Tensors> lists{detached(parameters)};
   for (const Tensors* list : states) lists.push_back(detached(*list));
@@ -55,11 +56,31 @@ void enqueue_step(const char* op, const Tensors& parameters, const Tensors& grad
   for (const Tensor& g : gradients) packed.push_back(contiguous(g.autograd() ? g.detach() : g));
   inputs = outputs;
   inputs.insert(inputs.end(), packed.begin(), packed.end());
+  inputs.insert(inputs.end(), read.begin(), read.end());
   Tensor factor = scale ? scale->detach() : Tensor();
   check_scale(op, factor);
   inputs.push_back(factor);
   enqueue(op, std::move(inputs), std::move(outputs),
           [run, factor, lists = std::move(lists), packed = std::move(packed)] { run(lists, packed, scale_of(factor)); });
+}
+
+/// Throws unless each mask fits its parameter and the moments its owned entries.
+void check_masks(const char* op, const Tensors& parameters, const Tensors& masks, std::initializer_list<const Tensors*> moments) {
+  for (const Tensors* list : {&masks, *moments.begin(), *(moments.end() - 1)}) {
+    check_argument(list->size() == parameters.size(), op, ": lists differ in length; got ", parameters.size(), " parameters and ",
+                   list->size(), list == &masks ? " masks" : " moments");
+  }
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Tensors& first = **moments.begin();
+    const DType dtype = parameters[i].dtype() == DType::f64 ? DType::f64 : DType::f32;
+    for (const Tensors* list : moments) {
+      const Tensor& moment = (*list)[i];
+      check_argument(moment.dtype() == dtype && moment.rank() == 1 && moment.shape() == first[i].shape() && moment.is_contiguous(), op,
+                     ": moments ", i, " do not fit their parameter; got ", name_of(moment.dtype()), to_string(moment.shape()),
+                     ", expected ", name_of(dtype), " of one dimension and one length");
+    }
+    check_mask(op, masks[i], parameters[i].numel(), first[i].numel());
+  }
 }
 
 void check_bytes(const char* op, const char* what, const Tensors& parameters, const Tensors& bytes, const Tensors& scales) {
@@ -97,6 +118,27 @@ void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>
                  }
                  adamw_kernel({list.args(), factor, rate, beta1, beta2, eps, decay});
                });
+}
+
+void masked_adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& masks, const std::vector<Tensor>& first_moments,
+                       const std::vector<Tensor>& second_moments, const std::vector<double>& steps, double rate, double beta1, double beta2,
+                       double eps, double decay, const std::optional<Tensor>& scale) {
+  const char* op = "maskedAdamwStep";
+  const Tensors gradients = checked_gradients(op, parameters, steps);
+  check_masks(op, parameters, masks, {&first_moments, &second_moments});
+  Tensors owned;
+  for (const Tensor& mask : masks) owned.push_back(contiguous(mask.detach()));
+  enqueue_step(
+      op, parameters, gradients, {&first_moments, &second_moments}, scale,
+      [=](const std::vector<Tensors>& lists, const Tensors& g, double factor) {
+        const Tensors &p = lists[0], &m = lists[1], &v = lists[2];
+        for (size_t i = 0; i < p.size(); ++i) {
+          MaskReader mask(op, owned[i], p[i].numel(), m[i].numel(), kListChunk);
+          masked_adamw_kernel({p[i].dtype(), mask.entries(), p[i].raw(), g[i].raw(), m[i].raw(), v[i].raw(), factor, rate, beta1, beta2,
+                               eps, decay, rate / (1 - std::pow(beta1, steps[i])), std::sqrt(1 - std::pow(beta2, steps[i]))});
+        }
+      },
+      owned);
 }
 
 void sgd_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& buffers, const std::vector<double>& steps, double rate,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/kernel.h"
+#include "ops/mask.h"
 #include "ops/tensor-list.h"
 
 namespace lorikeet {
@@ -19,6 +20,12 @@ namespace lorikeet {
 void adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& first_moments, const std::vector<Tensor>& second_moments,
                 const std::vector<double>& steps, double rate, double beta1, double beta2, double eps, double decay,
                 const std::optional<Tensor>& scale);
+
+/// `adamw_step` of the entries that a mask (see mask.h) owns of each parameter: the others keep their bits, whatever their gradient and the
+/// decay. Moments are kept of the owned entries alone, [owned] in their order. Owned entries get the bits of `adamw_step`.
+void masked_adamw_step(const std::vector<Tensor>& parameters, const std::vector<Tensor>& masks, const std::vector<Tensor>& first_moments,
+                       const std::vector<Tensor>& second_moments, const std::vector<double>& steps, double rate, double beta1, double beta2,
+                       double eps, double decay, const std::optional<Tensor>& scale);
 
 /// SGD in PyTorch's order of operations: g += decay·p;  b = g at step 1, else momentum·b + (1 - dampening)·g;  p -= rate · (nesterov ? g +
 /// momentum·b : b). Without momentum `buffers` is empty and p -= rate·g.
@@ -52,6 +59,18 @@ struct AdamwArgs {
   double scale, rate, beta1, beta2, eps, decay;
 };
 inline constinit Kernel<AdamwArgs> adamw_kernel{"adamwStep"};
+
+/// One parameter with compact moments. step_size and root_correction are the scalars of `adamw_kernel`.
+struct MaskedAdamwArgs {
+  DType dtype;
+  OwnedEntries mask;
+  void* parameter;
+  const void* gradient;
+  void* first_moment;
+  void* second_moment;
+  double scale, rate, beta1, beta2, eps, decay, step_size, root_correction;
+};
+inline constinit Kernel<MaskedAdamwArgs> masked_adamw_kernel{"maskedAdamwStep"};
 
 /// Entries: data = parameter, gradient, buffer or null; scalars = 1 in the first step of the buffer, else 0.
 struct SgdArgs {

@@ -9,6 +9,7 @@ const engineControl = 'engine control, not an op on tensors';
 const inPlace = 'changes tensors in place';
 const quantised = 'codes of frozen weights, without gradient, tested in ops/quantize.test.ts';
 const decomposition = 'a host decomposition without gradient, tested in linalg/';
+const masks = 'bits of masks, without gradient, tested in ops/sparse.test.ts';
 const noInputs = 'makes tensors from numbers';
 
 const outside: Readonly<Record<string, string>> = {
@@ -38,6 +39,8 @@ const outside: Readonly<Record<string, string>> = {
   copyInto: `${inPlace}, tested in shape.test.ts`,
   fill: `${inPlace}, tested in shape.test.ts`,
   adamwStep: `${inPlace}, tested in optim/optimizers.test.ts`,
+  maskedAdamwStep: `${inPlace}, tested in optim/sparse-adamw.test.ts`,
+  maskedScatter: `${inPlace}, tested in ops/sparse.test.ts`,
   sgdStep: `${inPlace}, tested in optim/optimizers.test.ts`,
   lionStep: `${inPlace}, tested in optim/lion.test.ts`,
   adamw8bitStep: `${inPlace}, tested in optim/adamw-8bit.test.ts`,
@@ -68,6 +71,11 @@ const outside: Readonly<Record<string, string>> = {
   sharePacked: quantised,
   unpackRows: quantised,
   embeddingRows: quantised,
+  topKMask: masks,
+  maskCount: masks,
+  maskIndices: masks,
+  indexMask: masks,
+  expandBlockMask: masks,
   asBytes: 'a view for writing files, tested in io/',
 };
 
