@@ -10,6 +10,7 @@ import type { TokenNetwork, VirtualTokens } from '../nn/virtual-tokens.js';
 import type { LowRankFactors } from '../ops/lowrank.js';
 import type { RandomSource } from '../random.js';
 import type { DType, Tensor } from '../tensor.js';
+import type { TrainingPass } from './consistency.js';
 import type { InitialFactors } from './initial-factors.js';
 import type { Candidate, Targets } from './targets.js';
 
@@ -167,7 +168,7 @@ export interface TakenKind {
 
 /**
  * `published`: for the published weights. `split`: as trained, for the weights that are left. `initial`: the part that was taken, as an adapter. `native`: as
- * trained, where that is published as another method's. `lora`: as plain LoRA that makes the same change of the layers.
+ * trained, where it is published as another adapter. `lora`: as plain LoRA that makes the same change of the layers.
  */
 export type AdapterForm = 'published' | 'split' | 'initial' | 'native' | 'lora';
 
@@ -240,6 +241,11 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   ): Iterable<Placement> | Promise<Iterable<Placement>>;
   /** What the modules of a config take out of the frozen weights; undefined where they leave them alone. */
   takes?(config: Config): TakenKind | undefined;
+  /**
+   * The loss of a batch of rows in training, in place of that of one pass, summed over its rows; undefined where the config asks for one pass. It runs the pass it is
+   * given as often as it needs.
+   */
+  trainingLoss?(config: Config, placements: readonly Placement[]): ((pass: TrainingPass) => Tensor) | undefined;
   /** The adapter in a form of `AdapterForm`; absent where it is only written as it is trained. Called without recording, inside a scope. */
   portable?(config: Config, placements: readonly Placement[], form: AdapterForm): PortableAdapter<CommonConfig>;
   /** Whether two adapters with these configs may be on one model; returns what speaks against it. */

@@ -1,18 +1,20 @@
 import type { JsonObject } from '../io/json.js';
 import type { AdapterMethod, AnyMethod } from './adapter.js';
-import { hydra } from './hydra.js';
 import { bottleneck } from './bottleneck.js';
+import { hydra } from './hydra.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
 import { pTuning } from './p-tuning.js';
 import { prefix } from './prefix.js';
 import { prompt } from './prompt.js';
+import { mosa } from './mosa.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {
   hydra,
   lora,
   'lora-xs': loraXs,
+  mosa,
   bottleneck,
   prefix,
   prompt,

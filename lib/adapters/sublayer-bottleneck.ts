@@ -159,7 +159,7 @@ export class SublayerBranches<B extends Branch = Branch> extends AdapterModule {
 
 /** D of the residual stream of a block: what its query projection reads. Throws `ConfigError` that begins with `method` for a block without one. */
 export function streamWidth(method: string, { path, layer }: Pick<Target, 'path' | 'layer'>): number {
-  for (const [, module] of layer.namedModules()) {
+  for (const [, module] of layer.role === 'block' ? layer.namedModules() : []) {
     const width = module.role === 'attention.query' ? module.parameterShapes().weight?.[1] : undefined;
     if (width !== undefined) return width;
   }

@@ -36,7 +36,7 @@ export interface PeftSaveOptions {
   readonly saveEmbeddings?: boolean;
   /**
    * `published` (the default): for the published weights and for every loader; as plain LoRA where that makes the same change of the
-   * weights. `native`: as trained, of an adapter that is published as plain LoRA (LoRA-XS), so that it can be trained on. Of an adapter
+   * weights. `native`: as trained, of an adapter that is published as another one (LoRA-XS, MoSA), so that it can be trained on. Of an adapter
    * that took a part out of the frozen weights as it started (PiSSA and its kin), `published` is plain LoRA of twice the rank. `split`: as
    * trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
    * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read. `lora`: as plain LoRA that makes
