@@ -1,15 +1,18 @@
 // Adapter methods beside each other and beside reference means, on real data.
-// npm run bench -- methods [--experiments pissa,lora-ga,corda,eva,lora-sb,lora-plus,retention] [--seeds 1,2,3,4,5] [--json]
+// npm run bench -- methods [--experiments pissa,lora-ga,corda,eva,lora-sb,lora-plus,retention,mosa] [--seeds 1,2,3,4,5] [--steps 2500] [--json]
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Report, Suite } from './harness.js';
 import { digitsExperiments, runDigits } from './methods/digits.js';
+import { runMosa } from './methods/mosa.js';
 import { runRetention } from './methods/retention.js';
 
 const data = process.env.LORIKEET_DATA ?? '../shared/data';
 const flags = {
-  experiments: { type: 'string', default: [...digitsExperiments, 'retention'].join() },
+  experiments: { type: 'string', default: [...digitsExperiments, 'retention', 'mosa'].join() },
   seeds: { type: 'string', default: '1,2,3,4,5' },
+  /** Of MoSA. */
+  steps: { type: 'string', default: '2500' },
 } as const;
 
 async function run(args: readonly string[], report: Report): Promise<object> {
@@ -18,13 +21,14 @@ async function run(args: readonly string[], report: Report): Promise<object> {
   const seeds = values.seeds.split(',').map(Number);
   const folder = join(data, 'digits');
   const digits = await runDigits(
-    names.filter((name) => name !== 'retention'),
+    names.filter((name) => !['retention', 'mosa'].includes(name)),
     seeds,
     folder,
     report,
   );
   const retention = names.includes('retention') ? await runRetention(seeds, folder, report) : undefined;
-  return { digits, retention };
+  const mosa = names.includes('mosa') ? await runMosa(seeds, Number(values.steps), folder, report) : undefined;
+  return { digits, retention, mosa };
 }
 
 export const suite: Suite = {
