@@ -3,12 +3,13 @@ import { ggufTypeNamed } from '../io/gguf/types.js';
 import type { Nf4Options } from '../ops/quantize.js';
 import type { DType } from '../tensor.js';
 
-/** How a weight may be kept: a floating dtype, NF4 (with options), int8, or a GGUF block type such as `q4_1`. */
+/** How a weight may be kept: a floating dtype, NF4 (with options), int8, one bit (`sign`), or a GGUF block type such as `q4_1`. */
 export type StoredAs =
   | Extract<DType, 'f64' | 'f32' | 'bf16' | 'f16'>
   | 'nf4'
   | ({ readonly type: 'nf4' } & Nf4Options)
   | 'int8'
+  | 'sign'
   | `q${string}`;
 
 const floatBytes: { readonly [dtype: string]: number } = { f64: 8, f32: 4, bf16: 2, f16: 2 };
@@ -23,6 +24,7 @@ export function storedBytes(shape: readonly [number, number], stored: StoredAs):
   if (typeof stored === 'object') return nf4Bytes(size, stored);
   if (stored === 'nf4') return nf4Bytes(size, {});
   if (stored === 'int8') return size + 4 * rows;
+  if (stored === 'sign') return Math.ceil(size / 8) + 8;
   const perValue = floatBytes[stored];
   if (perValue !== undefined) return size * perValue;
   const type = ggufTypeNamed(stored.toUpperCase());

@@ -15,5 +15,6 @@ export * from './quantize.js';
 export * from './reduce.js';
 export * from './sampling.js';
 export * from './shape.js';
+export * from './sign.js';
 export * from './softmax.js';
 export * from './sparse.js';

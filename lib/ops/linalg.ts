@@ -10,8 +10,8 @@ const unpackRowsOp = op('unpackRows');
 const sharePackedOp = op('sharePacked');
 const linearOp = op('linear');
 
-/** Block formats of frozen weights: those of GGUF files, and what {@link quantizeInt8} and {@link quantizeNf4} make. */
-export type Quantization = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q4_k' | 'q5_k' | 'q6_k' | 'int8' | 'nf4';
+/** Block formats of frozen weights: those of GGUF files, and what {@link quantizeInt8}, {@link quantizeNf4} and {@link signQuantize} (1 bit) make. */
+export type Quantization = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q4_k' | 'q5_k' | 'q6_k' | 'int8' | 'nf4' | 'sign';
 
 /** `retile`: one packed copy, from which every backward makes what it needs, a few panels at a time; `dual`: two copies, the second made by the first backward. */
 export const kWeightLayouts = ['retile', 'dual'] as const;

@@ -6,7 +6,7 @@
 
 namespace lorikeet {
 
-inline constexpr const char* kQuantizationNames[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "int8", "nf4"};
+inline constexpr const char* kQuantizationNames[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "int8", "nf4", "sign"};
 template <>
 struct EnumStrings<Quantization> {
   static constexpr const char* type = "string";

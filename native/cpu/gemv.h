@@ -8,6 +8,7 @@
 #include "cpu/gemm-pack.h"
 #include "cpu/gemv-blocks.h"
 #include "cpu/quantized-slices.h"
+#include "cpu/sign-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -191,6 +192,29 @@ struct FewRows {
     return false;
   }
 
+  /// Whether panels are read from bits, two at a time.
+  bool reads_signs() const {
+#if defined(__AVX512F__)
+    return !__is_same(Accumulator, double) && args.right.is_quantized() && has_sign_words(args.right.quantized);
+#else
+    return false;
+#endif
+  }
+
+  /// The tile of N whole panels from their bits, where W has them; else false.
+  template <int N>
+  bool fill_from_signs(int64_t panel, Vector* tile) const {
+#if defined(__AVX512F__)
+    if constexpr (!__is_same(Accumulator, double) && N <= 2) {
+      if (!reads_signs() || (panel + N) * kWidth > args.right.quantized.rows) return false;
+      sign_few_rows<Main, R, N>(args.right.quantized, panel * kWidth, left, left_stride, tile);
+      return true;
+    }
+#endif
+    (void)panel, (void)tile;
+    return false;
+  }
+
   /// The tile of N panels of a quantised W, slice by slice; what the next N panels need is on its way meanwhile.
   template <int N>
   void fill_from_blocks(int64_t panel, Vector* tile) const {
@@ -217,7 +241,7 @@ struct FewRows {
     auto* vectors = reinterpret_cast<Vector*>(tile);
     const RightOperand& right = args.right;
     if (right.is_quantized()) {
-      if (N != 1 || !fill_from_registers(panel, vectors)) fill_from_blocks<N>(panel, vectors);
+      if (!fill_from_signs<N>(panel, vectors) && (N != 1 || !fill_from_registers(panel, vectors))) fill_from_blocks<N>(panel, vectors);
     } else {
       const int64_t stride = panel_stride(kThisLevel, right.panel, args.k, 2);
       few_rows_block<Main, R, 2, N>(steps_of<Main>(args.k), left, left_stride, static_cast<const char*>(right.panels) + panel * stride,
@@ -244,6 +268,7 @@ struct FewRows {
       int64_t panel = task * share;
       // Rows of blocks are streams of their own: more than those of one panel do not stay in the level-1 cache.
       for (; !args.right.is_quantized() && panel + P <= end; panel += P) fill<P>(panel);
+      for (; reads_signs() && panel + 2 <= end; panel += 2) fill<2>(panel);
       for (; panel < end; ++panel) fill<1>(panel);
     });
   }

@@ -201,6 +201,30 @@ struct Nf4Groups {
   }
 };
 
+/// out[j] = bit j of `bits` ? pair[1] : pair[0].
+LORIKEET_INLINE void two_values(uint32_t bits, const float* pair, float* out) {
+#if defined(__AVX512F__)
+  const __m512 low = _mm512_set1_ps(pair[0]), high = _mm512_set1_ps(pair[1]);
+  _mm512_storeu_ps(out, _mm512_mask_blend_ps(static_cast<__mmask16>(bits), low, high));
+  _mm512_storeu_ps(out + 16, _mm512_mask_blend_ps(static_cast<__mmask16>(bits >> 16), low, high));
+#else
+  const float low = pair[0], high = pair[1];
+  for (uint32_t j = 0; j < 32; ++j) out[j] = (bits & 1u << j) != 0 ? high : low;
+#endif
+}
+
+struct SignGroups {
+  LORIKEET_INLINE static void group(const QuantizedMatrix& w, int64_t row, int64_t first, int64_t count, float* out) {
+    const int64_t place = row * w.columns + first;
+    if (count == kQuantizedGroup && place % 8 == 0) {
+      uint32_t bits;
+      __builtin_memcpy(&bits, w.codes + place / 8, sizeof bits);
+      return two_values(bits, w.scales, out);
+    }
+    for (int64_t j = 0; j < count; ++j) out[j] = w.scales[w.codes[(place + j) / 8] >> (place + j) % 8 & 1];
+  }
+};
+
 /// Calls `body` with the struct of a format.
 #define LORIKEET_QUANTIZATION_SWITCH(format, Groups, ...) \
   switch (format) {                                       \
@@ -251,6 +275,11 @@ struct Nf4Groups {
     }                                                     \
     case Quantization::nf4: {                             \
       using Groups = Nf4Groups;                           \
+      __VA_ARGS__;                                        \
+      break;                                              \
+    }                                                     \
+    case Quantization::sign: {                            \
+      using Groups = SignGroups;                          \
       __VA_ARGS__;                                        \
       break;                                              \
     }                                                     \

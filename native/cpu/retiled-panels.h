@@ -4,6 +4,7 @@
 // packing the transpose.
 
 #include "cpu/quantized-panels.h"
+#include "cpu/sign-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -90,6 +91,9 @@ LORIKEET_INLINE void retiled_panel(const PackedMatrix& w, Panel panel, int64_t p
 /// Panel `p` of a right operand whose panels are made on the fly, for a product with `k` steps of contraction and `n` outputs.
 LORIKEET_INLINE void make_panel(const RightOperand& right, int64_t k, int64_t n, int64_t p, void* out) {
   if (right.is_quantized()) {
+#if defined(__AVX512F__)
+    if (sign_panel(right.quantized, right.turned, right.panel, p, out)) return;
+#endif
     quantized_panel(right.quantized, right.turned, right.panel, p, out);
   } else {
     retiled_panel({static_cast<const char*>(right.panels), k, n}, right.panel, p, out);

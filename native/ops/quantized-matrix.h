@@ -11,13 +11,13 @@
 namespace lorikeet {
 
 /// The GGUF block types; `int8` = one scale per row; `nf4` = the 16 quantiles of a normal distribution ("QLoRA: Efficient Finetuning of
-/// Quantized LLMs"), one scale per block of the flattened matrix.
-enum class Quantization : uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, int8, nf4 };
+/// Quantized LLMs"), one scale per block of the flattened matrix; `sign` = one bit a value, two values for the whole matrix.
+enum class Quantization : uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, int8, nf4, sign };
 
-inline constexpr int kQuantizations = 10;
+inline constexpr int kQuantizations = 11;
 
 constexpr const char* name_of(Quantization format) {
-  constexpr const char* names[kQuantizations] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "int8", "nf4"};
+  constexpr const char* names[kQuantizations] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "int8", "nf4", "sign"};
   return names[static_cast<int>(format)];
 }
 
@@ -32,9 +32,11 @@ inline constexpr int64_t kNestedBlock = 256;
 struct QuantizedMatrix {
   Quantization format;
   int64_t rows, columns;
-  const uint8_t* codes;        // GGUF: blocks; int8: one signed byte a value; nf4: two values a byte, the first in the high half
-  int64_t row_bytes;           // of one row of codes; nf4 rows may begin inside a byte, so it has none
-  const float* scales;         // int8: [rows]; nf4: [blocks], or [ceil(blocks / kNestedBlock)] when scale_codes is there
+  const uint8_t* codes;        // GGUF: blocks; int8: one signed byte a value; nf4: two values a byte, the first in the high half;
+                               // sign: eight values a byte, the first in the lowest bit
+  int64_t row_bytes;           // of one row of codes; 0 where rows may begin inside a byte: nf4, and sign unless columns % 8 == 0
+  const float* scales;         // int8: [rows]; nf4: [blocks], or [ceil(blocks / kNestedBlock)] when scale_codes is there;
+                               // sign: [2] = the values of the codes 0 and 1
   const uint8_t* scale_codes;  // nf4: indices of kDynamicMap, [blocks], or null
   const float* scale_offset;   // nf4 with scale_codes: what is added to every scale
   int64_t block;               // nf4: values that share a scale, a multiple of kQuantizedGroup

@@ -43,11 +43,12 @@ int64_t QuantizedWeight::bytes() const {
 }
 
 QuantizedMatrix QuantizedWeight::matrix() const {
+  const bool whole_bytes = format != Quantization::nf4 && (format != Quantization::sign || shape[1] % 8 == 0);
   return {format,
           shape[0],
           shape[1],
           codes.data<uint8_t>(),
-          format == Quantization::nf4 || shape[0] == 0 ? 0 : codes.numel() / shape[0],
+          whole_bytes && shape[0] > 0 ? codes.numel() / shape[0] : 0,
           scales.defined() ? scales.data<float>() : nullptr,
           scale_codes.defined() ? scale_codes.data<uint8_t>() : nullptr,
           scale_offset.defined() ? scale_offset.data<float>() : nullptr,
@@ -57,7 +58,7 @@ QuantizedMatrix QuantizedWeight::matrix() const {
 QuantizedWeightPtr quantized_weight(Quantization format, const Shape& shape, int64_t block, const Tensor& codes, const Tensor& scales,
                                     const std::optional<Tensor>& scale_codes, const std::optional<Tensor>& scale_offset) {
   check_shape(shape.rank() == 2, "quantizedWeight: a weight has two dimensions [outputs, inputs]; got ", to_string(shape));
-  check_argument(!is_gguf(format), "quantizedWeight: is made from int8 or nf4 codes; got ", name_of(format));
+  check_argument(!is_gguf(format), "quantizedWeight: is made from int8, nf4 or sign codes; got ", name_of(format));
   check_argument(scale_codes.has_value() == scale_offset.has_value(), "quantizedWeight: scale codes and their offset come together");
   const int64_t count = shape[0] * shape[1];
   auto plain = [](const Tensor& x) { return contiguous(x.detach()); };
@@ -65,6 +66,9 @@ QuantizedWeightPtr quantized_weight(Quantization format, const Shape& shape, int
   if (format == Quantization::int8) {
     check_size("codes", codes, DType::u8, count);
     check_size("scales", scales, DType::f32, shape[0]);
+  } else if (format == Quantization::sign) {
+    check_size("codes", codes, DType::u8, blocks_of(count, 8));
+    check_size("values", scales, DType::f32, 2);
   } else {
     check_argument(block >= kQuantizedGroup && block % kQuantizedGroup == 0, "quantizedWeight: a block is a multiple of ", kQuantizedGroup,
                    " values; got ", block);

@@ -90,6 +90,16 @@ void make_scaled(Weight& w, Quantization format, int64_t rows, int64_t columns, 
               block};
 }
 
+/// One bit a value, two values.
+void make_signs(Weight& w, int64_t rows, int64_t columns) {
+  const int64_t count = rows * columns;
+  w.codes.resize(static_cast<size_t>((count + 7) / 8));
+  for (uint8_t& byte : w.codes) byte = static_cast<uint8_t>(generator());
+  w.scales = random_floats(2);
+  for (int64_t i = 0; i < count; ++i) w.values.push_back(w.scales[w.codes[static_cast<size_t>(i / 8)] >> i % 8 & 1]);
+  w.matrix = {Quantization::sign, rows, columns, w.codes.data(), columns % 8 == 0 ? columns / 8 : 0, w.scales.data(), nullptr, nullptr, 0};
+}
+
 struct Panels {
   char* data;
   explicit Panels(int64_t bytes) : data(static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes / 64 * 64 + 64)))) {}
@@ -176,6 +186,12 @@ NATIVE_TEST(quantized_products_have_the_bits_of_dense_ones) {
       test_weight(nf4, concat("nf4 ", rows, "x", columns));
       test_weight(nested, concat("nf4 nested ", rows, "x", columns));
     }
+  }
+  for (auto [rows, columns] :
+       {std::pair<int64_t, int64_t>{1, 1}, {33, 17}, {40, 192}, {7, 333}, {65, 96}, {300, 130}, {97, 672}, {96, 8}}) {
+    Weight signs;
+    make_signs(signs, rows, columns);
+    test_weight(signs, concat("sign ", rows, "x", columns));
   }
   set_thread_count(threads);
 }

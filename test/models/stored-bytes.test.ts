@@ -5,6 +5,7 @@ import { storedBytes } from '#dist/models/stored-bytes.js';
 import { normal } from '#dist/ops/create.js';
 import { PackedWeight } from '#dist/ops/linalg.js';
 import { packQuantized, quantizeInt8, quantizeNf4 } from '#dist/ops/quantize.js';
+import { packSigns, signQuantize } from '#dist/ops/sign.js';
 import { goldenFolder } from '../helpers/folders.js';
 
 test('bytes are those of the weights themselves', async (t) => {
@@ -17,6 +18,10 @@ test('bytes are those of the weights themselves', async (t) => {
       const x = normal(shape);
       const double = { type: 'nf4', blockSize: 32, doubleQuantization: true } as const;
       const made = [packQuantized(quantizeNf4(x)), packQuantized(quantizeInt8(x)), packQuantized(quantizeNf4(x, double))];
+      if (shape[0] * shape[1] > 1) {
+        using signs = packSigns(signQuantize(x));
+        t.is(signs.bytes, storedBytes(shape, 'sign'));
+      }
       t.deepEqual(
         made.map(({ bytes }) => bytes),
         [storedBytes(shape, 'nf4'), storedBytes(shape, 'int8'), storedBytes(shape, double)],

@@ -8,6 +8,7 @@ import type { OpCase } from '../helpers/op-case.js';
 const engineControl = 'engine control, not an op on tensors';
 const inPlace = 'changes tensors in place';
 const quantised = 'codes of frozen weights, without gradient, tested in ops/quantize.test.ts';
+const signs = 'codes without gradient, tested in ops/sign.test.ts';
 const decomposition = 'a host decomposition without gradient, tested in linalg/';
 const masks = 'bits of masks, without gradient, tested in ops/sparse.test.ts';
 const noInputs = 'makes tensors from numbers';
@@ -69,6 +70,10 @@ const outside: Readonly<Record<string, string>> = {
   quantizeNf4: quantised,
   quantizeScales: quantised,
   sharePacked: quantised,
+  signQuantize: signs,
+  signUnpack: signs,
+  signValues: signs,
+  packSigns: signs,
   unpackRows: quantised,
   embeddingRows: quantised,
   topKMask: masks,

@@ -1,0 +1,169 @@
+#pragma once
+
+// Panels of a right operand of one bit a value, and products of a few rows with it, straight from the bits: a shifted word of bits is the
+// index of a table of values (or of pairs of them) in a register. Bits and values are those of the generic way (quantized-panels.h).
+
+#include "cpu/gemm-micro.h"
+#include "cpu/gemm-pack.h"
+#include "cpu/integers.h"
+#include "cpu/quantized-slices.h"
+
+namespace lorikeet::LORIKEET_LEVEL {
+
+#if defined(__AVX512F__)
+/// Whether the rows of a matrix of signs are whole words of 32 columns.
+LORIKEET_INLINE bool has_sign_words(const QuantizedMatrix& w) {
+  return w.format == Quantization::sign && w.columns % kQuantizedGroup == 0 && w.columns > 0;
+}
+
+/// The two values as the panel holds them: f32, or bf16 in the low half of a word.
+struct SignWords {
+  uint32_t low, high;
+
+  LORIKEET_INLINE SignWords(const float* pair, bool narrow)
+      : low(narrow ? to_bf16(pair[0]).bits : float_to_bits(pair[0])), high(narrow ? to_bf16(pair[1]).bits : float_to_bits(pair[1])) {}
+
+  /// Entry i: the value of bit 0 of i.
+  LORIKEET_INLINE __m512i values() const {
+    alignas(64) uint32_t table[16];
+    for (uint32_t i = 0; i < 16; ++i) table[i] = (i & 1) != 0 ? high : low;
+    return _mm512_load_si512(table);
+  }
+  /// Entry i: the bf16 values of the bits 0 and 1 of i.
+  LORIKEET_INLINE __m512i pairs() const {
+    alignas(64) uint32_t table[16];
+    for (uint32_t i = 0; i < 16; ++i) table[i] = ((i & 1) != 0 ? high : low) | ((i & 2) != 0 ? high : low) << 16;
+    return _mm512_load_si512(table);
+  }
+};
+
+LORIKEET_INLINE __m512i looked_up(__m512i table, __m512i index) { return _mm512_maskz_permutexvar_epi32(0xffff, index, table); }
+LORIKEET_INLINE __m512i shifted(__m512i words, int bits) { return (__m512i)((WordVector)words >> static_cast<uint32_t>(bits)); }
+
+/// Words of bits of 16 rows: words[g] holds columns [first + 32 g, + 32) of each. Reads 4 words a row, or one where `whole` is false.
+LORIKEET_INLINE void sign_words(const uint8_t* codes, int64_t row_bytes, int64_t first, bool whole, __m512i (&words)[4]) {
+  const uint8_t* begin = codes + first / 8;
+  if (whole) {
+    return turned_words(
+        [&](int row) __attribute__((always_inline)) { return begin + row * row_bytes; }, 0, words);
+  }
+  alignas(64) uint32_t gathered[16];
+  for (int row = 0; row < 16; ++row) memcpy(gathered + row, begin + row * row_bytes, sizeof(uint32_t));
+  words[0] = _mm512_load_si512(gathered);
+}
+
+/// Panel over 32 rows of the matrix from `first` on, contraction over its columns.
+inline void sign_rows_panel(const QuantizedMatrix& w, Panel panel, int64_t first, void* out) {
+  const bool paired = panel == Panel::bf16;
+  const SignWords two(w.scales, paired);
+  const __m512i table = paired ? two.pairs() : two.values();
+  const int depth = paired ? 2 : 1;
+  auto* words = static_cast<uint32_t*>(out);
+  for (int64_t column = 0; column < w.columns;) {
+    const bool whole = column + 4 * kQuantizedGroup <= w.columns;
+    const int64_t end = column + (whole ? 4 : 1) * kQuantizedGroup;
+    __m512i bits[2][4];
+    for (int side = 0; side < 2; ++side)
+      sign_words(w.codes + (first + side * kVector) * w.row_bytes, w.row_bytes, column, whole, bits[side]);
+    for (int group = 0; column < end; ++group, column += kQuantizedGroup) {
+      __m512i left = bits[0][group], right = bits[1][group];
+      for (int j = 0; j < kQuantizedGroup; j += depth, words += 2 * kVector) {
+        _mm512_store_si512(words, looked_up(table, left));
+        _mm512_store_si512(words + kVector, looked_up(table, right));
+        left = shifted(left, depth);
+        right = shifted(right, depth);
+      }
+    }
+  }
+}
+
+/// Panel over 32 columns of the matrix from `first` on, contraction over its rows.
+inline void sign_columns_panel(const QuantizedMatrix& w, Panel panel, int64_t first, void* out) {
+  const bool paired = panel == Panel::bf16;
+  const SignWords two(w.scales, paired);
+  const __m512i low = _mm512_set1_epi32(static_cast<int>(two.low)), high = _mm512_set1_epi32(static_cast<int>(two.high));
+  auto* words = static_cast<uint32_t*>(out);
+  const auto side_of = [&](int64_t row, int side) __attribute__((always_inline)) {
+    uint16_t bits;
+    memcpy(&bits, w.codes + row * w.row_bytes + first / 8 + 2 * side, sizeof bits);
+    return _mm512_mask_blend_epi32(bits, low, high);
+  };
+  for (int64_t row = 0; row < w.rows; row += paired ? 2 : 1, words += 2 * kVector) {
+    for (int side = 0; side < 2; ++side) {
+      __m512i values = side_of(row, side);
+      if (paired && row + 1 < w.rows) values = (__m512i)((WordVector)values | (WordVector)side_of(row + 1, side) << 16);
+      _mm512_store_si512(words + side * kVector, values);
+    }
+  }
+}
+
+/// Panel `p` of W, or `turned` of its transpose, where it is a whole one; else false.
+LORIKEET_INLINE bool sign_panel(const QuantizedMatrix& w, bool turned, Panel panel, int64_t p, void* out) {
+  constexpr int64_t kWidth = 2 * kVector;
+  if (!has_sign_words(w) || (p + 1) * kWidth > (turned ? w.columns : w.rows)) return false;
+  if (turned) {
+    sign_columns_panel(w, panel, p * kWidth, out);
+  } else {
+    sign_rows_panel(w, panel, p * kWidth, out);
+  }
+  return true;
+}
+
+/// tile[panel][row][2] = R rows of x times N whole panels of W from row `first` on. A column (or pair of columns) is one step of all sums.
+template <class Kind, int R, int N, class Left>
+void sign_few_rows(const QuantizedMatrix& w, int64_t first, const Left* left, int64_t left_stride, FloatVector* tile) {
+  constexpr bool kPaired = sizeof(Left) == sizeof(uint32_t) && !__is_same(Left, float);
+  constexpr int kDepth = kPaired ? 2 : 1, kSides = 2 * N;
+  const SignWords two(w.scales, Kind::kDepth == 2);
+  __m512i table = kPaired ? two.pairs() : two.values();
+  if constexpr (Kind::kDepth == 2 && !kPaired) table = (__m512i)((WordVector)table << 16);
+  const uint8_t* codes = w.codes + first * w.row_bytes;
+  FloatVector sum[kSides][R]{};
+  for (int64_t column = 0; column < w.columns;) {
+    const bool whole = column + 4 * kQuantizedGroup <= w.columns;
+    const int groups = whole ? 4 : 1;
+    __m512i bits[kSides][4];
+#pragma GCC unroll 4
+    for (int side = 0; side < kSides; ++side) {
+      const uint8_t* rows = codes + side * kVector * w.row_bytes;
+      sign_words(rows, w.row_bytes, column, whole, bits[side]);
+      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector, 0, 2);
+      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector + 64, 0, 2);
+      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector + 128, 0, 2);
+      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector + 192, 0, 2);
+    }
+    for (int group = 0; group < groups; ++group, column += kQuantizedGroup) {
+      const Left* x = left + column / kDepth;
+      __m512i index[kSides];
+      for (int side = 0; side < kSides; ++side) index[side] = bits[side][group];
+#pragma GCC unroll 4
+      for (int step = 0; step < kQuantizedGroup / kDepth; ++step) {
+#pragma GCC unroll 4
+        for (int side = 0; side < kSides; ++side) {
+          const __m512i values = looked_up(table, index[side]);
+          index[side] = shifted(index[side], kDepth);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+            const Left factor = x[r * left_stride + step];
+#if defined(__AVX512BF16__)
+            if constexpr (kPaired) {
+              const auto pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(factor));
+              sum[side][r] = (FloatVector)_mm512_dpbf16_ps((__m512)sum[side][r], pair, (__m512bh)values);
+              continue;
+            }
+#endif
+            if constexpr (!kPaired) sum[side][r] = multiply_add(splat(factor), (FloatVector)values, sum[side][r]);
+          }
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int side = 0; side < kSides; ++side) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) tile[(side / 2 * R + r) * 2 + side % 2] = sum[side][r];
+  }
+}
+#endif
+
+}  // namespace lorikeet::LORIKEET_LEVEL

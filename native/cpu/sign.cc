@@ -1,0 +1,164 @@
+// Matrices in 1 to 8 bits a value: mean and deviation, codes, values of codes, and values rounded to those of codes with their gradient.
+// Work is cut into runs of kRun values, which end with whole bytes of codes.
+
+#include "cpu/level.h"
+
+#include "cpu/integers.h"
+#include "cpu/lanes.h"
+#include "cpu/sign-codes.h"
+#include "cpu/stored-vector.h"
+#include "ops/sign.h"
+
+namespace lorikeet::LORIKEET_LEVEL {
+
+inline constexpr int64_t kRun = 4096;
+
+template <class Body>
+LORIKEET_INLINE void for_each_sign_run(int64_t count, const Body& body) {
+  parallel_for(ceil_div(count, kRun), [&](int64_t run) { body(run, run * kRun, smaller(kRun, count - run * kRun)); });
+}
+
+/// Mean and sum of squared distances from it, of each run on its own while it lies in the level-1 cache; then run by run joined.
+template <class T>
+void sign_moments(const SignMomentsArgs& args) {
+  struct Part {
+    double mean, squares;
+  };
+  Scratch memory(ceil_div(args.count, kRun) * static_cast<int64_t>(sizeof(Part)));
+  Part* parts = memory.as<Part>();
+  for_each_sign_run(args.count, [&](int64_t run, int64_t first, int64_t count) {
+    const T* x = static_cast<const T*>(args.x) + first;
+    const double mean = lane_sum<double>(count, [&](int64_t i) { return static_cast<double>(load(x + i)); }) / static_cast<double>(count);
+    parts[run] = {mean, lane_sum<double>(count, [&](int64_t i) {
+                    const double distance = static_cast<double>(load(x + i)) - mean;
+                    return distance * distance;
+                  })};
+  });
+  double mean = 0, squares = 0;
+  for (int64_t first = 0; first < args.count; first += kRun) {
+    const Part& part = parts[first / kRun];
+    const auto before = static_cast<double>(first), own = static_cast<double>(smaller(kRun, args.count - first));
+    const double distance = part.mean - mean, share = own / (before + own);
+    mean += distance * share;
+    squares += part.squares + distance * distance * before * share;
+  }
+  using C = compute_t<T>;
+  args.moments[0] = static_cast<double>(static_cast<C>(mean));
+  args.moments[1] = args.count < 2 ? 0 : static_cast<double>(static_cast<C>(__builtin_sqrt(squares / static_cast<double>(args.count - 1))));
+}
+
+/// z = (w - μ) / (σ + ε) in the type that is computed in.
+template <class C>
+struct Standardised {
+  Vector<C> mean, divisor;
+  explicit Standardised(const SignArgs& args)
+      : mean(splat(static_cast<C>(args.mean))), divisor(splat(static_cast<C>(args.deviation) + static_cast<C>(kSignEpsilon))) {}
+  LORIKEET_INLINE Vector<C> operator()(Vector<C> w) const { return (w - mean) / divisor; }
+};
+
+template <class T>
+void codes_of_run(const SignArgs& args, int64_t first, int64_t count) {
+  using C = compute_t<T>;
+  const T* w = static_cast<const T*>(args.w) + first;
+  const SignBook::Table<C>& table = book_table<C>(*args.book);
+  const Standardised<C> standardised(args);
+  const bool one_bit = args.bits == 1;
+  alignas(64) uint8_t codes[kCodeBlock];
+  uint8_t* out = args.codes + first * args.bits / 8;
+  for (int64_t begin = 0; begin < count; begin += kCodeBlock) {
+    const int64_t block = smaller(kCodeBlock, count - begin);
+    for_each_vector<T>(block, [&](int64_t at, int64_t valid) {
+      const Vector<C> x = load_stored(w + begin + at, valid);
+      // The sign of z is that of w - μ.
+      store_codes(one_bit ? x - standardised.mean : standardised(x), table, args.bits, codes + at);
+    });
+    join_codes(codes, block, args.bits, out + begin * args.bits / 8);
+  }
+}
+
+template <class T>
+void round_run(const SignArgs& args, int64_t first, int64_t count) {
+  using C = compute_t<T>;
+  const T* w = static_cast<const T*>(args.w) + first;
+  T* out = static_cast<T*>(args.out) + first;
+  const SignBook::Table<C>& table = book_table<C>(*args.book);
+  const Standardised<C> standardised(args);
+  const Vector<C> deviation = splat(static_cast<C>(args.deviation));
+  for_each_vector<T>(count, [&](int64_t at, int64_t valid) {
+    const Vector<C> q = book_values(standardised(load_stored(w + at, valid)), table, args.book->count);
+    store_stored(out + at, q * deviation + standardised.mean, valid);
+  });
+}
+
+/// With a = σ / (σ + ε): out = a dy + (1 - a) mean(dy) + Σ dy (q - a z) · (w - μ) / ((n - 1) σ).
+template <class T>
+void round_backward(const SignArgs& args) {
+  using C = compute_t<T>;
+  struct Part {
+    double sum, along;
+  };
+  const Standardised<C> standardised(args);
+  const SignBook::Table<C>& table = book_table<C>(*args.book);
+  const double a = args.deviation / (args.deviation + kSignEpsilon);
+  const int64_t runs = ceil_div(args.count, kRun);
+  Scratch memory(runs * static_cast<int64_t>(sizeof(Part)));
+  Part* parts = memory.as<Part>();
+  for_each_sign_run(args.count, [&](int64_t run, int64_t first, int64_t count) {
+    const T *w = static_cast<const T*>(args.w) + first, *dy = static_cast<const T*>(args.dy) + first;
+    alignas(64) C along[kRun];
+    for_each_vector<T>(count, [&](int64_t at, int64_t valid) {
+      const Vector<C> z = standardised(load_stored(w + at, valid));
+      const Vector<C> rest = book_values(z, table, args.book->count) - splat(static_cast<C>(a)) * z;
+      store_stored(along + at, load_stored(dy + at, valid) * rest);
+    });
+    parts[run] = {lane_sum<double>(count, [&](int64_t i) { return static_cast<double>(load(dy + i)); }),
+                  lane_sum<double>(count, [&](int64_t i) { return static_cast<double>(along[i]); })};
+  });
+  double sum = 0, along = 0;
+  for (int64_t run = 0; run < runs; ++run) {
+    sum += parts[run].sum;
+    along += parts[run].along;
+  }
+  const auto n = static_cast<double>(args.count);
+  const Vector<C> direct = splat(static_cast<C>(a)), shared = splat(static_cast<C>((1 - a) * sum / n)),
+                  factor = splat(static_cast<C>(along / ((n - 1) * args.deviation)));
+  for_each_sign_run(args.count, [&](int64_t, int64_t first, int64_t count) {
+    const T *w = static_cast<const T*>(args.w) + first, *dy = static_cast<const T*>(args.dy) + first;
+    T* out = static_cast<T*>(args.out) + first;
+    for_each_vector<T>(count, [&](int64_t at, int64_t valid) {
+      const Vector<C> centred = load_stored(w + at, valid) - standardised.mean;
+      store_stored(out + at, fma(factor, centred, fma(direct, load_stored(dy + at, valid), shared)), valid);
+    });
+  });
+}
+
+void sign_unpack(const SignUnpackArgs& args) {
+  for_each_sign_run(args.count, [&](int64_t, int64_t first, int64_t count) {
+    LORIKEET_FLOAT_SWITCH(args.dtype, T, {
+      T* out = static_cast<T*>(args.out) + first;
+      const uint8_t* codes = args.codes + first * args.bits / 8;
+      for (int64_t begin = 0; begin < count; begin += kCodeBlock) {
+        unpack_block(codes + begin * args.bits / 8, args.table, smaller(kCodeBlock, count - begin), args.bits, out + begin);
+      }
+    });
+  });
+}
+
+void sign_moments_of(const SignMomentsArgs& args) { LORIKEET_FLOAT_SWITCH(args.dtype, T, sign_moments<T>(args)) }
+void sign_codes(const SignArgs& args) {
+  for_each_sign_run(
+      args.count, [&](int64_t, int64_t first, int64_t count) { LORIKEET_FLOAT_SWITCH(args.dtype, T, codes_of_run<T>(args, first, count)) });
+}
+void sign_round(const SignArgs& args) {
+  for_each_sign_run(args.count,
+                    [&](int64_t, int64_t first, int64_t count) { LORIKEET_FLOAT_SWITCH(args.dtype, T, round_run<T>(args, first, count)) });
+}
+void sign_round_backward(const SignArgs& args){LORIKEET_FLOAT_SWITCH(args.dtype, T, round_backward<T>(args))}
+
+LORIKEET_KERNEL(sign_moments_kernel, sign_moments_of)
+LORIKEET_KERNEL(sign_codes_kernel, sign_codes)
+LORIKEET_KERNEL(sign_round_kernel, sign_round)
+LORIKEET_KERNEL(sign_round_backward_kernel, sign_round_backward)
+LORIKEET_KERNEL(sign_unpack_kernel, sign_unpack)
+
+}  // namespace lorikeet::LORIKEET_LEVEL
