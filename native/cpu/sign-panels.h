@@ -23,22 +23,35 @@ struct SignWords {
   LORIKEET_INLINE SignWords(const float* pair, bool narrow)
       : low(narrow ? to_bf16(pair[0]).bits : float_to_bits(pair[0])), high(narrow ? to_bf16(pair[1]).bits : float_to_bits(pair[1])) {}
 
-  /// Entry i: the value of bit 0 of i.
-  LORIKEET_INLINE __m512i values() const {
+  LORIKEET_INLINE uint32_t of(uint32_t index, int bit) const { return (index >> bit & 1) != 0 ? high : low; }
+  /// Entry i: the value of bit `bit` of i.
+  LORIKEET_INLINE __m512i values(int bit) const {
     alignas(64) uint32_t table[16];
-    for (uint32_t i = 0; i < 16; ++i) table[i] = (i & 1) != 0 ? high : low;
+    for (uint32_t i = 0; i < 16; ++i) table[i] = of(i, bit);
     return _mm512_load_si512(table);
   }
-  /// Entry i: the bf16 values of the bits 0 and 1 of i.
-  LORIKEET_INLINE __m512i pairs() const {
+  /// Entry i: the bf16 values of the bits `bit` and `bit` + 1 of i.
+  LORIKEET_INLINE __m512i pairs(int bit) const {
     alignas(64) uint32_t table[16];
-    for (uint32_t i = 0; i < 16; ++i) table[i] = ((i & 1) != 0 ? high : low) | ((i & 2) != 0 ? high : low) << 16;
+    for (uint32_t i = 0; i < 16; ++i) table[i] = of(i, bit) | of(i, bit + 1) << 16;
     return _mm512_load_si512(table);
   }
 };
 
+/// Low bits of a word that a look-up takes for its index.
+inline constexpr int kIndexBits = 4;
+
 LORIKEET_INLINE __m512i looked_up(__m512i table, __m512i index) { return _mm512_maskz_permutexvar_epi32(0xffff, index, table); }
 LORIKEET_INLINE __m512i shifted(__m512i words, int bits) { return (__m512i)((WordVector)words >> static_cast<uint32_t>(bits)); }
+
+LORIKEET_INLINE FloatVector plus_product(FloatVector sum, float x, __m512i values) {
+  return multiply_add(splat(x), (FloatVector)values, sum);
+}
+#if defined(__AVX512BF16__)
+LORIKEET_INLINE FloatVector plus_product(FloatVector sum, uint32_t pair, __m512i values) {
+  return (FloatVector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(static_cast<int>(pair)), (__m512bh)values);
+}
+#endif
 
 /// Words of bits of 16 rows: words[g] holds columns [first + 32 g, + 32) of each. Reads 4 words a row, or one where `whole` is false.
 LORIKEET_INLINE void sign_words(const uint8_t* codes, int64_t row_bytes, int64_t first, bool whole, __m512i (&words)[4]) {
@@ -56,7 +69,7 @@ LORIKEET_INLINE void sign_words(const uint8_t* codes, int64_t row_bytes, int64_t
 inline void sign_rows_panel(const QuantizedMatrix& w, Panel panel, int64_t first, void* out) {
   const bool paired = panel == Panel::bf16;
   const SignWords two(w.scales, paired);
-  const __m512i table = paired ? two.pairs() : two.values();
+  const __m512i table = paired ? two.pairs(0) : two.values(0);
   const int depth = paired ? 2 : 1;
   auto* words = static_cast<uint32_t*>(out);
   for (int64_t column = 0; column < w.columns;) {
@@ -109,56 +122,50 @@ LORIKEET_INLINE bool sign_panel(const QuantizedMatrix& w, bool turned, Panel pan
   return true;
 }
 
-/// tile[panel][row][2] = R rows of x times N whole panels of W from row `first` on. A column (or pair of columns) is one step of all sums.
+/// tile[panel][row][2] = R rows of x times N whole panels of W from row `first` on. A column (or pair of columns) is one step of all sums;
+/// a word is shifted once for the kTables steps whose bits the index of a look-up holds.
 template <class Kind, int R, int N, class Left>
 void sign_few_rows(const QuantizedMatrix& w, int64_t first, const Left* left, int64_t left_stride, FloatVector* tile) {
-  constexpr bool kPaired = sizeof(Left) == sizeof(uint32_t) && !__is_same(Left, float);
-  constexpr int kDepth = kPaired ? 2 : 1, kSides = 2 * N;
+  constexpr bool kPaired = __is_same(Left, uint32_t);
+  constexpr int kDepth = kPaired ? 2 : 1, kSides = 2 * N, kTables = kIndexBits / kDepth;
   const SignWords two(w.scales, Kind::kDepth == 2);
-  __m512i table = kPaired ? two.pairs() : two.values();
-  if constexpr (Kind::kDepth == 2 && !kPaired) table = (__m512i)((WordVector)table << 16);
+  __m512i tables[kTables];
+#pragma GCC unroll 4
+  for (int t = 0; t < kTables; ++t) {
+    tables[t] = kPaired ? two.pairs(t * kDepth) : two.values(t);
+    if constexpr (Kind::kDepth == 2 && !kPaired) tables[t] = (__m512i)((WordVector)tables[t] << 16);
+  }
   const uint8_t* codes = w.codes + first * w.row_bytes;
   FloatVector sum[kSides][R]{};
   for (int64_t column = 0; column < w.columns;) {
     const bool whole = column + 4 * kQuantizedGroup <= w.columns;
-    const int groups = whole ? 4 : 1;
+    const int64_t end = column + (whole ? 4 : 1) * kQuantizedGroup;
     __m512i bits[kSides][4];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int side = 0; side < kSides; ++side) {
-      const uint8_t* rows = codes + side * kVector * w.row_bytes;
-      sign_words(rows, w.row_bytes, column, whole, bits[side]);
-      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector, 0, 2);
-      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector + 64, 0, 2);
-      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector + 128, 0, 2);
-      __builtin_prefetch(rows + kSides * kVector * w.row_bytes + column / 8 * kVector + 192, 0, 2);
+      sign_words(codes + side * kVector * w.row_bytes, w.row_bytes, column, whole, bits[side]);
     }
-    for (int group = 0; group < groups; ++group, column += kQuantizedGroup) {
+    for (int group = 0; column < end; ++group, column += kQuantizedGroup) {
       const Left* x = left + column / kDepth;
       __m512i index[kSides];
+#pragma GCC unroll 8
       for (int side = 0; side < kSides; ++side) index[side] = bits[side][group];
+      for (int step = 0; step < kQuantizedGroup / kDepth; step += kTables) {
 #pragma GCC unroll 4
-      for (int step = 0; step < kQuantizedGroup / kDepth; ++step) {
+        for (int t = 0; t < kTables; ++t) {
+#pragma GCC unroll 8
+          for (int side = 0; side < kSides; ++side) {
+            const __m512i values = looked_up(tables[t], index[side]);
 #pragma GCC unroll 4
-        for (int side = 0; side < kSides; ++side) {
-          const __m512i values = looked_up(table, index[side]);
-          index[side] = shifted(index[side], kDepth);
-#pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) {
-            const Left factor = x[r * left_stride + step];
-#if defined(__AVX512BF16__)
-            if constexpr (kPaired) {
-              const auto pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(factor));
-              sum[side][r] = (FloatVector)_mm512_dpbf16_ps((__m512)sum[side][r], pair, (__m512bh)values);
-              continue;
-            }
-#endif
-            if constexpr (!kPaired) sum[side][r] = multiply_add(splat(factor), (FloatVector)values, sum[side][r]);
+            for (int r = 0; r < R; ++r) sum[side][r] = plus_product(sum[side][r], x[r * left_stride + step + t], values);
           }
         }
+#pragma GCC unroll 8
+        for (int side = 0; side < kSides; ++side) index[side] = shifted(index[side], kIndexBits);
       }
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int side = 0; side < kSides; ++side) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) tile[(side / 2 * R + r) * 2 + side % 2] = sum[side][r];

@@ -4,7 +4,6 @@
 #include "cpu/level.h"
 
 #include "cpu/integers.h"
-#include "cpu/lanes.h"
 #include "cpu/sign-codes.h"
 #include "cpu/stored-vector.h"
 #include "ops/sign.h"
@@ -18,6 +17,32 @@ LORIKEET_INLINE void for_each_sign_run(int64_t count, const Body& body) {
   parallel_for(ceil_div(count, kRun), [&](int64_t run) { body(run, run * kRun, smaller(kRun, count - run * kRun)); });
 }
 
+/// Σ term(vector of x) over a run: floats are summed in short stretches, and these in double.
+template <class T, class Term>
+LORIKEET_INLINE double run_sum(const T* x, int64_t count, const Term& term) {
+  using C = compute_t<T>;
+  constexpr int kWidth = kVectorWidth<C>, kChains = 4;
+  constexpr int64_t kStretch = 16 * kWidth;
+  double totals[kWidth] = {};
+  for (int64_t first = 0; first < count; first += kStretch) {
+    Vector<C> sums[kChains] = {};
+    const int64_t own = smaller(kStretch, count - first);
+    if (own == kStretch) {
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) sums[i % kChains] += term(load_stored(x + first + i * kWidth));
+    } else {
+      for_each_vector<T>(own,
+                         [&](int64_t at, int64_t valid) { sums[0] += only_first<T>(term(load_stored(x + first + at, valid)), valid); });
+    }
+    const Vector<C> sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    for (int i = 0; i < kWidth; ++i) totals[i] += static_cast<double>(sum[i]);
+  }
+  for (int width = kWidth / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) totals[i] += totals[i + width];
+  }
+  return totals[0];
+}
+
 /// Mean and sum of squared distances from it, of each run on its own while it lies in the level-1 cache; then run by run joined.
 template <class T>
 void sign_moments(const SignMomentsArgs& args) {
@@ -28,11 +53,16 @@ void sign_moments(const SignMomentsArgs& args) {
   Part* parts = memory.as<Part>();
   for_each_sign_run(args.count, [&](int64_t run, int64_t first, int64_t count) {
     const T* x = static_cast<const T*>(args.x) + first;
-    const double mean = lane_sum<double>(count, [&](int64_t i) { return static_cast<double>(load(x + i)); }) / static_cast<double>(count);
-    parts[run] = {mean, lane_sum<double>(count, [&](int64_t i) {
-                    const double distance = static_cast<double>(load(x + i)) - mean;
-                    return distance * distance;
-                  })};
+    const auto n = static_cast<double>(count);
+    // About a centre that is the mean but for rounding; what rounding left is taken out of the squares again.
+    const auto centre = static_cast<compute_t<T>>(run_sum(x, count, [](auto v) { return v; }) / n);
+    const auto from_centre = [at = splat(centre)](auto v) { return v - at; };
+    const double rest = run_sum(x, count, from_centre) / n;
+    const double squares = run_sum(x, count, [&](auto v) {
+      const auto distance = from_centre(v);
+      return distance * distance;
+    });
+    parts[run] = {static_cast<double>(centre) + rest, squares - n * rest * rest};
   });
   double mean = 0, squares = 0;
   for (int64_t first = 0; first < args.count; first += kRun) {
@@ -67,10 +97,21 @@ void codes_of_run(const SignArgs& args, int64_t first, int64_t count) {
   uint8_t* out = args.codes + first * args.bits / 8;
   for (int64_t begin = 0; begin < count; begin += kCodeBlock) {
     const int64_t block = smaller(kCodeBlock, count - begin);
+#if defined(__AVX512F__)
+    if constexpr (__is_same(C, float)) {
+      if (one_bit && block == kCodeBlock) {
+        Vector<float> z[4];
+        for (int i = 0; i < 4; ++i) z[i] = load_stored(w + begin + 16 * i) - standardised.mean;
+        const uint64_t bits = bits_above_zero(z);
+        __builtin_memcpy(out + begin / 8, &bits, sizeof bits);
+        continue;
+      }
+    }
+#endif
     for_each_vector<T>(block, [&](int64_t at, int64_t valid) {
       const Vector<C> x = load_stored(w + begin + at, valid);
       // The sign of z is that of w - μ.
-      store_codes(one_bit ? x - standardised.mean : standardised(x), table, args.bits, codes + at);
+      store_codes(one_bit ? x - standardised.mean : standardised(x), table, args.book->count, codes + at);
     });
     join_codes(codes, block, args.bits, out + begin * args.bits / 8);
   }
@@ -111,8 +152,8 @@ void round_backward(const SignArgs& args) {
       const Vector<C> rest = book_values(z, table, args.book->count) - splat(static_cast<C>(a)) * z;
       store_stored(along + at, load_stored(dy + at, valid) * rest);
     });
-    parts[run] = {lane_sum<double>(count, [&](int64_t i) { return static_cast<double>(load(dy + i)); }),
-                  lane_sum<double>(count, [&](int64_t i) { return static_cast<double>(along[i]); })};
+    const auto same = [](auto v) { return v; };
+    parts[run] = {run_sum(dy, count, same), run_sum(along, count, same)};
   });
   double sum = 0, along = 0;
   for (int64_t run = 0; run < runs; ++run) {
@@ -132,16 +173,26 @@ void round_backward(const SignArgs& args) {
   });
 }
 
-void sign_unpack(const SignUnpackArgs& args) {
+template <int Bits>
+void unpack(const SignUnpackArgs& args) {
   for_each_sign_run(args.count, [&](int64_t, int64_t first, int64_t count) {
     LORIKEET_FLOAT_SWITCH(args.dtype, T, {
       T* out = static_cast<T*>(args.out) + first;
-      const uint8_t* codes = args.codes + first * args.bits / 8;
+      const uint8_t* codes = args.codes + first * Bits / 8;
       for (int64_t begin = 0; begin < count; begin += kCodeBlock) {
-        unpack_block(codes + begin * args.bits / 8, args.table, smaller(kCodeBlock, count - begin), args.bits, out + begin);
+        unpack_block<Bits>(codes + begin * Bits / 8, args.table, smaller(kCodeBlock, count - begin), out + begin);
       }
     });
   });
+}
+
+void sign_unpack(const SignUnpackArgs& args) {
+  switch (args.bits) {
+    case 1: return unpack<1>(args);
+    case 2: return unpack<2>(args);
+    case 4: return unpack<4>(args);
+    default: return unpack<8>(args);
+  }
 }
 
 void sign_moments_of(const SignMomentsArgs& args) { LORIKEET_FLOAT_SWITCH(args.dtype, T, sign_moments<T>(args)) }

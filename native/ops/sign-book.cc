@@ -1,6 +1,7 @@
 #include "ops/sign-book.h"
 
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 
@@ -27,6 +28,7 @@ double inverse_tail(double t) {
 template <class C>
 void fill(const double* upper, int half, SignBook::Table<C>& table) {
   const int count = 2 * half;
+  table.thresholds[count - 1] = std::numeric_limits<C>::quiet_NaN();
   for (int i = 0; i < half; ++i) {
     table.values[half + i] = static_cast<C>(upper[i]);
     table.values[half - 1 - i] = static_cast<C>(-upper[i]);
@@ -34,6 +36,7 @@ void fill(const double* upper, int half, SignBook::Table<C>& table) {
   for (int i = 0; i + 1 < count; ++i) {
     const double low = i < half ? -upper[half - 1 - i] : upper[i - half], high = i + 1 < half ? -upper[half - 2 - i] : upper[i + 1 - half];
     table.thresholds[i] = static_cast<C>((low + high) / 2);
+    if (count == kMostSignValues && i % 16 == 15) table.coarse[i / 16] = table.thresholds[i];
   }
 }
 

@@ -13,7 +13,8 @@ struct SignBook {
   template <class C>
   struct Table {
     C values[kMostSignValues];
-    C thresholds[kMostSignValues];  // [count - 1]: half-way between values i and i + 1
+    C thresholds[kMostSignValues];  // [count]: half-way between values i and i + 1; the last is not a number
+    C coarse[16];                   // [15]: of 256 values, every sixteenth threshold
   };
   int count;
   Table<double> wide;
