@@ -287,11 +287,16 @@ export class AdapterSet {
     for (const { module } of placements) module.setScale?.(factor);
   }
 
-  /** Checkpoint names and tensors of the given adapters (default: the active ones), such as `model.layers.0.self_attn.q_proj.lora_A.weight`. */
+  /** Checkpoint names and tensors of the given adapters (default: the active ones), such as `model.layers.0.self_attn.q_proj.lora_A.weight`; one that layers share comes once. */
   *namedParameters(names: readonly string[] = this.active): Iterable<[string, Tensor]> {
+    const seen = new Set<Tensor>();
     for (const name of names) {
       for (const { path, module } of this.get(name).placements)
-        for (const [end, value] of tensorsOf(module)) yield [nameOf(path, end), value];
+        for (const [end, value] of tensorsOf(module)) {
+          if (seen.has(value)) continue;
+          seen.add(value);
+          yield [nameOf(path, end), value];
+        }
     }
   }
 

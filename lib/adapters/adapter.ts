@@ -1,7 +1,7 @@
 import type { Calibration } from '../inits/calibration.js';
 import type { JsonObject } from '../io/json.js';
 import type { Tokenizer } from '../io/tokenizer.js';
-import type { ForwardContext } from '../nn/context.js';
+import type { ForwardContext, TaskId } from '../nn/context.js';
 import { type Layer, Module } from '../nn/module.js';
 import type { KeyValuePrefix } from '../nn/prefix.js';
 import type { Role } from '../nn/role.js';
@@ -46,6 +46,12 @@ export interface Target extends Candidate {
 /** Parameters of a layer by property name, dense and in the dtype of adapters. */
 export type LayerParameters = Readonly<Record<string, Tensor>>;
 
+/** What `merge` is told beside the parameters. */
+export interface MergeDetails {
+  /** The task whose adapter is folded in, of one that is routed by task. */
+  readonly task?: TaskId | undefined;
+}
+
 /** One pass through an adapted layer. */
 export interface LayerCall {
   readonly x: Tensor;
@@ -81,7 +87,7 @@ export abstract class AdapterModule extends Module {
    * The layer's parameters with this adapter folded in. `pristine` are those of the bare layer, `merged` the same with the adapters before this one.
    * Absent where the method cannot be folded into weights. Called without recording, inside a scope.
    */
-  merge?(pristine: LayerParameters, merged: LayerParameters): LayerParameters;
+  merge?(pristine: LayerParameters, merged: LayerParameters, details?: MergeDetails): LayerParameters;
   /** The parameters without this adapter, where they can be had from the merged ones alone. */
   unmerge?(merged: LayerParameters): LayerParameters;
   /** Multiplies the adapter's configured strength; a later call replaces an earlier one. */
@@ -181,10 +187,21 @@ export interface PortableAdapter<Config> {
   readonly tensors: readonly (readonly [name: string, value: Tensor])[];
 }
 
+/** A learning rate and weight decay for the parameters whose name ends so. */
+export interface ParameterRate {
+  readonly end: string;
+  readonly learningRate: number;
+  readonly weightDecay: number;
+}
+
 /** What a method reads from and writes to `adapter_config.json` of a PEFT folder. */
 export interface PeftFormat<Config> {
   /** Every key of the method's table, common keys left aside, with its neutral value. */
   readonly keys: Readonly<Record<string, unknown>>;
+  /** Keys beside those, which `write` gives where they say something. */
+  readonly further?: readonly string[];
+  /** Keys of all methods that files of this one do not have; given where they say something. */
+  readonly lacks?: readonly string[];
   /** Throws `ConfigError` naming a key whose value would change the result and is not supported. */
   read(file: JsonObject): Partial<Config>;
   write(config: Config): Record<string, unknown>;
@@ -246,8 +263,10 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
    * given as often as it needs.
    */
   trainingLoss?(config: Config, placements: readonly Placement[]): ((pass: TrainingPass) => Tensor) | undefined;
-  /** The adapter in a form of `AdapterForm`; absent where it is only written as it is trained. Called without recording, inside a scope. */
-  portable?(config: Config, placements: readonly Placement[], form: AdapterForm): PortableAdapter<CommonConfig>;
+  /** The adapter in a form of `AdapterForm`; absent where it is only written as it is trained. `details` are for the form `lora`. Called without recording, inside a scope. */
+  portable?(config: Config, placements: readonly Placement[], form: AdapterForm, details?: MergeDetails): PortableAdapter<CommonConfig>;
+  /** Which parameters, by the end of their name, have a learning rate and weight decay of their own in a run. */
+  rates?(config: Config): readonly ParameterRate[];
   /** Whether two adapters with these configs may be on one model; returns what speaks against it. */
   conflict?(config: Config, other: Config): string | undefined;
 }

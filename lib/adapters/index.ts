@@ -8,6 +8,8 @@ export {
   commonDefaults,
   type LayerCall,
   type LayerParameters,
+  type MergeDetails,
+  type ParameterRate,
   type PeftFormat,
   type Placement,
   type PortableAdapter,
@@ -32,6 +34,9 @@ export type { PTuningConfig } from './p-tuning.js';
 export type { PrefixConfig } from './prefix.js';
 export type { PromptConfig } from './prompt.js';
 export type { MosaConfig, MosaConsistency, MosaStyle } from './mosa-config.js';
+export { type AdapterGroup, type AdapterGroupOptions, adapterGroups } from './parameter-rates.js';
+export type { PolyConfig, PolyFinetune, RouterGates, RouterGranularity } from './poly-config.js';
+export { type RoutingRow, resizeTasks, routing } from './poly-tasks.js';
 export { type AdapterConfig, type AdapterName, adapterNames, adapters, type ConfigOf } from './registry.js';
 export type { Targets } from './targets.js';
 export type { SaveAdapterOptions } from './tuned.js';

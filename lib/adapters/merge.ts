@@ -1,5 +1,6 @@
 import { AdapterError, NonFiniteError, throwIfAborted } from '../errors.js';
 import { op } from '../native.js';
+import { inference, type TaskId } from '../nn/context.js';
 import { Conv } from '../nn/conv.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
@@ -12,7 +13,7 @@ import { max, mean } from '../ops/reduce.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import type { AdaptedLayer } from './adapted-layer.js';
-import type { AdapterModule, LayerParameters } from './adapter.js';
+import type { AdapterModule, LayerParameters, MergeDetails } from './adapter.js';
 import { denseParameters, parametersOf } from './trained-copy.js';
 
 export interface MergeOptions {
@@ -23,6 +24,8 @@ export interface MergeOptions {
   readonly keepBase?: boolean;
   /** Allow a base that is stored in blocks of few bits: the merged layers become dense. Default false, as the rounding of the base hides small deltas. */
   readonly dequantize?: boolean;
+  /** Of adapters that are routed by task: the one whose change is folded in, or `'mean'`. Default: the only one. */
+  readonly task?: TaskId;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly path: string }) => void;
 }
@@ -94,10 +97,15 @@ function inOrderOfRunning(modules: readonly AdapterModule[]): AdapterModule[] {
 }
 
 /** The dense parameters of a layer with the modules folded in, in the order in which they run; computed in the dtype of the adapters. */
-function folded(layer: Layer, modules: readonly AdapterModule[], dtype: DType): { pristine: LayerParameters; merged: LayerParameters } {
+function folded(
+  layer: Layer,
+  modules: readonly AdapterModule[],
+  dtype: DType,
+  details: MergeDetails,
+): { pristine: LayerParameters; merged: LayerParameters } {
   const pristine = denseParameters(layer, dtype);
   let merged = pristine;
-  for (const module of inOrderOfRunning(modules)) merged = module.merge?.(pristine, merged) ?? merged;
+  for (const module of inOrderOfRunning(modules)) merged = module.merge?.(pristine, merged, details) ?? merged;
   return { pristine, merged };
 }
 
@@ -145,12 +153,14 @@ async function mergeLayer(
       `merge: the weight of "${path}" is stored as ${(coarse as PackedWeight).quantization}, whose rounding hides the adapter; dequantize: true merges into a dense copy`,
     );
   }
+  const { task } = options;
+  const context = task === undefined ? undefined : { ...inference, tasks: [task] };
   const [before, installed] = unscoped(() =>
     scope(() =>
       noGrad(() => {
         const probe = probeOf(base, dtypeOf(base));
-        const adapted = probe === undefined ? undefined : layer.run(probe, undefined, modules);
-        const { pristine, merged } = folded(base, modules, dtype);
+        const { pristine, merged } = folded(base, modules, dtype, { task });
+        const adapted = probe === undefined ? undefined : layer.run(probe, context, modules);
         const done = install(path, base, merged, pristine);
         const now = parametersOf(base);
         // What the layer holds from here on, and what is still to be read, must outlive this scope.

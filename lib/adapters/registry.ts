@@ -8,6 +8,7 @@ import { pTuning } from './p-tuning.js';
 import { prefix } from './prefix.js';
 import { prompt } from './prompt.js';
 import { mosa } from './mosa.js';
+import { poly } from './poly.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {
@@ -19,6 +20,7 @@ export const adapters = {
   prefix,
   prompt,
   'p-tuning': pTuning,
+  poly,
   // biome-ignore lint/suspicious/noExplicitAny: each method has its own config
 } as const satisfies { readonly [Name in string]: AdapterMethod<Name, any> };
 

@@ -57,7 +57,13 @@ export function readPeftConfig(file: JsonObject, tensors: readonly string[] = []
   const method = typeof type === 'string' ? methodOfPeft(type, file, tensors) : undefined;
   if (method?.peft === undefined)
     throw new ConfigError(`adapter_config.json: no method here reads "peft_type" ${JSON.stringify(type) ?? '(missing)'}`);
-  const known = new Set<string>([...administrative, ...commonKeys, ...Object.keys(method.peft.keys), ...variantKeys(method, file)]);
+  const known = new Set<string>([
+    ...administrative,
+    ...commonKeys,
+    ...Object.keys(method.peft.keys),
+    ...(method.peft.further ?? []),
+    ...variantKeys(method, file),
+  ]);
   const unknownKeys = Object.keys(file).filter((key) => !known.has(key));
   for (const key of unknownKeys) {
     if (key.startsWith('use_') && !isNeutral(file[key])) {
@@ -101,13 +107,14 @@ function fieldsOf(method: AnyMethod, config: CommonConfig, targets: unknown): Re
  */
 export function writePeftConfig({ method, config, targets, file, baseModel, taskType = 'CAUSAL_LM' }: PeftWrite): string {
   if (method.peft === undefined) throw new ConfigError(`save: the method "${method.name}" has no PEFT form`);
+  const further = new Set(method.peft.further);
   const whole: Record<string, unknown> = {
     task_type: taskType,
     base_model_name_or_path: baseModel ?? null,
     revision: null,
     auto_mapping: null,
     ...method.peft.keys,
-    ...file,
+    ...Object.fromEntries(Object.entries(file ?? {}).filter(([key]) => !further.has(key))),
     peft_type: method.peftType,
     inference_mode: true,
   };
@@ -116,8 +123,9 @@ export function writePeftConfig({ method, config, targets, file, baseModel, task
       ? {}
       : fieldsOf(method, { ...method.defaults, ...readCommon(file), ...method.peft.read(file) }, readCommon(file).targets);
   for (const [key, value] of Object.entries(fieldsOf(method, config, targets))) {
-    if (file?.[key] === undefined || JSON.stringify(before[key]) !== JSON.stringify(value)) whole[key] = value;
+    if (further.has(key) || file?.[key] === undefined || JSON.stringify(before[key]) !== JSON.stringify(value)) whole[key] = value;
   }
+  for (const key of method.peft.lacks ?? []) if (whole[key] === null && file?.[key] === undefined) delete whole[key];
   for (const key of ['runtime_config', ...variantKeys(method, file)]) delete whole[key];
   return JSON.stringify(
     Object.fromEntries(

@@ -7,6 +7,7 @@ import { nameOf, tensorsOf } from '../adapters/adapter-set.js';
 import { embeddingBases } from '../adapters/base-weights.js';
 import { AdapterError, FormatError, InvalidArgumentError } from '../errors.js';
 import { EncoderNetwork, type EncoderTask } from '../models/encoder.js';
+import type { TaskId } from '../nn/context.js';
 import type { Module } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { noGrad, scope } from '../scope.js';
@@ -40,9 +41,11 @@ export interface PeftSaveOptions {
    * that took a part out of the frozen weights as it started (PiSSA and its kin), `published` is plain LoRA of twice the rank. `split`: as
    * trained, for the weights that are left. `initial`: the part that was taken, as an adapter, which PEFT's
    * `path_initial_model_for_weight_conversion` and the option `initial` of `attach` and `loadAdapter` read. `lora`: as plain LoRA that makes
-   * the same change of the layers, of methods that can be written so (Hydra).
+   * the same change of the layers, of methods that can be written so (Hydra, and Poly for one task).
    */
   readonly form?: AdapterForm;
+  /** With the form `lora`, of an adapter that is routed by task: the one that is written, or `'mean'`. Default: the only one. */
+  readonly task?: TaskId;
   /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
   readonly baseModel?: string;
 }
@@ -125,7 +128,7 @@ function taskTypeOf(network: Module, { modulesToSave }: CommonConfig): string | 
 /** Writes an adapter as a PEFT folder: the folder appears whole, and one that was there is replaced whole. */
 export async function savePeftFolder(folder: string, attached: Attached, network: Module, options: PeftSaveOptions = {}): Promise<void> {
   await scope(async () => {
-    const { method = attached.method, config: settings, tensors: own } = portable(attached, options.form);
+    const { method = attached.method, config: settings, tensors: own } = portable(attached, options.form, options.task);
     const file = method === attached.method ? attached.file : undefined;
     const config = writePeftConfig({
       method,
@@ -155,9 +158,9 @@ export async function savePeftFolder(folder: string, attached: Attached, network
 }
 
 /** The config and tensors to be written. */
-function portable({ method, config, placements }: Attached, form: AdapterForm = 'published'): PortableAdapter<CommonConfig> {
+function portable({ method, config, placements }: Attached, form: AdapterForm = 'published', task?: TaskId): PortableAdapter<CommonConfig> {
   if (method.portable !== undefined)
-    return noGrad(() => (method as AnyMethod).portable?.(config, placements, form)) as PortableAdapter<CommonConfig>;
+    return noGrad(() => (method as AnyMethod).portable?.(config, placements, form, { task })) as PortableAdapter<CommonConfig>;
   if (form !== 'published')
     throw new AdapterError(`save: an adapter of "${method.name}" is written in one form; got "${form}", expected "published"`);
   return {

@@ -1,4 +1,6 @@
-import { loraPlusGroups } from '../adapters/lora-plus.js';
+import { type LoraPlusGroup, loraPlusGroups } from '../adapters/lora-plus.js';
+import { type AdapterGroup, groupsOf, hasRates } from '../adapters/parameter-rates.js';
+import { ConfigError } from '../errors.js';
 import {
   AdamW,
   AdamW8bit,
@@ -44,10 +46,10 @@ interface OwnSettings {
 }
 
 /** The optimizer that the settings of a run ask for. Throws `InvalidArgumentError` when the model has nothing to train. */
-export function createOptimizer(model: Pick<AnyTrainable, 'namedParameters'>, settings: TrainingSettings): RunOptimizer {
-  const { optimizer, learningRate, loraPlusRatio, weightDecay } = settings;
+export function createOptimizer(model: Pick<AnyTrainable, 'namedParameters' | 'adapters'>, settings: TrainingSettings): RunOptimizer {
+  const { optimizer, learningRate, weightDecay } = settings;
   const parameters = trainableOf(model).values();
-  const groups = loraPlusRatio === undefined ? undefined : loraPlusGroups(model, { learningRate, ratio: loraPlusRatio, weightDecay });
+  const groups = groupsFor(model, settings);
   const options = { learningRate, weightDecay, ...optimizerDefaults(settings) };
   switch (optimizer) {
     case 'adamw':
@@ -61,6 +63,20 @@ export function createOptimizer(model: Pick<AnyTrainable, 'namedParameters'>, se
     default:
       return optimizer satisfies never;
   }
+}
+
+/** Groups of parameters with rates of their own: those of LoRA+, or of the adapter methods. */
+function groupsFor(
+  model: Pick<TrainableModel, 'namedParameters' | 'adapters'>,
+  { learningRate, loraPlusRatio, weightDecay }: TrainingSettings,
+): AdapterGroup[] | LoraPlusGroup[] | undefined {
+  const own = hasRates(model.adapters);
+  if (loraPlusRatio === undefined) return own ? groupsOf(model.adapters, { learningRate, weightDecay }) : undefined;
+  if (own)
+    throw new ConfigError(
+      `training.loraPlusRatio: the adapter has learning rates of its own; got ${loraPlusRatio}, expected none, or routerLearningRate null`,
+    );
+  return loraPlusGroups(model, { learningRate, ratio: loraPlusRatio, weightDecay });
 }
 
 /** Default of `decayShare`. */

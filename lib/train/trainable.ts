@@ -12,7 +12,7 @@ interface Trainable {
   /** Names of the adapters that are trained. */
   readonly active: readonly string[];
   /** Options of each adapter, and where its random draws stand. */
-  readonly adapters: Pick<AdapterSet, 'get' | 'randomState' | 'restoreRandomState'>;
+  readonly adapters: Pick<AdapterSet, 'active' | 'get' | 'namedParameters' | 'randomState' | 'restoreRandomState'>;
   namedParameters(): Iterable<[string, Tensor]>;
   save(folder: string, options?: Pick<SaveAdapterOptions, 'name' | 'form'>): Promise<unknown>;
 }

@@ -1,0 +1,66 @@
+import { AdapterError } from '../errors.js';
+import { mul } from '../ops/elementwise.js';
+import type { Tensor } from '../tensor.js';
+import type { AdapterForm, CommonConfig, MergeDetails, Placement, PortableAdapter } from './adapter.js';
+import { tensorsOf } from './adapter-set.js';
+import { lora } from './lora.js';
+import { type LoraConfig, loraDefaults } from './lora-config.js';
+import type { PolyConfig } from './poly-config.js';
+import { PolyLinear } from './poly-linear.js';
+
+/**
+ * With alpha 1, which PEFT takes for granted, as trained; alpha goes into B. `native` keeps it. `lora`: the averaged factors of one task as plain LoRA.
+ * Throws `AdapterError` for other forms, and where the task is not named.
+ */
+export function portablePoly(
+  attached: PolyConfig,
+  placements: readonly Placement[],
+  form: AdapterForm,
+  { task }: MergeDetails = {},
+): PortableAdapter<CommonConfig> {
+  const config = { ...attached, tasks: tasksOf(placements) ?? attached.tasks };
+  if (form === 'lora') return plainLora(config, placements, task);
+  if (form !== 'published' && form !== 'native')
+    throw new AdapterError(`save: an adapter of "poly" has no form "${form}"; expected "published", "native" or "lora"`);
+  const { alpha } = config;
+  const folds = form === 'published' && alpha !== 1;
+  return {
+    config: folds ? { ...config, alpha: 1 } : config,
+    tensors: named(placements, (end, value) => (folds && end === 'poly_lora_B' ? mul(value, alpha) : value)),
+  };
+}
+
+/** The number of tasks as it is now: `resizeTasks` changes it. */
+const tasksOf = (placements: readonly Placement[]): number | undefined =>
+  placements.map(({ module }) => module).find((module) => module instanceof PolyLinear)?.poly_router.tasks;
+
+const named = (placements: readonly Placement[], change: (end: string, value: Tensor) => Tensor): [string, Tensor][] =>
+  placements.flatMap(({ path, module }) =>
+    tensorsOf(module).map(([end, value]): [string, Tensor] => [
+      `${path}.${end}`,
+      module instanceof PolyLinear ? change(end, value) : value,
+    ]),
+  );
+
+function plainLora(config: PolyConfig, placements: readonly Placement[], task: MergeDetails['task']): PortableAdapter<CommonConfig> {
+  if (task === undefined && config.tasks > 1)
+    throw new AdapterError(
+      `save: form "lora" holds one task of ${config.tasks}; got no task, expected task: 0 to ${config.tasks - 1}, or "mean"`,
+    );
+  const { rank, alpha, targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched } = config;
+  const common = { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched };
+  const plain: LoraConfig = { ...loraDefaults, ...common, rank, alpha };
+  return {
+    method: lora,
+    config: plain,
+    tensors: placements.flatMap((placement): [string, Tensor][] => {
+      const { path, module } = placement;
+      if (!(module instanceof PolyLinear)) return named([placement], (_, value) => value);
+      const { a, b } = module.factors(task ?? 0);
+      return [
+        [`${path}.lora_A.weight`, a],
+        [`${path}.lora_B.weight`, b],
+      ];
+    }),
+  };
+}
