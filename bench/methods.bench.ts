@@ -1,17 +1,34 @@
 // Adapter methods beside each other and beside reference means, on real data.
-// npm run bench -- methods [--experiments pissa,lora-ga,corda,eva,lora-sb,lora-plus,retention,mosa] [--seeds 1,2,3,4,5] [--steps 2500] [--json]
+// npm run bench -- methods [--experiments pissa,lora-ga,corda,eva,lora-sb,lora-plus,retention,mosa,routing] [--seeds 1,2,3,4,5] [--steps 2500] [--json]
+//   --steps is of MoSA.
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Report, Suite } from './harness.js';
 import { digitsExperiments, runDigits } from './methods/digits.js';
 import { runMosa } from './methods/mosa.js';
 import { runRetention } from './methods/retention.js';
+import { runRouting } from './methods/routing.js';
 
 const data = process.env.LORIKEET_DATA ?? '../shared/data';
+
+interface Setting {
+  readonly seeds: readonly number[];
+  readonly steps: number;
+  /** The digits. */
+  readonly folder: string;
+  readonly report: Report;
+}
+
+/** The experiments that are a run of their own, beside those that share the digits MLP. */
+const single = {
+  retention: ({ seeds, folder, report }) => runRetention(seeds, folder, report),
+  mosa: ({ seeds, steps, folder, report }) => runMosa(seeds, steps, folder, report),
+  routing: ({ seeds, folder, report }) => runRouting(seeds, folder, report),
+} as const satisfies Record<string, (setting: Setting) => Promise<object>>;
+
 const flags = {
-  experiments: { type: 'string', default: [...digitsExperiments, 'retention', 'mosa'].join() },
+  experiments: { type: 'string', default: [...digitsExperiments, ...Object.keys(single)].join() },
   seeds: { type: 'string', default: '1,2,3,4,5' },
-  /** Of MoSA. */
   steps: { type: 'string', default: '2500' },
 } as const;
 
@@ -21,14 +38,16 @@ async function run(args: readonly string[], report: Report): Promise<object> {
   const seeds = values.seeds.split(',').map(Number);
   const folder = join(data, 'digits');
   const digits = await runDigits(
-    names.filter((name) => !['retention', 'mosa'].includes(name)),
+    names.filter((name) => !Object.hasOwn(single, name)),
     seeds,
     folder,
     report,
   );
-  const retention = names.includes('retention') ? await runRetention(seeds, folder, report) : undefined;
-  const mosa = names.includes('mosa') ? await runMosa(seeds, Number(values.steps), folder, report) : undefined;
-  return { digits, retention, mosa };
+  const results: Record<string, object> = { digits };
+  for (const [name, runOne] of Object.entries(single)) {
+    if (names.includes(name)) results[name] = await runOne({ seeds, steps: Number(values.steps), folder, report });
+  }
+  return results;
 }
 
 export const suite: Suite = {

@@ -67,7 +67,7 @@ export function createOptimizer(model: Pick<AnyTrainable, 'namedParameters' | 'a
 
 /** Groups of parameters with rates of their own: those of LoRA+, or of the adapter methods. */
 function groupsFor(
-  model: Pick<TrainableModel, 'namedParameters' | 'adapters'>,
+  model: Pick<AnyTrainable, 'namedParameters' | 'adapters'>,
   { learningRate, loraPlusRatio, weightDecay }: TrainingSettings,
 ): AdapterGroup[] | LoraPlusGroup[] | undefined {
   const own = hasRates(model.adapters);
