@@ -25,6 +25,7 @@ export {
   readAdapterFolder,
   resolveModel,
 } from './model-files.js';
+export { type ConvertedMttl, type ConvertMttlOptions, convertMttl, writeMttl } from './mttl-poly.js';
 export { type ConvertedHydra, type ConvertHydraOptions, convertHydra, type HydraLayout } from './published-hydra.js';
 export { loadSafetensors, saveSafetensors } from './safetensors.js';
 export { readSafetensorsFiles, readSafetensorsHeader, type SafetensorsFiles, type StoredTensor } from './safetensors-files.js';
