@@ -1,3 +1,4 @@
+export { type AnswerKind, answerIn, answerKinds, isAnswered, lastNumber } from './answers.js';
 export type { RowPolicy, SkippedRows } from './bad-rows.js';
 export { type Batch, collate, kIgnored, targetCount } from './batch.js';
 export { type DataProgress, type Dataset, type DatasetOptions, loadDataset, type RowSet, type SourceSummary } from './dataset.js';
@@ -5,6 +6,7 @@ export { encodeCompletion, encodeExample, type Sequence, type TextTokenizer } fr
 export { type ChatMessage, type Example, type ExampleFields, exampleOf } from './example.js';
 export { readRows } from './files/read-rows.js';
 export type { ReadOptions } from './files/text.js';
+export { type Instruction, instructionPrompt, instructionRows, type PromptStyle } from './instructions.js';
 export { LengthGroupedOrder, type LengthGroupOptions } from './length-groups.js';
 export { MixedOrder, type MixedOrderOptions } from './mixed-order.js';
 export { openDataset } from './open-dataset.js';
