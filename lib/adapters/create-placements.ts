@@ -3,7 +3,6 @@ import { ConfigError, throwIfAborted } from '../errors.js';
 import { Calibration } from '../inits/calibration.js';
 import { isLanguageModel, type Model } from '../model.js';
 import type { Module } from '../nn/module.js';
-import { TokenNetwork } from '../nn/virtual-tokens.js';
 import { hashName } from '../random.js';
 import { disposeTensors } from '../scope.js';
 import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
@@ -13,7 +12,7 @@ import { layersOf } from './inject.js';
 import { targetOptions } from './resolve-config.js';
 import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
-import { kWhole } from './whole-network.js';
+import { kWhole, takesVirtualTokens } from './whole-network.js';
 
 /** What the modules of a new adapter get to know. `model`: the model that the network belongs to, if it does. */
 export async function contextOf(
@@ -105,7 +104,7 @@ async function createWhole(method: AnyMethod, config: CommonConfig, context: Cre
     if (config[option] !== null)
       throw new ConfigError(`${method.name}: belongs to the whole model; got ${option} ${JSON.stringify(config[option])}, expected none`);
   }
-  if (!(network instanceof TokenNetwork))
+  if (!takesVirtualTokens(network))
     throw new ConfigError(
       `${method.name}: stands in front of the tokens of a language model or an encoder; got ${network.constructor.name}`,
     );

@@ -8,6 +8,9 @@ import type { AdapterModule } from './adapter.js';
 /** The path of what belongs to the whole network. */
 export const kWhole = '';
 
+export const takesVirtualTokens = (network: Module): network is TokenNetwork =>
+  network instanceof TokenNetwork && network.takesVirtualTokens;
+
 /** Adapter modules that belong to a whole network rather than to one of its layers: their virtual tokens stand in front of its rows. Owns them. */
 export class WholeNetwork implements VirtualTokenSource {
   readonly #activation: Activation;
@@ -19,7 +22,7 @@ export class WholeNetwork implements VirtualTokenSource {
 
   /** Those of a network, made where there are none. Throws `AdapterError` for a network that does not look for virtual tokens. */
   static on(network: Module, activation: Activation): WholeNetwork {
-    if (!(network instanceof TokenNetwork))
+    if (!takesVirtualTokens(network))
       throw new AdapterError(
         `adapter: ${network.constructor.name} does not look for virtual tokens; expected a language model or an encoder of tokens`,
       );

@@ -64,9 +64,14 @@ export function bareName(key: string): string {
     .replace(/(\.default)?_lora_latent_mapping\.weight$/, '.lora_latent_mapping.weight');
 }
 
-/** The name of a tensor in a file: what belongs to the whole model has no prefix, and a latent mapping follows its module with an underscore. */
-const fileName = (name: string): string =>
-  (name.includes('.') ? kPrefix : '') + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
+/** The table of virtual tokens. */
+const kTable = 'prompt_embeddings';
+/** What PEFT writes before names of modules beside such a table. */
+const kWholePrefix = 'base_model.';
+
+/** The name of a tensor in a file: a latent mapping follows its module with an underscore. */
+const fileName = (name: string, prefix: string): string =>
+  (name === kTable ? '' : prefix) + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
 
 /**
  * Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there
@@ -89,7 +94,7 @@ export async function readPeftFolder(folder: string): Promise<PeftFolder> {
   try {
     const tensors = new Map<string, Tensor>();
     for (const [key, value] of stored) {
-      const name = bareName(key);
+      const name = stored.has(kTable) ? key.replace(kWholePrefix, '') : bareName(key);
       if (tensors.has(name)) throw new FormatError(`${weights}: two tensors mean "${name}"`);
       tensors.set(name, value);
     }
@@ -143,7 +148,8 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     noGrad(() => {
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
       for (const [name, value] of [...own, ...bases]) {
-        tensors[fileName(name)] = options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
+        tensors[fileName(name, method.whole === undefined ? kPrefix : kWholePrefix)] =
+          options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
       }
     });
     const saveWeights = (target: string) => saveSafetensors(join(target, kWeights), tensors, { format: 'pt' });

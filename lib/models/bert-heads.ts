@@ -1,9 +1,11 @@
 /** The networks that BERT makes with its heads, named as transformers names their parts: what comes before a head has the prefix `bert`, but for embeddings. */
 
+import { InvalidArgumentError } from '../errors.js';
 import type { ForwardContext } from '../nn/context.js';
 import { Dropout } from '../nn/dropout.js';
 import { Linear } from '../nn/linear.js';
 import { type Layer, Module } from '../nn/module.js';
+import { withFront } from '../nn/virtual-tokens.js';
 import { add } from '../ops/elementwise.js';
 import { crossEntropy, logitsCrossEntropy, type Reduction } from '../ops/loss.js';
 import type { Tensor } from '../tensor.js';
@@ -28,11 +30,25 @@ abstract class BertNetwork extends EncoderNetwork {
   readonly modality = 'text';
   readonly shape: EncoderShape;
   override readonly initialDeviation: number;
+  override readonly takesVirtualTokens = true;
 
   constructor(config: BertConfig) {
     super();
     this.shape = shapeOf(config);
     this.initialDeviation = config.initializer_range;
+  }
+
+  /** The context of a pass with the virtual tokens that adapters put in front of the rows. Throws where those do not fit. */
+  protected fronted(input: EncoderInput, context: ForwardContext): ForwardContext {
+    if (!('ids' in input)) return context;
+    const [batch = 0, time = 0] = input.ids.shape;
+    const own = withFront(this, context, batch);
+    const length = time + (own.front === undefined ? 0 : own.front.width + Math.max(...own.front.prefixes));
+    if (own.front !== undefined && length > this.shape.contextLength)
+      throw new InvalidArgumentError(
+        `bert: rows and their virtual tokens are longer than the context; got ${length} tokens, expected at most ${this.shape.contextLength}`,
+      );
+    return own;
   }
 }
 
@@ -58,7 +74,7 @@ export class BertForEmbedding extends BertNetwork {
 
   /** Hidden states [B, T, D] of the last block. */
   hidden(input: EncoderInput, context: ForwardContext): Tensor {
-    return this.#model.forward(input, context);
+    return this.#model.forward(input, this.fronted(input, context));
   }
 
   forward(input: EncoderInput, context: ForwardContext): Tensor {
@@ -92,8 +108,10 @@ class BertWithClassifier extends BertNetwork {
   }
 
   forward(input: EncoderInput, context: ForwardContext): Tensor {
-    const hidden = this.bert.forward(input, context);
-    const features = this.bert.pooler?.forward(hidden, context) ?? hidden;
+    const own = this.fronted(input, context);
+    const { pooler } = this.bert;
+    // As in PEFT, where there are virtual tokens the first of them is pooled.
+    const features = pooler?.forward(this.bert.whole(input, own), own) ?? this.bert.forward(input, own);
     return this.classifier.forward(this.#dropout.forward(features, context), context);
   }
 
@@ -181,7 +199,7 @@ export class BertForMaskedLm extends BertNetwork {
   }
 
   #features(input: EncoderInput, context: ForwardContext): Tensor {
-    return this.cls.predictions.transform.forward(this.bert.forward(input, context), context);
+    return this.cls.predictions.transform.forward(this.bert.forward(input, this.fronted(input, context)), context);
   }
 
   #logits(features: Tensor, context: ForwardContext): Tensor {

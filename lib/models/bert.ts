@@ -90,12 +90,14 @@ class BertEmbeddings extends Module {
     this.words = () => words;
   }
 
-  /** Ids and token types i64 [B, T] to [B, T, D]. */
+  /** Ids and token types i64 [B, T] to [B, T, D], or [B, W + T, D] with virtual tokens in front. */
   forward(ids: Tensor, tokenTypes: Tensor | undefined, context: ForwardContext): Tensor {
     const { shape } = ids;
-    const positions = context.positions ?? expand(arange(shape[1] ?? 0, { dtype: 'i64' }), shape);
+    const { front } = context;
+    const positions = context.positions ?? front?.positions(shape[1] ?? 0) ?? expand(arange(shape[1] ?? 0, { dtype: 'i64' }), shape);
     const types = tokenTypes ?? expand(zeros([1, 1], { dtype: 'i64' }), shape);
-    const parts = add(this.word_embeddings.forward(ids, context), this.token_type_embeddings.forward(types, context));
+    const words = this.word_embeddings.forward(ids, context);
+    const parts = add(front?.join(words) ?? words, this.token_type_embeddings.forward(front?.joinIds(types) ?? types, context));
     const placed = add(parts, this.position_embeddings.forward(positions, context));
     return this.#dropout.forward(this.LayerNorm.forward(placed, context), context);
   }
@@ -243,9 +245,18 @@ export class BertModel extends Module {
 
   /** Hidden states [B, T, D] of the last block. */
   forward(input: EncoderInput, context: ForwardContext): Tensor {
+    const hidden = this.whole(input, context);
+    return context.front?.withoutVirtual(hidden) ?? hidden;
+  }
+
+  /** The same with those of virtual tokens in front, [B, W + T, D]. */
+  whole(input: EncoderInput, context: ForwardContext): Tensor {
     if (!('ids' in input)) throw new InvalidArgumentError(`bert: the input must be token ids; got ${Object.keys(input).join(', ')}`);
+    const { front } = context;
+    const keyLengths = front?.lengths(context.keyLengths, input.ids.shape[1] ?? 0) ?? context.keyLengths;
+    const inner = { ...context, ...(keyLengths && { keyLengths }) };
     let hidden = this.embeddings.forward(input.ids, input.tokenTypes, context);
-    for (const block of this.encoder.layer) hidden = runBlock(block, hidden, context);
+    for (const [number, block] of [...this.encoder.layer].entries()) hidden = runBlock(block, hidden, front?.at(number, inner) ?? inner);
     return hidden;
   }
 }

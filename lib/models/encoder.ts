@@ -1,5 +1,5 @@
 import type { ForwardContext } from '../nn/context.js';
-import { Module } from '../nn/module.js';
+import { TokenNetwork } from '../nn/virtual-tokens.js';
 import type { Reduction } from '../ops/loss.js';
 import type { Tensor } from '../tensor.js';
 import type { Pooling } from './pooling.js';
@@ -49,10 +49,12 @@ export interface HeadOptions {
 /**
  * Base of the encoders with a head; one file an architecture says what is inside. Property names are the published checkpoint keys of the architecture with that head.
  */
-export abstract class EncoderNetwork extends Module {
+export abstract class EncoderNetwork extends TokenNetwork {
   abstract readonly modality: Modality;
   abstract readonly task: EncoderTask;
-  abstract readonly shape: EncoderShape;
+  abstract override readonly shape: EncoderShape;
+  /** Architectures say so that put virtual tokens in front of their rows (`withFront`). */
+  override readonly takesVirtualTokens: boolean = false;
   /** Paths of modules that a checkpoint may lack whole: they start from random values of `initialDeviation`, biases 0 and norms 1. */
   readonly startable: readonly string[] = [];
   readonly initialDeviation: number = 0.02;

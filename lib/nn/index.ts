@@ -21,4 +21,4 @@ export {
   type TokenPlaces,
 } from './rope.js';
 export { type SublayerCall, type SublayerHook, type SublayerInput, type SublayerPoint, sublayer } from './sublayer.js';
-export { Front, TokenNetwork, type TokenShape, type VirtualTokenSource, type VirtualTokens } from './virtual-tokens.js';
+export { Front, TokenNetwork, type TokenShape, type VirtualTokenSource, type VirtualTokens, withFront } from './virtual-tokens.js';

@@ -1,5 +1,5 @@
-import { zeros } from '../ops/create.js';
-import { cast } from '../ops/elementwise.js';
+import { tensor, zeros } from '../ops/create.js';
+import { add, cast } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
 import { expand, narrow } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
@@ -38,6 +38,8 @@ export interface TokenShape {
 
 /** A network over rows of tokens that looks for virtual tokens in front of them. */
 export abstract class TokenNetwork extends Module {
+  /** Whether it does look for them; adapters with virtual tokens are refused where not. */
+  readonly takesVirtualTokens: boolean = true;
   abstract readonly shape: TokenShape;
   /** Set by adapters of the whole network. */
   virtualTokens?: VirtualTokenSource;
@@ -56,6 +58,12 @@ export function virtualLength({ virtualTokens }: TokenNetwork, adapters?: readon
 
 /** How many places of a cache virtual tokens can take in a row: all of those with embeddings. */
 export const cachedVirtualLength = ({ virtualTokens }: TokenNetwork): number => countOf(embedded(virtualTokens?.all ?? []));
+
+/** The context of a pass over `batch` rows, with the virtual tokens in front of them where there are any. */
+export function withFront(network: TokenNetwork, context: ForwardContext, batch: number): ForwardContext {
+  const front = Front.of(network, context, batch);
+  return front === undefined ? context : { ...context, front };
+}
 
 /** The virtual tokens of one pass. Keys and values come first, in front of embeddings. */
 export class Front {
@@ -113,6 +121,32 @@ export class Front {
       this.#embeddings.set(each, made);
       return expand(made, [1, ...made.shape]);
     });
+  }
+
+  /** Ids i64 [B, T] of something that every token has, with 0 for the virtual ones in front: [B, W + T]. */
+  joinIds(ids: Tensor): Tensor {
+    const { width, inputs } = this;
+    if (width === 0) return ids;
+    const nothing = (rows: number, length: number): Tensor => zeros([rows, length], { dtype: ids.dtype });
+    if (same(inputs)) return concat([nothing(inputs.length, width), ids], 1);
+    return concat(
+      inputs.map((length, row) => concat([nothing(1, length), narrow(ids, 0, row, 1), nothing(1, width - length)], 1)),
+      0,
+    );
+  }
+
+  /** Positions i64 [B, W + T] of rows of T tokens that begin at 0. */
+  positions(time: number): Tensor {
+    const length = this.width + time;
+    const values = this.prefixes.flatMap((first) => Array.from({ length }, (_, t) => BigInt(first + t)));
+    return tensor(BigInt64Array.from(values), { shape: [this.prefixes.length, length] });
+  }
+
+  /** How many places of [B, W + T] each row fills, i64 [B], of those with `keyLengths` tokens; undefined: all. */
+  lengths(keyLengths: Tensor | undefined, time: number): Tensor | undefined {
+    const { width, inputs } = this;
+    if (width === 0 || (keyLengths === undefined && same(inputs))) return keyLengths;
+    return add(keyLengths ?? time, tensor(BigInt64Array.from(inputs, BigInt)));
   }
 
   /** What `join` made longer, without the virtual tokens: [B, W + T, D] to [B, T, D]. */

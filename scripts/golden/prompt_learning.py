@@ -6,6 +6,7 @@ from peft import PeftModel, PrefixTuningConfig, PromptEncoderConfig, PromptTunin
 from peft.tuners import PromptEncoder
 from safetensors.torch import save_file
 
+import encoders
 from adapters import load_base, perturb, save
 from common import GOLDEN, exact, fresh, token_ids, write_json
 
@@ -25,6 +26,12 @@ CASES = {
     "prompt-window": (WINDOW, PromptTuningConfig(num_virtual_tokens=4)),
     "p-tuning-mlp": (TIED, PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=24)),
     "p-tuning-lstm": (TIED, PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, encoder_reparameterization_type="LSTM")),
+}
+# BERT takes no keys and values in front: PEFT has no prefix tuning for it.
+ON_ENCODERS = {
+    "classification": ("bert-classification", PromptTuningConfig(num_virtual_tokens=4, task_type="SEQ_CLS")),
+    "token-classification": ("bert-token-classification", PromptTuningConfig(num_virtual_tokens=3, task_type="TOKEN_CLS")),
+    "classification-p-tuning": ("bert-classification", PromptEncoderConfig(num_virtual_tokens=4, task_type="SEQ_CLS")),
 }
 LENGTHS = (12, 15)
 PROMPT, NEW = 7, 8
@@ -75,6 +82,22 @@ def record(name, base, config):
     return effect
 
 
+def record_on_encoder(name, base, config):
+    folder, seed = fresh(GOLDEN / "prompts-on-encoders" / name), sum(map(ord, name))
+    torch.manual_seed(seed)
+    trained = get_peft_model(encoders.load_base(base), config)
+    trained.peft_config["default"].base_model_name_or_path = base
+    perturb(trained, seed)
+    save(trained.eval(), folder)
+    loaded, rows = PeftModel.from_pretrained(encoders.load_base(base), folder).eval(), encoders.rows_of()
+    for row in rows:
+        with torch.no_grad():
+            output = loaded(**encoders.as_batch([row])).logits[0]
+        # Of classes of tokens without those of virtual ones.
+        row["output"] = exact(output[-len(row["ids"]):] if output.dim() == 2 else output)
+    write_json(folder / "reference.json", {"base": base, "rows": rows})
+
+
 def record_encoders():
     """Weights of PEFT's prompt encoders in float64, and the table that they make."""
     tensors = {}
@@ -94,4 +117,7 @@ if __name__ == "__main__":
     fresh(GOLDEN / "prompts")
     for case, (model, options) in CASES.items():
         print(f"{case}: changes the logits by up to {record(case, model, options):.2f}")
+    fresh(GOLDEN / "prompts-on-encoders")
+    for case, (model, options) in ON_ENCODERS.items():
+        record_on_encoder(case, model, options)
     record_encoders()
