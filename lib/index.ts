@@ -35,6 +35,20 @@ export {
   unscoped,
 } from './scope.js';
 export type { PredictInput, Predictions, PredictOptions, TaskLossInput, TaskModel } from './task-model.js';
+export {
+  cosentLoss,
+  cosineLoss,
+  cosineMatrix,
+  type EmbeddingDistance,
+  type MatryoshkaOptions,
+  type MultipleNegativesOptions,
+  matryoshkaLoss,
+  multipleNegativesLoss,
+  pairCosines,
+  type TripletOptions,
+  tripletLoss,
+} from './tasks/embedding/losses.js';
+export { nearest, type RetrievalScores, retrievalScores, type Vectors } from './tasks/embedding/retrieval.js';
 export type { Device, DType, TensorData } from './tensor.js';
 export { Tensor } from './tensor.js';
 export {
