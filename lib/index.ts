@@ -35,6 +35,7 @@ export {
   unscoped,
 } from './scope.js';
 export type { PredictInput, Predictions, PredictOptions, TaskLossInput, TaskModel } from './task-model.js';
+export type { EmbeddingLossOptions } from './tasks/embedding/config.js';
 export {
   cosentLoss,
   cosineLoss,

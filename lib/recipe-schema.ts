@@ -3,6 +3,7 @@ import type { EncoderTask } from './models/encoder.js';
 import { isBlockSize, kComputes } from './models/weight-storage.js';
 import { kWeightLayouts } from './ops/linalg.js';
 import { checkTraining } from './recipe-rules.js';
+import { embeddingLossSchema } from './tasks/embedding/config.js';
 
 export const kDtypes = ['f32', 'bf16', 'f16', 'stored', 'nf4', 'int8'] as const;
 export const kSchedules = ['constant', 'linear', 'cosine', 'wsd', 'one-cycle'] as const;
@@ -47,6 +48,10 @@ export const sourceSchema = z.strictObject({
   label: z.string().min(1).optional(),
   tokens: z.string().min(1).optional(),
   tags: z.string().min(1).optional(),
+  anchor: z.string().min(1).optional(),
+  positive: z.string().min(1).optional(),
+  negative: z.string().min(1).optional(),
+  score: z.string().min(1).optional(),
   messages: z.string().min(1).optional(),
   tools: z.string().min(1).optional(),
   learn: z.enum(['all', 'last']).optional(),
@@ -128,6 +133,8 @@ const trainingKeys = z.strictObject({
   /** What to do with a row that holds nothing to learn; `data.badRows: skip` leaves it out as well. */
   emptyRows: z.enum(['error', 'skip']).default('error'),
   earlyStopping: earlyStoppingSchema.optional(),
+  /** What sentence embeddings are trained for (task `embedding`). Default: multiple-negatives. */
+  loss: embeddingLossSchema.optional(),
   policy: policySchema.prefault({}),
   /** What to do with a run that will not fit into the memory that is free. */
   memory: z.enum(['error', 'warn', 'ignore']).default('error'),

@@ -16,10 +16,27 @@ export interface TaskFields {
   readonly tokens?: string;
   /** Name of the field with the tag of each word, by name or number. Default `tags`. */
   readonly tags?: string;
+  /** Name of the field with the text that others belong to. Default `anchor`. */
+  readonly anchor?: string;
+  /** Name of the field with the text that belongs to the anchor. Default `positive`. */
+  readonly positive?: string;
+  /** Name of the field with a text that does not belong to the anchor, or a list of such texts. Default: none, and `negative` where the loss needs one. */
+  readonly negative?: string;
+  /** Name of the field that says how similar the two texts are. Default `score` where the loss learns from scores. */
+  readonly score?: string;
 }
 
 /** Fields that only encoders read, and such that only language models do. */
-const kTaskFields = ['field2', 'image', 'audio', 'label', 'tokens', 'tags'] as const satisfies readonly (keyof TaskFields)[];
+const kPairFields = ['anchor', 'positive', 'negative', 'score'] as const satisfies readonly (keyof TaskFields)[];
+const kTaskFields = [
+  'field2',
+  'image',
+  'audio',
+  'label',
+  'tokens',
+  'tags',
+  ...kPairFields,
+] as const satisfies readonly (keyof TaskFields)[];
 const kLanguageFields = ['messages', 'tools', 'learn', 'prompt', 'completion'] as const satisfies readonly (keyof DataSource)[];
 
 /** Throws `ConfigError` for a source of a language model that names fields of a task. */
@@ -37,11 +54,12 @@ const kTargets: { readonly [T in EncoderTask]: readonly (keyof DataSource)[] } =
   regression: ['label'],
   'token-classification': ['tags', 'labels'],
   'masked-lm': [],
-  embedding: ['label'],
+  embedding: kPairFields,
 };
 
 /** The fields that a task reads of the rows of a model. */
 function fieldsOf(task: EncoderTask, modality: Modality): readonly string[] {
+  if (task === 'embedding') return kPairFields;
   return [...(task === 'token-classification' ? ['tokens'] : kInputs[modality]), ...kTargets[task]];
 }
 

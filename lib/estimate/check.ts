@@ -30,7 +30,7 @@ export interface MemoryNeed {
 export async function checkMemory(model: AnyTrainable, settings: TrainingSettings, longest: number, room = freeMemory()): Promise<void> {
   if (settings.memory === 'ignore') return;
   const bound = upperBound(model, settings, longest, room);
-  if (bound.total <= room || taskOf(model).trial({ rows: 1, length: longest }) === undefined) return;
+  if (bound.total <= room || taskOf(model, settings.loss).trial({ rows: 1, length: longest }) === undefined) return;
   const need = await measured(model, settings, longest, room);
   if (need.total <= room) return;
   const message = describe(need, settings, model.dtype);
@@ -64,14 +64,14 @@ async function measured(model: AnyTrainable, settings: TrainingSettings, length:
   await synchronize();
   const { limitBytes, bytes } = memory();
   setMemoryLimit(bytes + Math.floor(available));
-  const { checkpointing, batch } = settings;
+  const { batch } = settings;
   try {
     // The first backward packs weights for good.
-    await peakOf(model, 1, length, checkpointing);
+    await peakOf(model, settings, 1, length);
     await synchronize();
     const grown = Math.max(0, memory().bytes - bytes);
-    const one = await peakOf(model, 1, length, checkpointing);
-    const two = batch === 1 ? one : await peakOf(model, 2, length, checkpointing);
+    const one = await peakOf(model, settings, 1, length);
+    const two = batch === 1 ? one : await peakOf(model, settings, 2, length);
     return needOf(model, settings, grown + one + Math.max(0, two - one) * (batch - 1), available);
   } catch (error) {
     if (!(error instanceof OutOfMemoryError)) throw error;
@@ -81,9 +81,9 @@ async function measured(model: AnyTrainable, settings: TrainingSettings, length:
   }
 }
 
-async function peakOf(model: AnyTrainable, rows: number, length: number, checkpointing: boolean): Promise<number> {
+async function peakOf(model: AnyTrainable, { checkpointing, loss }: TrainingSettings, rows: number, length: number): Promise<number> {
   const draws = drawState(model);
-  const batch = taskOf(model).trial({ rows, length }) as TaskBatch;
+  const batch = taskOf(model, loss).trial({ rows, length }) as TaskBatch;
   // What was disposed before is released in the order of the queue.
   await synchronize();
   const before = memory().bytes;

@@ -2,7 +2,8 @@ import { isLanguageModel, type LanguageModel } from '../model.js';
 import type { EncoderTask } from '../models/encoder.js';
 import type { TaskModel } from '../task-model.js';
 import { classification } from './classification.js';
-import { embedding } from './embedding.js';
+import type { EmbeddingLoss } from './embedding/config.js';
+import { embedding } from './embedding/embedding.js';
 import { languageTask } from './language.js';
 import { maskedLm } from './masked-lm.js';
 import { regression } from './regression.js';
@@ -16,8 +17,8 @@ export const tasks = {
   'token-classification': tokenClassification,
   'masked-lm': maskedLm,
   embedding,
-} as const satisfies { readonly [T in EncoderTask]: (model: TaskModel) => AnyTask };
+} as const satisfies { readonly [T in EncoderTask]: (model: TaskModel, loss?: EmbeddingLoss) => AnyTask };
 
-/** The task that a model learns. */
-export const taskOf = (model: LanguageModel | TaskModel): AnyTask =>
-  isLanguageModel(model) ? languageTask(model) : tasks[model.task](model);
+/** The task that a model learns; `loss` is for embeddings, which can be trained for several. */
+export const taskOf = (model: LanguageModel | TaskModel, loss?: EmbeddingLoss): AnyTask =>
+  isLanguageModel(model) ? languageTask(model) : tasks[model.task](model, loss);

@@ -1,6 +1,7 @@
 import type { DatasetOptions, RowSet } from '../data/dataset.js';
 import type { EncodedRow } from '../data/row-encoding.js';
 import type { DataSources } from '../data/source.js';
+import type { EncoderRows } from '../models/encoder-batch.js';
 import type { Tensor } from '../tensor.js';
 
 /** What a forward pass of training can be told. */
@@ -71,6 +72,8 @@ export interface Task<R extends EncodedRow> {
   /** Opens sources; throws `ConfigError` for fields that the task does not read. */
   open(sources: DataSources, options: DatasetOptions): Promise<RowSet<R>>;
   batch(rows: readonly R[], place: BatchPlace): TaskBatch;
+  /** What the model reads of rows that do not hold one `input` each. */
+  inputs?(rows: readonly R[]): EncoderRows;
   /** Runs the model over all rows. Throws `InvalidArgumentError` where they hold no target. */
   measure(rows: RowSet<R>, options?: MeasureOptions): Promise<Measured>;
   /** A made-up batch; undefined where nothing says what rows look like. */

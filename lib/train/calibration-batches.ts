@@ -5,8 +5,10 @@ import { StepLoader } from '../data/step-loader.js';
 import { ConfigError, throwIfAborted } from '../errors.js';
 import type { CalibrationBatch, CalibrationRuns } from '../inits/calibration.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
+import type { EncoderRows } from '../models/encoder-batch.js';
 import { mul } from '../ops/elementwise.js';
 import type { TaskModel } from '../task-model.js';
+import type { EmbeddingLoss } from '../tasks/embedding/config.js';
 import { type EncoderRow, inputsOf } from '../tasks/encoder-rows.js';
 import { taskOf } from '../tasks/registry.js';
 import { type TrainingOptions, type TrainOptions, trainingSettings } from './options.js';
@@ -52,7 +54,9 @@ export async function calibrationBatches(
   options: CalibrationBatchOptions = {},
 ): Promise<CalibrationBatch[] | CalibrationRuns> {
   const batches = await rowBatches(model, sources, options);
-  return isLanguageModel(model) ? batches.map((rows) => inputOf(collate(rows as Sequence[]))) : taskRuns(model, batches as EncoderRow[][]);
+  return isLanguageModel(model)
+    ? batches.map((rows) => inputOf(collate(rows as Sequence[])))
+    : taskRuns(model, batches as EncoderRow[][], trainingSettings(model, options.training).loss);
 }
 
 /** The rows of each batch. */
@@ -63,7 +67,7 @@ async function rowBatches(model: LanguageModel | TaskModel, sources: DataSources
     if (!Number.isSafeInteger(value) || value < 1) throw new ConfigError(`calibration: ${key} must be a positive integer; got ${value}`);
   const settings = { ...trainingSettings(model, options.training), batch: batchSize, accumulate: 1 };
   const emptyRows = settings.emptyRows === 'skip' ? 'skip' : badRows;
-  const rows = await taskOf(model).open(sources, { sequence: settings.sequence, badRows, emptyRows, signal, onProgress });
+  const rows = await taskOf(model, settings.loss).open(sources, { sequence: settings.sequence, badRows, emptyRows, signal, onProgress });
   const loader = await StepLoader.open(rows, settings, { signal, onProgress }).catch(async (error: unknown) => {
     await rows.close();
     throw error;
@@ -82,17 +86,22 @@ async function rowBatches(model: LanguageModel | TaskModel, sources: DataSources
 }
 
 /** How an encoder runs on rows of its task; padding of texts does not count. */
-function taskRuns(model: TaskModel, batches: readonly EncoderRow[][]): CalibrationRuns<readonly EncoderRow[]> {
-  const task = taskOf(model);
+function taskRuns(
+  model: TaskModel,
+  batches: readonly EncoderRow[][],
+  loss: EmbeddingLoss | undefined,
+): CalibrationRuns<readonly EncoderRow[]> {
+  const task = taskOf(model, loss);
+  const read = (rows: readonly EncoderRow[]): EncoderRows => task.inputs?.(rows) ?? inputsOf(model, rows);
   return {
     batches,
-    forward: (rows) => model.forward(inputsOf(model, rows)),
+    forward: (rows) => model.forward(read(rows)),
     loss(rows) {
       const batch = task.batch(rows, { seed: 0, step: 0, first: 0 });
       return mul(batch.loss({ training: model.network.training }), 1 / batch.targets);
     },
     counts(rows) {
-      const inputs = inputsOf(model, rows);
+      const inputs = read(rows);
       if (!('ids' in inputs)) return undefined;
       const width = Math.max(...inputs.ids.map((row) => row.length));
       return inputs.ids.flatMap((row) => Array.from({ length: width }, (_, t) => t < row.length));

@@ -3,7 +3,9 @@ import { type DataSource, type DataSources, sourceList } from '../data/source.js
 import { InvalidArgumentError } from '../errors.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
 import type { EncoderTask } from '../models/encoder.js';
+import { checked } from '../recipe.js';
 import type { TaskModel } from '../task-model.js';
+import { type EmbeddingLoss, type EmbeddingLossOptions, embeddingLossSchema, requireEmbedding } from '../tasks/embedding/config.js';
 import { measureLanguage } from '../tasks/language.js';
 import { taskOf } from '../tasks/registry.js';
 import type { Measured } from '../tasks/task.js';
@@ -16,6 +18,8 @@ export interface EvaluateOptions {
   readonly batch?: number;
   /** Rows that cannot be parsed or lack fields: an error (default), or left out. */
   readonly badRows?: 'error' | 'skip';
+  /** What embeddings are measured with. Default: multiple-negatives, and cosine where a source names a `score`. */
+  readonly loss?: EmbeddingLossOptions | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: { readonly rows: number; readonly total: number }) => void) | undefined;
 }
@@ -55,18 +59,25 @@ export function evaluate(
   rows: DataSources | Iterable<string>,
   options: EvaluateOptions = {},
 ): Promise<Evaluation | TaskEvaluation> {
+  if (options.loss !== undefined) requireEmbedding('evaluate', isLanguageModel(model) ? undefined : model.task);
   return isLanguageModel(model) ? evaluateLanguage(model, rows, options) : evaluateTask(model, rows as DataSources, options);
 }
 
 async function evaluateTask(model: TaskModel, sources: DataSources, options: EvaluateOptions): Promise<TaskEvaluation> {
   const { badRows = 'error', signal } = options;
-  const task = taskOf(model);
+  const task = taskOf(model, lossOf(model, sources, options));
   const held = await task.open(sources, { sequence: maxLengthOf(model, options), badRows, emptyRows: 'keep', signal });
   try {
     return { task: model.task, ...(await task.measure(held, options)) };
   } finally {
     await held.close();
   }
+}
+
+/** The loss that embeddings are measured with. */
+function lossOf({ task }: TaskModel, sources: DataSources, { loss }: EvaluateOptions): EmbeddingLoss | undefined {
+  const isScored = sourceList(sources).some(({ score }) => score !== undefined);
+  return task === 'embedding' ? checked(embeddingLossSchema, loss ?? (isScored ? { type: 'cosine' } : {}), 'loss') : undefined;
 }
 
 /** The length that rows are cut to. */

@@ -7,6 +7,7 @@ import { checked, type Recipe, type RecipeInput } from '../recipe.js';
 import { reportSchema, trainingSchema } from '../recipe-schema.js';
 import type { ReportSettings } from '../report/samples.js';
 import type { TaskModel } from '../task-model.js';
+import { checkLoss } from '../tasks/embedding/config.js';
 import type { TrainingCallbacks } from './callbacks.js';
 import { optimizerDefaults } from './optimizer.js';
 
@@ -54,7 +55,9 @@ const kDefaultSequence = 512;
 
 /** Fills in the defaults. Throws `ConfigError` for unknown keys, wrong values, and a sequence over the model's context. */
 export function trainingSettings(model: LanguageModel | TaskModel, options: TrainingOptions = {}): TrainingSettings {
-  return settingsWithin(model.network.shape.contextLength, options);
+  const settings = settingsWithin(model.network.shape.contextLength, options);
+  checkLoss(settings, isLanguageModel(model) ? undefined : model.task);
+  return settings;
 }
 
 /** The same from the context length of a model alone. */

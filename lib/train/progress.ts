@@ -28,6 +28,7 @@ const kDecisive = [
   'momentum',
   'clip',
   'seed',
+  'loss',
 ] as const;
 
 /** Where a run stands, as a checkpoint holds it. */

@@ -35,7 +35,7 @@ export class RunData {
       throw new ConfigError(`data.badRows: got ${JSON.stringify(badRows)}, expected error or skip`);
     const common = { sequence: settings.sequence, badRows, signal, onProgress: onData };
     const emptyRows = settings.emptyRows === 'skip' ? 'skip' : badRows;
-    const task = taskOf(model);
+    const task = taskOf(model, settings.loss);
     const opened: RowSet<EncodedRow>[] = [];
     try {
       const train: RowSet<EncodedRow> = await task.open(data.train, { ...common, emptyRows });

@@ -45,7 +45,7 @@ export class TrainingSession {
   /** `sources` are those of the rows; a checkpoint is not gone on with when they have changed. */
   constructor(model: AnyTrainable, settings: TrainingSettings, sources: readonly SourceSummary[] = []) {
     this.model = model;
-    this.task = taskOf(model);
+    this.task = taskOf(model, settings.loss);
     this.#sources = sources;
     this.#settings = settings;
     this.#parameters = [...trainableOf(model).values()];

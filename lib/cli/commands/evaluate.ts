@@ -61,10 +61,10 @@ export function evaluateCommand(): Command {
 
 async function run(options: Options, context: CommandContext): Promise<void> {
   const { output, signal } = context;
-  const { model: modelOptions, source, badRows } = planOf(options);
+  const { model: modelOptions, source, badRows, loss } = planOf(options);
   const opened = await openModel(modelOptions, context);
   try {
-    const common = { ...limitsOf(options), badRows, signal, onProgress: progressOf(output) };
+    const common = { ...limitsOf(options), badRows, signal, loss, onProgress: progressOf(output) };
     const { model } = opened;
     if (isLanguageModel(model)) tell(output, await evaluate(model, source, common));
     else tellTask(output, await evaluate(model, source, common));
@@ -101,8 +101,14 @@ function tellTask(output: Output, { task, loss, metrics, targets, rows }: TaskEv
   output.result(result, `${told.join('  ')}  targets ${targets}  rows ${rows}`);
 }
 
+interface Plan extends Pick<EvaluateOptions, 'loss'> {
+  readonly badRows: 'error' | 'skip';
+  readonly model: ModelOptions & RecipeTask;
+  readonly source: DataSources;
+}
+
 /** What to evaluate on what: options on the command line win over the recipe. */
-function planOf(options: Options): { model: ModelOptions & RecipeTask; source: DataSources; badRows: 'error' | 'skip' } {
+function planOf(options: Options): Plan {
   const { data, field, recipe: path } = options;
   const recipe = path === undefined ? undefined : readRecipe(path, options.set);
   if (path === undefined && options.set.length > 0) throw new WrongUse('evaluate: --set changes a recipe; got no --recipe');
@@ -121,6 +127,7 @@ function planOf(options: Options): { model: ModelOptions & RecipeTask; source: D
       device,
       ...(recipe?.task === undefined ? {} : { task: recipe.task, seed: recipe.training.seed }),
     },
+    loss: recipe?.training.loss,
     badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',
     source: data === undefined ? heldOut(recipe) : { ...taskFields(recipe), path: data, ...(field === undefined ? {} : { field }) },
   };

@@ -1,0 +1,111 @@
+import { collateInputs, type TokenInput } from '../../data/encoder-input.js';
+import { textOf } from '../../data/example.js';
+import { openRows } from '../../data/open-dataset.js';
+import { fieldOf, type Row } from '../../data/row.js';
+import type { DataSource } from '../../data/source.js';
+import { requireTaskFields } from '../../data/task-fields.js';
+import { ConfigError, FormatError } from '../../errors.js';
+import { readExample } from '../../predict.js';
+import type { TaskModel } from '../../task-model.js';
+import type { RowShape, Task, TaskBatch } from '../task.js';
+import { type EmbeddingLoss, embeddingLossSchema, isScored } from './config.js';
+import { measureEmbeddings } from './measure.js';
+import { type EmbeddingRow, lossOfRows, termsOf, textsOf } from './objective.js';
+
+/**
+ * Sentence embeddings that are near one another where texts belong together: pairs of an anchor and a positive, negatives beside them, or pairs with a score. Rows of
+ * one forward pass are compared with one another. nDCG@10 decides, and of scored pairs the rank correlation.
+ */
+export function embedding(model: TaskModel, loss: EmbeddingLoss = embeddingLossSchema.parse({})): Task<EmbeddingRow> {
+  const { modality } = model.network;
+  if (modality !== 'text')
+    throw new ConfigError(`train: embeddings are trained and evaluated on texts; got a model of ${modality}, expected one of text`);
+  return {
+    name: 'embedding',
+    decides: { name: isScored(loss) ? 'spearman' : 'ndcg@10', higher: true },
+    open: (sources, options) =>
+      openRows(
+        sources,
+        (source) => {
+          requireTaskFields(model.task, modality, source);
+          const read = rowReader(model, loss, source, options.sequence);
+          return {
+            async encode(row) {
+              const found = await read(row);
+              return { row: found, ...(textsOf(found).every(hasWords) ? {} : { empty: 'got a text without words' }) };
+            },
+            length: countTokens,
+          };
+        },
+        options,
+      ),
+    batch: (rows) => batchOf(model, loss, rows),
+    inputs: (rows) => collateInputs('text', rows.flatMap(textsOf)),
+    measure: (set, options = {}) => measureEmbeddings(model, loss, set, options),
+    trial: (shape) => batchOf(model, loss, madeUpRows(model, loss, shape)),
+  };
+}
+
+function batchOf(model: TaskModel, loss: EmbeddingLoss, rows: readonly EmbeddingRow[]): TaskBatch {
+  return {
+    targets: termsOf(loss, rows),
+    tokens: rows.reduce((sum, row) => sum + countTokens(row), 0),
+    loss: (pass) => lossOfRows(loss, rows, (texts) => model.forward(collateInputs('text', texts), pass)),
+  };
+}
+
+/** Tokens of all texts of a row. */
+const countTokens = (row: EmbeddingRow): number => textsOf(row).reduce((sum, { ids }) => sum + ids.length, 0);
+
+const hasWords = ({ words }: TokenInput): boolean => words.some((word) => word >= 0);
+
+function rowReader(model: TaskModel, loss: EmbeddingLoss, source: DataSource, sequence: number): (row: Row) => Promise<EmbeddingRow> {
+  const { anchor = 'anchor', positive = 'positive', score = 'score' } = source;
+  if (source.score !== undefined && !isScored(loss))
+    throw new ConfigError(`data: "score" is not read by the loss ${loss.type}; expected loss cosine or cosent, or no score`);
+  if (source.negative !== undefined && isScored(loss))
+    throw new ConfigError(
+      `data: "negative" is not read by the loss ${loss.type}; expected loss multiple-negatives or triplet, or no negative`,
+    );
+  const negative = source.negative ?? (loss.type === 'triplet' ? 'negative' : undefined);
+  const text = (value: unknown, name: string, where: string): Promise<TokenInput> =>
+    readExample(model, textOf(value, name, where), sequence) as Promise<TokenInput>;
+  return async (row) => {
+    const { where } = row;
+    const negatives = negative === undefined ? [] : listOfTexts(fieldOf(row, negative));
+    if (loss.type === 'triplet' && negatives.length === 0)
+      throw new FormatError(`${where}: field "${negative}" is an empty list; expected a text or several`);
+    return {
+      where,
+      anchor: await text(fieldOf(row, anchor), anchor, where),
+      positive: await text(fieldOf(row, positive), positive, where),
+      negatives: await Promise.all(negatives.map((value) => text(value, negative as string, where))),
+      ...(isScored(loss) ? { score: scoreOf(row, score) } : {}),
+    };
+  };
+}
+
+const listOfTexts = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [value]);
+
+/** A number, also as text. */
+function scoreOf(row: Row, name: string): number {
+  const value = fieldOf(row, name);
+  const score = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  if (typeof score === 'number' && Number.isFinite(score)) return score;
+  throw new FormatError(`${row.where}: field "${name}" is no score; got ${JSON.stringify(value)}, expected a finite number`);
+}
+
+/** Rows whose texts together have the length of the shape. */
+function madeUpRows({ network }: TaskModel, loss: EmbeddingLoss, { rows, length }: RowShape): EmbeddingRow[] {
+  const count = Math.max(loss.type === 'triplet' ? 3 : 2, Math.ceil(length / network.shape.contextLength));
+  const ids = new Array<number>(Math.max(1, Math.ceil(length / count))).fill(0);
+  const text: TokenInput = { ids, words: ids };
+  const scored = isScored(loss);
+  return Array.from({ length: rows }, (_, row) => ({
+    where: `row ${row + 1}`,
+    anchor: text,
+    positive: text,
+    negatives: scored ? [] : new Array<TokenInput>(count - 2).fill(text),
+    ...(scored ? { score: row } : {}),
+  }));
+}
