@@ -12,6 +12,7 @@ import type { TakenKind } from './adapter.js';
 import { type Attached, type AttachOptions, nameOf, tensorsOf } from './adapter-set.js';
 import { differingBases } from './base-weights.js';
 import { layersOf } from './inject.js';
+import { withPublishedNames } from './newer-names.js';
 import { resolveOptions, targetOptions } from './resolve-config.js';
 import { unmatchedEntries } from './targets.js';
 import type { AdaptedModel, Tuned } from './tuned.js';
@@ -103,7 +104,7 @@ export async function loadAdapter(
     ...rest
   } = options;
   const tuned = tunedOf(model);
-  const source = await readPeftFolder(folder);
+  const source = withPublishedNames(await readPeftFolder(folder), tuned.network);
   try {
     const { method, config, file } = source.config;
     const taken = method.takes?.(config);

@@ -5,6 +5,7 @@ import type { AdapterForm, AnyMethod, CommonConfig, PortableAdapter } from '../a
 import type { Attached } from '../adapters/adapter-set.js';
 import { nameOf, tensorsOf } from '../adapters/adapter-set.js';
 import { embeddingBases } from '../adapters/base-weights.js';
+import { newerNames } from '../adapters/newer-names.js';
 import { AdapterError, FormatError, InvalidArgumentError } from '../errors.js';
 import { EncoderNetwork, type EncoderTask } from '../models/encoder.js';
 import type { TaskId } from '../nn/context.js';
@@ -46,6 +47,11 @@ export interface PeftSaveOptions {
   readonly form?: AdapterForm;
   /** With the form `lora`, of an adapter that is routed by task: the one that is written, or `'mean'`. Default: the only one. */
   readonly task?: TaskId;
+  /**
+   * Names of modules: `published` (the default), those of the published weights, which every program reads that keeps to them; `transformers-5`, those that ViT and AST
+   * have in transformers from version 5 on, where PEFT wants them in adapters too. The same for other networks.
+   */
+  readonly names?: 'published' | 'transformers-5';
   /** What `base_model_name_or_path` says. Default: where the model was loaded from. */
   readonly baseModel?: string;
 }
@@ -135,10 +141,11 @@ export async function savePeftFolder(folder: string, attached: Attached, network
   await scope(async () => {
     const { method = attached.method, config: settings, tensors: own } = portable(attached, options.form, options.task);
     const file = method === attached.method ? attached.file : undefined;
+    const newer = options.names === 'transformers-5' ? newerNames(attached, network) : undefined;
     const config = writePeftConfig({
       method,
-      config: settings,
-      targets: attached.targets,
+      config: { ...settings, ...newer?.patterns },
+      targets: newer?.targets ?? attached.targets,
       file,
       baseModel: options.baseModel,
       taskType: taskTypeOf(network, settings),
@@ -148,7 +155,7 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     noGrad(() => {
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
       for (const [name, value] of [...own, ...bases]) {
-        tensors[fileName(name, method.whole === undefined ? kPrefix : kWholePrefix)] =
+        tensors[fileName(newer?.nameOf(name) ?? name, method.whole === undefined ? kPrefix : kWholePrefix)] =
           options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
       }
     });

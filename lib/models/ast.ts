@@ -20,7 +20,7 @@ import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type Encod
 import { featuresOf, namedLabels, outputsOf, patchEncoderKeys, readOut, readOutWidth, repeated } from './patch-encoder.js';
 import type { Pooling } from './pooling.js';
 import { type Grid, resizePositions } from './position-grid.js';
-import { VitBlocks } from './vit-block.js';
+import { newerVitName, VitBlocks } from './vit-block.js';
 
 const keys = z.object({
   ...patchEncoderKeys,
@@ -168,6 +168,10 @@ export class AstNetwork extends EncoderNetwork {
     const hidden = this.audio_spectrogram_transformer.forward(featuresOf(input), context);
     const answer = this.#pooling === undefined ? mean(narrow(hidden, 1, 0, 2), 1) : readOut(hidden, this.#pooling);
     return this.classifier?.forward(answer, context) ?? answer;
+  }
+
+  newerName(path: string): string {
+    return newerVitName(path);
   }
 
   override sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T> {

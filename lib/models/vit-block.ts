@@ -118,6 +118,15 @@ class VitBlock extends Layer {
   }
 }
 
+/** The name that transformers from version 5 on has for a module of ViT or AST. */
+export const newerVitName = (path: string): string =>
+  path
+    .replace('.encoder.layer.', '.layers.')
+    .replace(/\.attention\.attention\.(query|key|value)$/, (_, name: string) => `.attention.${name[0]}_proj`)
+    .replace(/\.attention\.output\.dense$/, '.attention.o_proj')
+    .replace(/\.intermediate\.dense$/, '.mlp.fc1')
+    .replace(/\.output\.dense$/, '.mlp.fc2');
+
 /** The blocks, as `encoder.layer.N`. */
 export class VitBlocks extends Module {
   readonly layer: ModuleList<Layer>;

@@ -21,7 +21,7 @@ import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type Encod
 import { namedLabels, outputsOf, patchEncoderKeys, pixelsOf, readOut, readOutWidth, repeated } from './patch-encoder.js';
 import type { Pooling } from './pooling.js';
 import { type Grid, resizePositions } from './position-grid.js';
-import { type Init, VitBlocks } from './vit-block.js';
+import { type Init, newerVitName, VitBlocks } from './vit-block.js';
 
 const size = z.union([count, z.tuple([count, count])]);
 
@@ -149,6 +149,10 @@ export class VitNetwork extends EncoderNetwork {
   override forward(input: EncoderInput, context: ForwardContext): Tensor {
     const answer = readOut(this.vit.forward(pixelsOf(input), context), this.#pooling);
     return this.classifier?.forward(answer, context) ?? answer;
+  }
+
+  newerName(path: string): string {
+    return newerVitName(path);
   }
 
   override sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T> {

@@ -5,7 +5,8 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from transformers import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel, ViTConfig,
@@ -55,6 +56,39 @@ def record_vit(name, config, sizes, bare=False):
             case["logits"] = exact(out.logits.flatten())
         cases.append(case)
     write_json(folder / "reference.json", {"task": "embedding" if bare else "classification", "cases": cases})
+
+
+def published_name(name):
+    """The name in the published weights of what transformers 5 calls otherwise."""
+    for newer, old in (("vit.layers.", "vit.encoder.layer."), ("attention.q_proj", "attention.attention.query"),
+                       ("attention.v_proj", "attention.attention.value"), ("mlp.fc1", "intermediate.dense"), ("mlp.fc2", "output.dense")):
+        name = name.replace(newer, old)
+    return name
+
+
+@torch.no_grad()
+def record_vit_lora():
+    """An adapter as PEFT writes it over transformers 5, and by the names it has over version 4."""
+    base = ViTForImageClassification.from_pretrained(FOLDER / "vit")
+    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "fc2"], modules_to_save=["classifier"],
+                                            rank_pattern={"layers.1.attention.q_proj": 2}))
+    gen = generator(7)
+    for name, parameter in sorted(model.named_parameters()):
+        if parameter.requires_grad:
+            parameter.data.add_(0.15 * normal(parameter.shape, gen))
+    folder = fresh(FOLDER / "vit-lora")
+    model.eval().save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    older = fresh(FOLDER / "vit-lora-older")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({published_name(name): value for name, value in tensors.items()}, older / "adapter_model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["target_modules"] = r".*\.(query|value|\d+\.output\.dense)"
+    config["rank_pattern"] = {"layer.1.attention.attention.query": 2}
+    (older / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    pixels = normal((2, 3, 16, 16), generator(60))
+    for path in (folder, older):
+        write_json(path / "reference.json", {"cases": [{"input": tensor_row(pixels), "logits": exact(model(pixels).logits.flatten())}]})
 
 
 @torch.no_grad()
@@ -161,6 +195,7 @@ def record_images():
 
 if __name__ == "__main__":
     record_vit("vit", ViTConfig(**SHAPE, **SMALL_IMAGE, id2label=LABELS), [(16, 16), (24, 16), (8, 12)])
+    record_vit_lora()
     record_vit("vit-bare", ViTConfig(**SHAPE, image_size=16, patch_size=4, num_channels=1, qkv_bias=False, hidden_act="gelu_new"), [(16, 16)], bare=True)
     record_timm("timm-vit", [(16, 16), (24, 16), (8, 12)], "token")
     record_timm("timm-vit-average", [(16, 16)], "avg", qkv_bias=False)
