@@ -1,4 +1,7 @@
 export { type AnswerKind, answerIn, answerKinds, isAnswered, lastNumber } from './answers.js';
+export type { RecordingOptions } from './audio/front-ends.js';
+export { type Recording, readWav } from './audio/wav.js';
+export { audioFrontEnd } from './audio.js';
 export type { RowPolicy, SkippedRows } from './bad-rows.js';
 export { type Batch, collate, kIgnored, targetCount } from './batch.js';
 export { type DataProgress, type Dataset, type DatasetOptions, loadDataset, type RowSet, type SourceSummary } from './dataset.js';
@@ -7,6 +10,8 @@ export { type ChatMessage, type Example, type ExampleFields, exampleOf } from '.
 export { readRows } from './files/read-rows.js';
 export type { ReadOptions } from './files/text.js';
 export { type Instruction, instructionPrompt, instructionRows, type PromptStyle } from './instructions.js';
+export type { FrontEnd, Values } from './front-end.js';
+export { imageFrontEnd } from './image.js';
 export { LengthGroupedOrder, type LengthGroupOptions } from './length-groups.js';
 export { MixedOrder, type MixedOrderOptions } from './mixed-order.js';
 export { openDataset } from './open-dataset.js';
