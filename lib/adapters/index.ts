@@ -30,13 +30,13 @@ export { AdapterMismatchError, type LoadAdapterOptions, type LoadReport, loadAda
 export type { LoraConfig, LoraInit } from './lora-config.js';
 export { type LoraPlusGroup, type LoraPlusOptions, loraPlusGroups } from './lora-plus.js';
 export type { MergedLayer, MergeOptions, MergeReport } from './merge.js';
-export type { PTuningConfig } from './p-tuning.js';
-export type { PrefixConfig } from './prefix.js';
-export type { PromptConfig } from './prompt.js';
 export type { MosaConfig, MosaConsistency, MosaStyle } from './mosa-config.js';
+export type { PTuningConfig } from './p-tuning.js';
 export { type AdapterGroup, type AdapterGroupOptions, adapterGroups } from './parameter-rates.js';
 export type { PolyConfig, PolyFinetune, RouterGates, RouterGranularity } from './poly-config.js';
 export { type RoutingRow, resizeTasks, routing } from './poly-tasks.js';
+export type { PrefixConfig } from './prefix.js';
+export type { PromptConfig } from './prompt.js';
 export { type AdapterConfig, type AdapterName, adapterNames, adapters, type ConfigOf } from './registry.js';
 export type { Targets } from './targets.js';
 export type { SaveAdapterOptions } from './tuned.js';

@@ -104,7 +104,7 @@ export async function loadAdapter(
     ...rest
   } = options;
   const tuned = tunedOf(model);
-  const source = withPublishedNames(await readPeftFolder(folder), tuned.network);
+  const source = withPublishedNames(await readPeftFolder(folder), tuned.model.network);
   try {
     const { method, config, file } = source.config;
     const taken = method.takes?.(config);

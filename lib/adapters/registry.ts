@@ -4,11 +4,11 @@ import { bottleneck } from './bottleneck.js';
 import { hydra } from './hydra.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
+import { mosa } from './mosa.js';
 import { pTuning } from './p-tuning.js';
+import { poly } from './poly.js';
 import { prefix } from './prefix.js';
 import { prompt } from './prompt.js';
-import { mosa } from './mosa.js';
-import { poly } from './poly.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {

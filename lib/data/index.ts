@@ -9,9 +9,9 @@ export { encodeCompletion, encodeExample, type Sequence, type TextTokenizer } fr
 export { type ChatMessage, type Example, type ExampleFields, exampleOf } from './example.js';
 export { readRows } from './files/read-rows.js';
 export type { ReadOptions } from './files/text.js';
-export { type Instruction, instructionPrompt, instructionRows, type PromptStyle } from './instructions.js';
 export type { FrontEnd, Values } from './front-end.js';
 export { imageFrontEnd } from './image.js';
+export { type Instruction, instructionPrompt, instructionRows, type PromptStyle } from './instructions.js';
 export { LengthGroupedOrder, type LengthGroupOptions } from './length-groups.js';
 export { MixedOrder, type MixedOrderOptions } from './mixed-order.js';
 export { openDataset } from './open-dataset.js';
