@@ -15,7 +15,7 @@ import { adaptedLayers, eject, inject, modulesOn } from './inject.js';
 import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
 import type { ResolvedConfig } from './resolve-config.js';
 import { takeParts } from './taken-pair.js';
-import { kWhole } from './whole-network.js';
+import { nameOf, refuseWhole } from './whole-network.js';
 
 /** Options of `attach` beside the config. */
 export interface AttachOptions {
@@ -64,9 +64,6 @@ const kDefaultName = 'default';
 export function tensorsOf(module: AdapterModule): [string, Tensor][] {
   return [...module.namedParameters()].filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor);
 }
-
-/** The name of a tensor in the model: below the path of its layer, by itself where it belongs to the whole network. */
-export const nameOf = (path: string, end: string): string => (path === kWhole ? end : `${path}.${end}`);
 
 const pathsOf = (placements: readonly Placement[]): string[] => placements.map(({ path }) => path);
 
@@ -344,10 +341,7 @@ export class AdapterSet {
     if (names.length === 0) throw new AdapterError('merge: no adapter is active');
     if (!this.enabled) throw new AdapterError('merge: the adapters are disabled; enable() first');
     const placements = names.flatMap((name) => this.get(name).placements);
-    for (const { path, module } of placements) {
-      if (path === kWhole && module.merge === undefined)
-        throw new AdapterError(`merge: the adapter of the whole network (${module.constructor.name}) cannot be folded into weights`);
-    }
+    refuseWhole(placements);
     const paths = pathsOf(placements);
     const layers = adaptedLayers(this.network, paths).map(([path, layer]) => [path, layer, modulesOn(layer, names)] as const);
     const { states, report } = await mergeLayers(layers, this.dtype, options);

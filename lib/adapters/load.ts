@@ -9,7 +9,7 @@ import { copyInto } from '../ops/shape.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { TakenKind } from './adapter.js';
-import { type Attached, type AttachOptions, nameOf, tensorsOf } from './adapter-set.js';
+import { type Attached, type AttachOptions, tensorsOf } from './adapter-set.js';
 import { differingBases } from './base-weights.js';
 import { layersOf } from './inject.js';
 import { withPublishedNames } from './newer-names.js';
@@ -19,6 +19,7 @@ import type { AdaptedModel, Tuned } from './tuned.js';
 import type { TunedEncoder } from './tuned-encoder.js';
 import type { TunedModel } from './tuned-model.js';
 import { tunedOf } from './tuned-of.js';
+import { nameOf } from './whole-network.js';
 
 /** What an adapter folder and the model did not agree on. All lists empty: a perfect fit. */
 export interface LoadReport {

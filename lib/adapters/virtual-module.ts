@@ -5,8 +5,9 @@ import { narrow, permute, reshape } from '../ops/shape.js';
 import type { RandomSource } from '../random.js';
 import { Tensor } from '../tensor.js';
 import { type AdapterForm, AdapterModule, type CommonConfig, type Placement, type PortableAdapter } from './adapter.js';
-import { nameOf, tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-set.js';
 import type { PromptEncoder } from './prompt-encoder.js';
+import { nameOf } from './whole-network.js';
 
 /** A table [T, W] of virtual tokens in front of every row: trained itself, or made by an encoder that is trained in its place. */
 export abstract class VirtualModule extends AdapterModule {

@@ -3,10 +3,20 @@ import type { RowAdapters } from '../nn/context.js';
 import type { Module } from '../nn/module.js';
 import { TokenNetwork, type VirtualTokenSource, type VirtualTokens } from '../nn/virtual-tokens.js';
 import type { Activation } from './adapted-layer.js';
-import type { AdapterModule } from './adapter.js';
+import type { AdapterModule, Placement } from './adapter.js';
 
 /** The path of what belongs to the whole network. */
 export const kWhole = '';
+
+/** The name of a tensor in the model: below the path of its layer, by itself where it belongs to the whole network. */
+export const nameOf = (path: string, end: string): string => (path === kWhole ? end : `${path}.${end}`);
+
+/** Throws `AdapterError` where adapters that are to be merged belong to the whole network: no weight can take them up. */
+export function refuseWhole(placements: readonly Placement[]): void {
+  const whole = placements.find(({ path }) => path === kWhole);
+  if (whole !== undefined)
+    throw new AdapterError(`merge: the adapter of the whole network (${whole.module.constructor.name}) cannot be folded into weights`);
+}
 
 export const takesVirtualTokens = (network: Module): network is TokenNetwork =>
   network instanceof TokenNetwork && network.takesVirtualTokens;

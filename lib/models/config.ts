@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { ConfigError, editDistance } from '../errors.js';
+import { type Activation, activations } from '../nn/activations.js';
 import type { RopeParameters } from '../nn/rope.js';
 import { swiGlu } from '../ops/activation.js';
-import { gelu, geluTanh, mul, relu, sigmoid, silu, tanh } from '../ops/elementwise.js';
+import { mul, silu } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 
 export const count = z.int().positive();
@@ -86,25 +87,14 @@ export function checkHeads(heads: number, groups: number): void {
   }
 }
 
-/** Element-wise activations by their published names. */
-const activations: { readonly [name: string]: (x: Tensor) => Tensor } = {
-  silu,
-  swish: silu,
-  gelu,
-  gelu_tanh: geluTanh,
-  gelu_new: geluTanh,
-  gelu_fast: geluTanh,
-  gelu_pytorch_tanh: geluTanh,
-  quick_gelu: (x) => mul(x, sigmoid(mul(x, 1.702))),
-  relu,
-  tanh,
-};
+/** Activations that published models have. */
+const hiddenActs = ['silu', 'swish', 'gelu', 'gelu_tanh', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'tanh'];
 
 /** The activation of a published name. Throws `ConfigError` for an unknown one. */
-export function activationOf(name: string): (x: Tensor) => Tensor {
-  const activation = Object.hasOwn(activations, name) ? activations[name] : undefined;
+export function activationOf(name: string): Activation {
+  const activation = hiddenActs.includes(name) ? activations[name] : undefined;
   if (activation !== undefined) return activation;
-  throw new ConfigError(`model config: unknown "hidden_act" "${name}"; known are ${Object.keys(activations).join(', ')}`);
+  throw new ConfigError(`model config: unknown "hidden_act" "${name}"; known are ${hiddenActs.join(', ')}`);
 }
 
 /** Element-wise gate of an MLP by the published name of its activation: activation(gate) * up. */

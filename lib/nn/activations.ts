@@ -14,6 +14,7 @@ export const activations: Readonly<Record<string, Activation>> = {
   leaky_relu: (x) => maximum(x, mul(x, 0.01)),
   gelu,
   gelu_python: gelu,
+  gelu_tanh: geluTanh,
   gelu_new: geluTanh,
   gelu_fast: geluTanh,
   gelu_accurate: geluTanh,
