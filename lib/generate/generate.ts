@@ -1,8 +1,9 @@
 import type { TokenStream } from '../io/token-stream.js';
 import type { Tokenizer } from '../io/tokenizer.js';
 import type { LanguageModel } from '../model.js';
+import { tokenRoom } from '../nn/virtual-tokens.js';
 import { type Choice, Decoder } from './decoder.js';
-import { type GenerateOptions, type Prompt, promptIds, roomOf, type Settings, settingsOf } from './options.js';
+import { type GenerateOptions, type Prompt, promptIds, type Settings, settingsOf } from './options.js';
 import { StopFilter } from './stop-filter.js';
 
 /** `end`: a token of the model that ends texts; `stop`: one of the stop texts; `length`: `maxNewTokens` or the end of the context. */
@@ -42,7 +43,7 @@ class Continuation {
   constructor(model: LanguageModel, prompt: readonly number[], settings: Settings) {
     this.prompt = prompt;
     this.#settings = settings;
-    this.#limit = Math.min(settings.maxNewTokens, roomOf(model, settings.adapters) - prompt.length);
+    this.#limit = Math.min(settings.maxNewTokens, tokenRoom(model.network, settings.adapters) - prompt.length);
     this.#filter = new StopFilter(settings.stop);
     this.#tokenizer = model.hasTokenizer || settings.stop.length > 0 ? model.tokenizer : undefined;
     this.#stream = this.#tokenizer?.createStream();

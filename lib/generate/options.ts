@@ -2,7 +2,7 @@ import { InvalidArgumentError } from '../errors.js';
 import type { ChatMessage } from '../io/chat-template.js';
 import type { LanguageModel } from '../model.js';
 import type { TaskId } from '../nn/context.js';
-import { virtualLength } from '../nn/virtual-tokens.js';
+import { tokenRoom } from '../nn/virtual-tokens.js';
 import type { Tensor } from '../tensor.js';
 
 /** Changes logits [B, V] (f32) before a token is chosen; `ids` are all tokens of each row so far. Runs without gradient. */
@@ -74,15 +74,11 @@ function check(ok: boolean, name: string, got: unknown, expected: string): void 
   if (!ok) throw new InvalidArgumentError(`generate: ${name} is out of range; got ${JSON.stringify(got)}, expected ${expected}`);
 }
 
-/** Tokens that fit into the context beside the virtual ones of these adapters (default: the active ones). */
-export const roomOf = ({ network }: LanguageModel, adapters?: readonly string[]): number =>
-  network.shape.contextLength - virtualLength(network, adapters);
-
 /** The token ids of a prompt. Throws for an empty one and for one that fills the context. */
 export function promptIds(model: LanguageModel, prompt: Prompt, adapters?: readonly string[]): readonly number[] {
   const ids = encoded(model, prompt);
   if (ids.length === 0) throw new InvalidArgumentError('generate: the prompt has no tokens; expected at least one');
-  const room = roomOf(model, adapters);
+  const room = tokenRoom(model.network, adapters);
   if (ids.length >= room) {
     throw new InvalidArgumentError(
       `generate: the prompt leaves no room in the context; got ${ids.length} tokens, expected fewer than ${room}`,

@@ -56,6 +56,12 @@ export function virtualLength({ virtualTokens }: TokenNetwork, adapters?: readon
   return countOf(virtualTokens?.of(adapters && [adapters], 1)[0] ?? []);
 }
 
+/** How many tokens of a row fit into the context beside its virtual ones. */
+export const tokenRoom = (
+  network: TokenNetwork & { readonly shape: { readonly contextLength: number } },
+  adapters?: readonly string[],
+): number => network.shape.contextLength - virtualLength(network, adapters);
+
 /** How many places of a cache virtual tokens can take in a row: all of those with embeddings. */
 export const cachedVirtualLength = ({ virtualTokens }: TokenNetwork): number => countOf(embedded(virtualTokens?.all ?? []));
 

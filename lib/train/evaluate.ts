@@ -3,6 +3,7 @@ import { type DataSource, type DataSources, sourceList } from '../data/source.js
 import { InvalidArgumentError } from '../errors.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
 import type { EncoderTask } from '../models/encoder.js';
+import { tokenRoom } from '../nn/virtual-tokens.js';
 import { checked } from '../recipe.js';
 import type { TaskModel } from '../task-model.js';
 import { type EmbeddingLoss, type EmbeddingLossOptions, embeddingLossSchema, requireEmbedding } from '../tasks/embedding/config.js';
@@ -81,7 +82,7 @@ function lossOf({ task }: TaskModel, sources: DataSources, { loss }: EvaluateOpt
 }
 
 /** The length that rows are cut to. */
-function maxLengthOf({ network }: LanguageModel | TaskModel, { maxLength = network.shape.contextLength }: EvaluateOptions): number {
+function maxLengthOf({ network }: LanguageModel | TaskModel, { maxLength = tokenRoom(network) }: EvaluateOptions): number {
   if (!Number.isInteger(maxLength) || maxLength < 2)
     throw new InvalidArgumentError(`evaluate: maxLength must be a whole number of at least 2; got ${maxLength}`);
   return maxLength;

@@ -3,6 +3,7 @@ import type { DataSources } from '../data/source.js';
 import { checkStepOptions } from '../data/step-loader.js';
 import { ConfigError } from '../errors.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
+import { tokenRoom } from '../nn/virtual-tokens.js';
 import { checked, type Recipe, type RecipeInput } from '../recipe.js';
 import { reportSchema, trainingSchema } from '../recipe-schema.js';
 import type { ReportSettings } from '../report/samples.js';
@@ -55,7 +56,7 @@ const kDefaultSequence = 512;
 
 /** Fills in the defaults. Throws `ConfigError` for unknown keys, wrong values, and a sequence over the model's context. */
 export function trainingSettings(model: LanguageModel | TaskModel, options: TrainingOptions = {}): TrainingSettings {
-  const settings = settingsWithin(model.network.shape.contextLength, options);
+  const settings = settingsWithin(tokenRoom(model.network), options);
   checkLoss(settings, isLanguageModel(model) ? undefined : model.task);
   return settings;
 }

@@ -9,6 +9,7 @@ import { tensor } from '#dist/ops/create.js';
 import { cast, relu } from '#dist/ops/elementwise.js';
 import { copyInto } from '#dist/ops/shape.js';
 import { noGrad, scope } from '#dist/scope.js';
+import { trainingSettings } from '#dist/train/options.js';
 import {
   golden,
   loadTiny,
@@ -268,5 +269,15 @@ test.serial('what does not go together is refused by name', async (t) => {
     message: /prompt_embeddings: got \[5, 64\], expected \[5, \d+\]/,
   });
   other.dispose();
+  model.dispose();
+});
+
+test.serial('sequences are as long as the context allows beside virtual tokens', async (t) => {
+  const model = await loadTiny();
+  t.is(trainingSettings(model, { steps: 1 }).sequence, 64);
+  const tuned = await attach(model, { type: 'prefix', virtualTokens: 10 });
+  t.is(trainingSettings(tuned, { steps: 1 }).sequence, 54);
+  t.throws(() => trainingSettings(tuned, { steps: 1, sequence: 60 }), { code: 'config', message: /got 60, expected at most 54/ });
+  tuned.dispose();
   model.dispose();
 });

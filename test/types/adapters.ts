@@ -19,6 +19,10 @@ export async function good(): Promise<void> {
   }>();
   const config = { type: 'lora', rankPattern: { q_proj: 4 }, bias: 'lora_only' } as const satisfies AdapterConfig;
   await attach(model, config);
+  await attach(model, { type: 'bottleneck', scaling: 'learned', parallel: true });
+  await attach(model, { type: 'prefix', virtualTokens: 10, order: 'keys-first' });
+  await attach(model, { type: 'prompt', init: 'text', initText: 'Answer:' });
+  await attach(model, { type: 'p-tuning', encoder: 'lstm' });
 }
 
 export async function bad(): Promise<void> {
@@ -38,6 +42,12 @@ export async function bad(): Promise<void> {
   await attach(model, { type: 'lora', targets: [1, 2] });
   // @ts-expect-error PEFT's spelling
   await attach(model, { type: 'lora', lora_alpha: 8 });
+  // @ts-expect-error a number or 'learned'
+  await attach(model, { type: 'bottleneck', scaling: 'trained' });
+  // @ts-expect-error an option of another method
+  await attach(model, { type: 'prompt', encoder: 'lstm' });
+  // @ts-expect-error unknown encoder
+  await attach(model, { type: 'p-tuning', encoder: 'gru' });
   // @ts-expect-error misspelt attach option
   await attach(model, { type: 'lora' }, { nmae: 'b' });
   // @ts-expect-error strict is a boolean
