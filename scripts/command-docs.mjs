@@ -46,7 +46,9 @@ function typeOf(schema) {
 }
 
 /** Rows of the fields of an object, those of objects inside under their path. */
-function fieldRows({ properties = {}, required = [] }, prefix = '') {
+function fieldRows({ properties = {}, required = [], anyOf }, prefix = '') {
+  // Of one kind of result or another: whatever is not in both may be absent.
+  if (anyOf) return anyOf.flatMap((result) => fieldRows({ ...result, required: [] }, prefix));
   return Object.entries(properties).flatMap(([name, schema]) => {
     const path = `${prefix}${name}`;
     const absent = required.includes(name) ? '' : ' or absent';

@@ -1,4 +1,12 @@
-import { type EncoderModel, type LanguageModel, loadAdapter, loadModel, type Model, type TaskModel } from '../index.js';
+import {
+  type EncoderModel,
+  type LanguageModel,
+  type LoadAdapterOptions,
+  loadAdapter,
+  loadModel,
+  type Model,
+  type TaskModel,
+} from '../index.js';
 import { isLanguageModel } from '../model.js';
 import type { Compute, ModelDType } from '../models/weight-storage.js';
 import type { WeightLayout } from '../ops/linalg.js';
@@ -33,7 +41,7 @@ export async function openModel(
   if (options.adapter === undefined) return { model, dispose };
   try {
     output.message(`loading adapter ${options.adapter}`);
-    return { model: await loadOnto(model, options.adapter, signal), dispose };
+    return { model: await loadOnto(model, options.adapter, { signal }), dispose };
   } catch (error) {
     dispose();
     throw error;
@@ -41,12 +49,12 @@ export async function openModel(
 }
 
 /** `loadAdapter` for whatever model. */
-export const loadOnto = (model: Model | EncoderModel, folder: string, signal: AbortSignal) =>
-  isLanguageModel(model) ? loadAdapter(model, folder, { signal }) : loadAdapter(model, folder, { signal });
+export const loadOnto = (model: Model | EncoderModel, folder: string, options: LoadAdapterOptions & { readonly strict?: true }) =>
+  isLanguageModel(model) ? loadAdapter(model, folder, options) : loadAdapter(model, folder, options);
 
 /** What an encoder of a recipe is to learn, and the seed of a new head. */
 export interface RecipeTask {
-  readonly task?: Recipe['task'];
+  readonly task?: Recipe['task'] | undefined;
   readonly seed?: number;
 }
 

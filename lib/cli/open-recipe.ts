@@ -32,7 +32,7 @@ export async function openRecipe(recipe: Recipe, context: CommandContext, resume
   try {
     const tuned =
       typeof adapter === 'string'
-        ? await loadOnto(model, adapter, signal)
+        ? await loadOnto(model, adapter, { signal })
         : await attachTo(model, adapter as unknown as AdapterConfig, {
             signal,
             seed: training.seed,

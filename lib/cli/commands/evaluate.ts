@@ -7,10 +7,10 @@ import { type Recipe, readRecipe } from '../../recipe.js';
 import { sourcesOf } from '../../recipe-source.js';
 import { type CommandContext, command, runCommand, WrongUse, wholeNumber } from '../command.js';
 import { type ModelOptions, openModel, type RecipeTask } from '../open-model.js';
-import { addModelOptions, addSetOption } from '../options.js';
+import { addModelOptions, addSetOption, addTaskOptions, type TaskOptions, taskOf } from '../options.js';
 import type { Output, OutputOptions } from '../output.js';
 
-interface Options extends OutputOptions, Partial<ModelOptions> {
+interface Options extends OutputOptions, Partial<ModelOptions>, TaskOptions {
   readonly data?: string;
   readonly field?: string;
   readonly maxLength?: number;
@@ -42,13 +42,15 @@ export const evaluateOutput = z.union([languageOutput, taskOutput]);
 
 export function evaluateCommand(): Command {
   return addSetOption(
-    addModelOptions(
-      command(
-        'evaluate',
-        'Measure how well a model predicts held-out rows.',
-        'lorikeet evaluate --model ./smollm2 --adapter runs/notes/adapter --data dev.jsonl --json',
+    addTaskOptions(
+      addModelOptions(
+        command(
+          'evaluate',
+          'Measure how well a model predicts held-out rows.',
+          'lorikeet evaluate --model ./smollm2 --adapter runs/notes/adapter --data dev.jsonl --json',
+        ),
+        false,
       ),
-      false,
     ),
   )
     .option('--data <file>', 'rows to predict: .jsonl, .json, .csv, .parquet or .txt')
@@ -118,6 +120,7 @@ function planOf(options: Options): Plan {
   // What the recipe computes in belongs to the dtype that it has.
   const compute = options.compute ?? (options.dtype === undefined ? recipe?.compute : undefined);
   const device = options.device ?? recipe?.device;
+  const task = taskOf(options) ?? recipe?.task;
   return {
     model: {
       model,
@@ -125,7 +128,7 @@ function planOf(options: Options): Plan {
       dtype,
       compute,
       device,
-      ...(recipe?.task === undefined ? {} : { task: recipe.task, seed: recipe.training.seed }),
+      ...(task === undefined ? {} : { task, seed: recipe?.training.seed ?? 0 }),
     },
     loss: recipe?.training.loss,
     badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',

@@ -1,14 +1,15 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { z } from 'zod';
-import type { Model, ModelDType } from '../../index.js';
-import { type CombinationType, combinationTypes, loadAdapter, loadModel, saveModel, type TunedModel } from '../../index.js';
+import type { EncoderModel, Model, ModelDType, TunedEncoder, TunedModel } from '../../index.js';
+import { type CombinationType, combinationTypes, saveModel } from '../../index.js';
 import type { Compute } from '../../models/weight-storage.js';
 import { type CommandContext, command, realNumber, runCommand, WrongUse, wholeNumber } from '../command.js';
-import { computeOption, dtypeOption } from '../options.js';
+import { loadOnto, openBase } from '../open-model.js';
+import { addTaskOptions, computeOption, dtypeOption, type TaskOptions, taskOf } from '../options.js';
 import type { OutputOptions } from '../output.js';
 
-interface Options extends OutputOptions {
+interface Options extends OutputOptions, TaskOptions {
   readonly model: string;
   readonly adapter: readonly string[];
   readonly weight: readonly number[];
@@ -30,10 +31,12 @@ export const mergeOutput = z.strictObject({
 });
 
 export function mergeCommand(): Command {
-  return command(
-    'merge',
-    'Fold an adapter into its model and save the result as a Hugging Face folder.',
-    'lorikeet merge --model ./smollm2 --adapter runs/notes/adapter --out merged',
+  return addTaskOptions(
+    command(
+      'merge',
+      'Fold an adapter into its model and save the result as a Hugging Face folder.',
+      'lorikeet merge --model ./smollm2 --adapter runs/notes/adapter --out merged',
+    ),
   )
     .requiredOption('--model <path>', 'folder of a published model, .gguf file or hub id')
     .requiredOption('--adapter <folder>', 'PEFT folder; repeat it to combine several', append)
@@ -58,12 +61,16 @@ const appendNumber = (text: string, before: readonly number[]): readonly number[
 ];
 
 /** Loads the adapters; with weights or with several of them, their combination is the active one. */
-async function openAdapters(model: Model, options: Options, { output, signal }: CommandContext): Promise<TunedModel> {
+async function openAdapters(
+  model: Model | EncoderModel,
+  options: Options,
+  { output, signal }: CommandContext,
+): Promise<TunedModel | TunedEncoder> {
   const { adapter: folders, weight: weights, combine, density, majoritySign, rank, seed } = options;
   const [first = ''] = folders;
-  if (folders.length === 1 && weights.length === 0 && combine === undefined) return loadAdapter(model, first, { signal });
-  let tuned = await loadAdapter(model, first, { name: 'adapter1', signal });
-  for (const [i, folder] of folders.slice(1).entries()) tuned = await loadAdapter(model, folder, { name: `adapter${i + 2}`, signal });
+  if (folders.length === 1 && weights.length === 0 && combine === undefined) return loadOnto(model, first, { signal });
+  let tuned = await loadOnto(model, first, { name: 'adapter1', signal });
+  for (const [i, folder] of folders.slice(1).entries()) tuned = await loadOnto(model, folder, { name: `adapter${i + 2}`, signal });
   output.message(`combining ${folders.length} adapters`);
   const parts = folders.map((_, i) => ({ adapter: `adapter${i + 1}`, weight: weights[i] ?? 1 }));
   await tuned.combine('combined', parts, {
@@ -83,8 +90,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
   if (weight.length > 0 && weight.length !== adapter.length)
     throw new WrongUse(`merge: each --adapter needs its --weight; got ${adapter.length} adapters and ${weight.length} weights`);
   if (existsSync(out) && readdirSync(out).length > 0) throw new WrongUse(`merge: folder "${out}" exists; choose another, or remove it`);
-  output.message(`loading ${options.model}`);
-  const model = await loadModel(options.model, { signal, ...(dtype && { dtype }), ...(compute && { compute }) });
+  const model = await openBase({ model: options.model, task: taskOf(options), dtype, compute }, context);
   try {
     const tuned = await openAdapters(model, options, context);
     output.startProgress('merging layers', 0);

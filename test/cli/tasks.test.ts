@@ -1,0 +1,93 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { loadModel } from 'lorikeet';
+import { z } from 'zod';
+import { type CommandResult, lastJson, lorikeet, temporaryFolder } from '../helpers/command-line.js';
+import { opinions, tinyEncoder } from '../helpers/tiny-encoder.js';
+
+const folder = temporaryFolder();
+const model = tinyEncoder('bert-base', folder);
+const recipe = join(folder, 'recipe.yaml');
+const rows = join(folder, 'rows.jsonl');
+writeFileSync(rows, opinions.map(({ text, label }) => `${JSON.stringify({ text, stance: label })}\n`).join(''));
+writeFileSync(
+  recipe,
+  `model: ${model}
+task: { type: classification, labels: [contra, pro] }
+dtype: f32
+adapter: { type: lora, rank: 4, alpha: 16, targets: all-linear }
+data: { train: { path: ${rows}, label: stance }, eval: { path: ${rows}, label: stance } }
+training: { steps: 60, batch: 8, sequence: 24, learningRate: 5.0e-3, schedule: constant, evalEvery: 30 }
+`,
+);
+const out = join(folder, 'run');
+const adapter = join(out, 'adapter');
+
+function valid(t: ExecutionContext, name: string, result: CommandResult): Record<string, unknown> {
+  t.is(result.code, 0, result.stderr);
+  const schema = z.fromJSONSchema(JSON.parse(readFileSync(join('docs', 'commands', 'schemas', `${name}.json`), 'utf8')));
+  const { error } = schema.safeParse(lastJson(result));
+  t.is(error, undefined, error && z.prettifyError(error));
+  return lastJson(result);
+}
+
+async function refused(t: ExecutionContext, message: RegExp, ...args: string[]): Promise<void> {
+  const result = await lorikeet([...args, '--json']);
+  t.is(result.code, 2, result.stderr);
+  t.regex((lastJson(result).error as { message: string }).message, message);
+}
+
+test.serial('a task is trained, evaluated, inspected and merged from its recipe', async (t) => {
+  const trained = await lorikeet(['train', recipe, '--out', out, '--json']);
+  const result = valid(t, 'train', trained) as { evalLoss: number; evalMetrics: { accuracy: number } };
+  t.true(result.evalMetrics.accuracy > 0.9, JSON.stringify(result));
+  t.regex(trained.stderr, /2 new parameters of the head, drawn at random: classifier\.weight, classifier\.bias/);
+  t.regex(trained.stderr, /step 30: held-out loss \d\.\d+, accuracy \d\.\d+, f1 \d\.\d+, mcc/);
+
+  const evaluated = valid(t, 'evaluate', await lorikeet(['evaluate', '--recipe', recipe, '--adapter', adapter, '--json']));
+  t.deepEqual(evaluated, { task: 'classification', loss: result.evalLoss, metrics: result.evalMetrics, targets: 24, rows: 24 });
+  const onData = await lorikeet(['evaluate', '--recipe', join(out, 'recipe.yaml'), '--adapter', adapter, '--data', rows, '--json']);
+  t.deepEqual(valid(t, 'evaluate', onData), evaluated);
+
+  t.like(valid(t, 'inspect', await lorikeet(['inspect', out, '--json'])).run as object, { evalMetrics: result.evalMetrics });
+  valid(t, 'compare', await lorikeet(['compare', out, '--out', join(folder, 'page.html'), '--json']));
+
+  const merged = join(folder, 'merged');
+  const task = ['--task', 'classification', '--labels', 'contra,pro'];
+  valid(
+    t,
+    'merge',
+    await lorikeet(['merge', '--model', model, '--adapter', adapter, ...task, '--dtype', 'f32', '--out', merged, '--json']),
+  );
+  const classifier = await loadModel(merged, { task: 'published', dtype: 'f32' });
+  t.deepEqual([classifier.task, classifier.labels], ['classification', ['contra', 'pro']]);
+  classifier.dispose();
+  const unlabelled = await lorikeet(['evaluate', '--model', merged, '--task', 'published', '--data', rows]);
+  t.regex(unlabelled.stderr, /rows\.jsonl:1: no field "label"/);
+});
+
+test.serial('a run of a task is gone on with', async (t) => {
+  const again = join(folder, 'again');
+  valid(t, 'train', await lorikeet(['train', recipe, '--out', again, '--set', 'training.steps=30', '--json']));
+  valid(t, 'train', await lorikeet(['train', recipe, '--out', again, '--resume', '--json']));
+  const weights = (run: string): Buffer => readFileSync(join(run, 'adapter', 'adapter_model.safetensors'));
+  t.deepEqual(weights(again), weights(out));
+  t.true(existsSync(join(again, 'best', 'adapter_model.safetensors')));
+});
+
+test.serial('what does not go together is told before the model is loaded', async (t) => {
+  const train = (...sets: string[]) => ['train', recipe, '--out', join(folder, 'none'), ...sets.flatMap((set) => ['--set', set])];
+  await Promise.all([
+    refused(t, /is an encoder; say what it is to answer/, 'generate', '--model', model, '--prompt', 'a'),
+    refused(t, /only the training of language models is estimated/, 'estimate', recipe),
+    refused(t, /only texts of language models can share a sequence/, ...train('training.packing=true')),
+    refused(t, /"task" is wrong; got "classificatio", .*did you mean "classification"\?/, ...train('task=classificatio')),
+    refused(t, /unknown key "label" in "task"; did you mean "labels"\?/, ...train('task={ type: classification, label: [a] }')),
+    refused(t, /data\.train: "prompt" is not read for task "classification"/, ...train('data.train.prompt=x')),
+    refused(t, /task "classification" needs labels/, ...train('task=classification')),
+    refused(t, /no module matches "q_proj"/, ...train('adapter={ type: lora, targets: [q_proj] }')),
+    refused(t, /--labels goes with --task/, 'evaluate', '--model', model, '--labels', '2', '--data', rows),
+  ]);
+  t.false(existsSync(join(folder, 'none')));
+});
