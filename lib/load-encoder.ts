@@ -20,7 +20,10 @@ export interface HeadRequest<T extends EncoderTask = EncoderTask> {
   readonly task: T | 'published';
   /** Names of the classes, or how many there are (of `regression`: of the values). Default: those of the config. A published head of another size starts anew. */
   readonly labels?: readonly string[] | number;
-  /** Of `embedding`: how it is made of the hidden states. Default: as the files of sentence-transformers say, else their mean. */
+  /**
+   * How an embedding is made of the hidden states; of images and audio also what a classifier reads. Default: as the files of sentence-transformers say, else as the
+   * architecture does.
+   */
   readonly pooling?: Pooling;
   /** Seed of a head that the checkpoint lacks. Default 0. */
   readonly seed?: number;
@@ -49,15 +52,11 @@ export async function encoderFor<T extends EncoderTask>(
   const wanted = request.task === 'published' ? publishedTask(source, published, found !== undefined, tasksOf(published)) : request.task;
   const task = wanted as T;
   const labels = labelsFor(task, published, request.labels);
-  const pooling = poolingFor(task, request.pooling ?? found, request.pooling !== undefined);
+  if (request.pooling !== undefined && task !== 'embedding' && encoderModality(published) === 'text')
+    throw new ConfigError(`loadModel: "pooling" is for task "embedding"; got it with task "${task}" of a model of text`);
+  const pooling = request.pooling ?? (task === 'embedding' ? found : undefined);
   const head = { ...(labels.length === 0 ? {} : { labels: labels.length }), ...(pooling && { pooling }) };
   return { task, labels, config: withLabels(published, task, labels), network: createEncoder(published, task, head) };
-}
-
-/** How embeddings are made, of a model that makes some. */
-function poolingFor(task: EncoderTask, pooling: Pooling | undefined, isGiven: boolean): Pooling | undefined {
-  if (task !== 'embedding' && isGiven) throw new ConfigError(`loadModel: "pooling" is for task "embedding"; got it with task "${task}"`);
-  return task === 'embedding' ? pooling : undefined;
 }
 
 /** An encoder with a head from a folder; `loading` says how its weights are kept. */

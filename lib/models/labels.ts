@@ -2,9 +2,6 @@ import { ConfigError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
 import type { EncoderTask } from './encoder.js';
 
-/** Tasks whose answers have names. */
-export const hasLabels = (task: EncoderTask): boolean => task === 'classification' || task === 'token-classification';
-
 /** The names of the classes in a published config, or its number of them; undefined where it says nothing. */
 function publishedLabels({ id2label, num_labels: count, architectures }: JsonObject): string[] | undefined {
   if (typeof id2label === 'object' && id2label !== null) {
@@ -51,7 +48,7 @@ export function labelsFor(task: EncoderTask, config: JsonObject, given: readonly
 /** A published config with these labels and what tells of them. */
 export function withLabels(config: JsonObject, task: EncoderTask, labels: readonly string[]): JsonObject {
   if (labels.length === 0) return config;
-  const { num_labels: _, ...rest } = config;
+  const { num_labels: _, problem_type: __, ...rest } = config;
   return {
     ...rest,
     id2label: Object.fromEntries(labels.map((name, id) => [String(id), name])),

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir } from 'node:fs/promises';
+import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import { ggufTokenizer, hasGgufTokenizer } from '../io/gguf-tokenizer.js';
@@ -26,7 +26,7 @@ export interface SaveModelOptions {
 /** What transformers calls the dtypes. */
 const torchNames: { readonly [dtype in DType]?: string } = { f64: 'float64', f32: 'float32', bf16: 'bfloat16', f16: 'float16' };
 
-/** Files beside the weights that make the folder complete. */
+/** What lies beside the weights and makes the folder complete. */
 const companions = [
   'generation_config.json',
   'tokenizer.json',
@@ -39,6 +39,9 @@ const companions = [
   'chat_template.jinja',
   'preprocessor_config.json',
   'vocab.txt',
+  'modules.json',
+  '1_Pooling',
+  '2_Normalize',
 ];
 
 /**
@@ -109,5 +112,6 @@ async function writeCompanions(source: string, folder: string): Promise<void> {
     return;
   }
   if (files.kind !== 'huggingface') return;
-  for (const name of companions) if (existsSync(join(files.folder, name))) await copyFile(join(files.folder, name), join(folder, name));
+  for (const name of companions)
+    if (existsSync(join(files.folder, name))) await cp(join(files.folder, name), join(folder, name), { recursive: true });
 }

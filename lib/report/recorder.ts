@@ -72,7 +72,7 @@ export class RunRecorder {
     });
   }
 
-  /** `isBest` is told where metrics decide; of a loss the rows themselves say it. */
+  /** `isBest` is written beside metrics; where there is a loss alone the rows themselves say it. */
   evaluation(step: number, { evalLoss, evalMetrics }: Evaluated, isBest: boolean): void {
     this.#folder.appendMetrics({ step, evalLoss, ...(evalMetrics === undefined ? {} : { evalMetrics, ...(isBest ? { isBest } : {}) }) });
     const metrics = Object.entries(evalMetrics ?? {}).map(([name, value]) => [`eval/${name}`, value] as const);

@@ -57,7 +57,7 @@ const valuesOf = ({ evalLoss, evalMetrics }: EvaluationRow): Evaluated => ({
   ...(evalMetrics === undefined ? {} : { evalMetrics }),
 });
 
-/** The last row that says it is the best, where metrics decide, else that of the lowest loss. */
+/** The last row that says it is the best, where there are metrics, else that of the lowest loss. */
 function bestOf(evaluations: RunData['evaluations']): BestState {
   const told = evaluations.findLast(({ isBest }) => isBest);
   const row = told ?? evaluations.reduce((best, other) => (other.evalLoss < best.evalLoss ? other : best));
