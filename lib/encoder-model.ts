@@ -1,10 +1,10 @@
+import type { FrontEnd } from './data/front-end.js';
 import { ConfigError, DisposedError } from './errors.js';
 import type { JsonObject } from './io/json.js';
 import type { Tokenizer } from './io/tokenizer.js';
 import type { LoadedAs } from './model.js';
 import type { EncoderNetwork, EncoderTask } from './models/encoder.js';
 import { type EncoderForwardOptions, type EncoderRows, encoderBatch } from './models/encoder-batch.js';
-import type { Processor } from './models/processor.js';
 import { taskLoss, tokenTargets } from './models/task-loss.js';
 import type { Module } from './nn/module.js';
 import { predictTask } from './predict.js';
@@ -19,7 +19,7 @@ export interface EncoderParts<T extends EncoderTask> {
   readonly config: JsonObject;
   readonly device: Device;
   readonly tokenizer: Tokenizer | undefined;
-  readonly processor: Processor | undefined;
+  readonly processor: FrontEnd | undefined;
   readonly source: string;
   readonly newParameters: readonly string[];
   readonly loadedAs?: LoadedAs | undefined;
@@ -42,7 +42,7 @@ export class EncoderModel<T extends EncoderTask = EncoderTask> implements TaskMo
   /** Dtype of the first parameter, and so of what is computed between layers. */
   readonly dtype: DType;
   readonly device: Device;
-  readonly processor: Processor | undefined;
+  readonly processor: FrontEnd | undefined;
   readonly source: string;
   readonly loadedAs: LoadedAs | undefined;
   /** Parameters that the checkpoint does not have, which were drawn at random: those of a new head. */

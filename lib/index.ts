@@ -1,4 +1,5 @@
 export * from './adapters/index.js';
+export type { FrontEnd, Values } from './data/front-end.js';
 export type { DeviceStatus } from './device.js';
 export { devices, isaLevel, setThreads, threads } from './device.js';
 export { EncoderModel } from './encoder-model.js';
@@ -15,7 +16,6 @@ export type { Batch, ForwardOptions, TokenRows } from './models/batch.js';
 export type { EncoderInput, EncoderNetwork, EncoderTask, Modality } from './models/encoder.js';
 export type { EncoderForwardOptions, EncoderRows } from './models/encoder-batch.js';
 export type { LoadProgress } from './models/load-weights.js';
-export type { ExampleValues, Processor } from './models/processor.js';
 export { type SaveModelOptions, saveModel } from './models/save-model.js';
 export type { TaskTargets } from './models/task-loss.js';
 export type { ModelDType, Nf4Dtype } from './models/weight-storage.js';

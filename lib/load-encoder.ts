@@ -6,11 +6,11 @@ import { Tokenizer } from './io/tokenizer.js';
 import type { Weights } from './io/weights.js';
 import type { LoadedAs } from './model.js';
 import type { EncoderArchitecture, EncoderTask, Modality } from './models/encoder.js';
-import { createEncoder, encoders } from './models/encoders.js';
+import { createEncoder, encoders, modelTypeOf } from './models/encoders.js';
+import { readFrontEnd } from './models/front-ends.js';
 import { labelsFor, withLabels } from './models/labels.js';
 import { type LoadWeightsOptions, loadWeights } from './models/load-weights.js';
 import type { Pooling } from './models/pooling.js';
-import { readProcessor } from './models/processor.js';
 import { publishedTask } from './models/published-task.js';
 import type { Device } from './tensor.js';
 
@@ -33,8 +33,10 @@ interface Config {
   readonly [key: string]: unknown;
 }
 
-const architectureOf = ({ model_type: type }: Config): EncoderArchitecture | undefined =>
-  typeof type === 'string' && Object.hasOwn(encoders, type) ? encoders[type] : undefined;
+function architectureOf(config: Config): EncoderArchitecture | undefined {
+  const type = modelTypeOf(config);
+  return typeof type === 'string' && Object.hasOwn(encoders, type) ? encoders[type] : undefined;
+}
 
 /** What the encoder of a config reads; undefined where it is of no encoder. */
 export const encoderModality = (config: Config): Modality | undefined => architectureOf(config)?.modality;
@@ -81,7 +83,7 @@ export async function loadEncoder<T extends EncoderTask>(
       labels,
       config,
       tokenizer: files.hasTokenizer ? await Tokenizer.fromFolder(folder) : undefined,
-      processor: await readProcessor(folder, config, network.modality),
+      processor: await readFrontEnd(folder, config, network.modality),
       newParameters,
       ...parts,
     });

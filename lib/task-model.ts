@@ -1,9 +1,9 @@
+import type { FrontEnd, Values } from './data/front-end.js';
 import type { JsonObject } from './io/json.js';
 import type { EncoderText, Tokenizer } from './io/tokenizer.js';
 import type { LoadedAs } from './model.js';
 import type { EncoderNetwork, EncoderTask } from './models/encoder.js';
 import type { EncoderForwardOptions, EncoderRows } from './models/encoder-batch.js';
-import type { ExampleValues, Processor } from './models/processor.js';
 import type { TaskTargets } from './models/task-loss.js';
 import type { Reduction } from './ops/loss.js';
 import type { Device, DType, Tensor } from './tensor.js';
@@ -25,7 +25,7 @@ export interface Predictions {
 }
 
 /** An example for `predict`: a text, a pair of texts or words for a model of text; the path of a file, or its values, for one of images or audio. */
-export type PredictInput = EncoderText | ExampleValues;
+export type PredictInput = EncoderText | Values;
 
 export interface PredictOptions {
   /** Examples of one forward pass; results do not depend on it. Default 8. */
@@ -52,7 +52,7 @@ export interface TaskModel<T extends EncoderTask = EncoderTask> {
   readonly tokenizer: Tokenizer;
   readonly hasTokenizer: boolean;
   /** The front end of a model of images or audio. */
-  readonly processor?: Processor | undefined;
+  readonly processor?: FrontEnd | undefined;
   readonly config: JsonObject;
   readonly device: Device;
   readonly dtype: DType;

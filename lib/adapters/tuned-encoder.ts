@@ -1,10 +1,10 @@
+import type { FrontEnd } from '../data/front-end.js';
 import type { EncoderModel } from '../encoder-model.js';
 import type { JsonObject } from '../io/json.js';
 import type { Tokenizer } from '../io/tokenizer.js';
 import type { LoadedAs } from '../model.js';
 import type { EncoderNetwork, EncoderTask } from '../models/encoder.js';
 import type { EncoderForwardOptions, EncoderRows } from '../models/encoder-batch.js';
-import type { Processor } from '../models/processor.js';
 import type { PredictInput, Predictions, PredictOptions, TaskLossInput, TaskModel } from '../task-model.js';
 import type { Device, DType, Tensor } from '../tensor.js';
 import { Tuned } from './tuned.js';
@@ -40,7 +40,7 @@ export class TunedEncoder<T extends EncoderTask = EncoderTask> extends Tuned<Enc
     return this.model.hasTokenizer;
   }
 
-  get processor(): Processor | undefined {
+  get processor(): FrontEnd | undefined {
     return this.model.processor;
   }
 

@@ -1,8 +1,8 @@
+import type { Values } from '../data/front-end.js';
 import { FormatError, InvalidArgumentError } from '../errors.js';
 import type { EncoderText, Tokenizer } from '../io/tokenizer.js';
 import type { Modality } from '../models/encoder.js';
 import type { EncoderRows } from '../models/encoder-batch.js';
-import type { ExampleValues } from '../models/processor.js';
 import { tensor } from '../ops/create.js';
 
 /** The tokens of one text or pair. */
@@ -15,7 +15,7 @@ export interface TokenInput {
 }
 
 /** One example as an encoder reads it: tokens, or the values of an image or a recording. */
-export type ExampleInput = TokenInput | ExampleValues;
+export type ExampleInput = TokenInput | Values;
 
 /**
  * The tokens of a text, a pair or a list of words, with the special tokens of the tokenizer, cut to `length`: what goes is the end of the text, and of a pair the
@@ -57,7 +57,7 @@ export function collateInputs(modality: Modality, inputs: readonly ExampleInput[
     if (rows.every(({ tokenTypes }) => tokenTypes === undefined)) return { ids };
     return { ids, tokenTypes: rows.map(({ tokenTypes, ids: own }) => tokenTypes ?? own.map(() => 0)) };
   }
-  const examples = inputs as readonly ExampleValues[];
+  const examples = inputs as readonly Values[];
   const shape = examples[0]?.shape ?? [];
   const size = shape.reduce((product, extent) => product * extent, 1);
   const values = new Float32Array(examples.length * size);

@@ -3,14 +3,19 @@ import type { JsonObject } from '../io/json.js';
 import type { EncoderTask } from './encoder.js';
 
 /** The names of the classes in a published config, or its number of them; undefined where it says nothing. */
-function publishedLabels({ id2label, num_labels: count, architectures }: JsonObject): string[] | undefined {
+function publishedLabels(config: JsonObject): string[] | undefined {
+  const { id2label, architectures } = config;
   if (typeof id2label === 'object' && id2label !== null) {
     const entries = Object.entries(id2label).sort(([a], [b]) => Number(a) - Number(b));
     if (entries.some(([id], index) => Number(id) !== index))
       throw new ConfigError(`model config: "id2label" must number the labels from 0; got ${entries.map(([id]) => id).join(', ')}`);
     return entries.map(([, name]) => String(name));
   }
-  if (typeof count === 'number') return numbered(count);
+  // timm and KWT.
+  const names = config.label_names ?? config.labels;
+  if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return [...names];
+  const count = config.num_labels ?? config.num_classes;
+  if (typeof count === 'number') return count > 0 ? numbered(count) : undefined;
   // transformers leaves out what is its default.
   return /For(Sequence|Token|Image|Audio)Classification$/.test(String(architectures)) ? numbered(2) : undefined;
 }

@@ -23,6 +23,8 @@ export function publishedTask(source: string, config: JsonObject, hasPooling: bo
     return task === 'classification' && isRegression(config) ? 'regression' : (task as EncoderTask);
   }
   if (hasPooling) return 'embedding';
+  // timm and KWT name no class, but how many classes their head has.
+  if (typeof config.num_classes === 'number' && config.num_classes > 0) return 'classification';
   throw new ConfigError(
     `loadModel: ${source} was published without a head (${name ?? 'no architectures'}); say its task, one of ${tasks.join(', ')}`,
   );

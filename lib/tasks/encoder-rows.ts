@@ -2,6 +2,7 @@ import { dirname, isAbsolute, join } from 'node:path';
 import type { DatasetOptions, RowSet } from '../data/dataset.js';
 import { collateInputs, type ExampleInput, isTokens } from '../data/encoder-input.js';
 import { textOf } from '../data/example.js';
+import type { Values } from '../data/front-end.js';
 import { openRows } from '../data/open-dataset.js';
 import { fieldOf, type Row } from '../data/row.js';
 import type { EncodedRow } from '../data/row-encoding.js';
@@ -9,7 +10,6 @@ import type { DataSource, DataSources } from '../data/source.js';
 import { requireTaskFields } from '../data/task-fields.js';
 import { FormatError, InvalidArgumentError, throwIfAborted } from '../errors.js';
 import type { EncoderRows } from '../models/encoder-batch.js';
-import type { ExampleValues } from '../models/processor.js';
 import type { TaskTargets } from '../models/task-loss.js';
 import { zeros } from '../ops/create.js';
 import { readExample, valuesOf } from '../predict.js';
@@ -67,9 +67,9 @@ function inputReader(model: TaskModel, source: DataSource, sequence: number): Re
   return (row) => readExample(model, text(row), sequence);
 }
 
-function fileOf(value: unknown, name: string, where: string, folder: string): FileInput | ExampleValues {
+function fileOf(value: unknown, name: string, where: string, folder: string): FileInput | Values {
   if (typeof value === 'string') return { file: isAbsolute(value) ? value : join(folder, value) };
-  const { values, shape } = value as Partial<ExampleValues>;
+  const { values, shape } = value as Partial<Values>;
   if (values instanceof Float32Array && Array.isArray(shape)) return { values, shape };
   throw new FormatError(
     `${where}: field "${name}" is no path; got ${JSON.stringify(value)?.slice(0, 40)}, expected the path of a file, or { values, shape }`,

@@ -1,6 +1,6 @@
 import type { DatasetOptions, RowSet } from '../data/dataset.js';
+import type { FrontEnd, Values } from '../data/front-end.js';
 import { ConfigError, FormatError } from '../errors.js';
-import type { ExampleValues, Processor } from '../models/processor.js';
 import type { TaskModel } from '../task-model.js';
 import type { EncoderRow } from './encoder-rows.js';
 
@@ -15,17 +15,17 @@ const kNamed = 3;
 
 /** Files as a front end reads them; what was read last is kept. */
 class FileReader {
-  readonly #processor: Processor;
+  readonly #processor: FrontEnd;
   readonly #signal: AbortSignal | undefined;
-  readonly #kept = new Map<string, ExampleValues>();
+  readonly #kept = new Map<string, Values>();
   #bytes = 0;
 
-  constructor(processor: Processor, signal: AbortSignal | undefined) {
+  constructor(processor: FrontEnd, signal: AbortSignal | undefined) {
     this.#processor = processor;
     this.#signal = signal;
   }
 
-  async read(file: string): Promise<ExampleValues> {
+  async read(file: string): Promise<Values> {
     const kept = this.#kept.get(file);
     const found = kept ?? (await this.#processor.read(file, this.#signal));
     // Put last, so that what is used often stays.

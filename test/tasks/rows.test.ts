@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type EncoderTask, FormatError, loadModel, type Processor } from 'lorikeet';
+import { type EncoderTask, FormatError, type FrontEnd, loadModel } from 'lorikeet';
 import { type DataSource, type DataSources, exampleOf } from 'lorikeet/data';
 import { collateInputs, encodeInput } from '#dist/data/encoder-input.js';
 import type { TaskModel } from '#dist/task-model.js';
@@ -147,7 +147,7 @@ test('bad rows are left out and counted; rows without words are nothing to learn
 
 test('files are read beside the rows that name them, when they are asked for, once', async (t) => {
   const read: string[] = [];
-  const processor: Processor = {
+  const processor: FrontEnd = {
     name: 'stub',
     async read(file) {
       read.push(file);
