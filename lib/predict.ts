@@ -12,7 +12,7 @@ const kMaskTokens = 5;
 export async function predictTask<T extends EncoderTask>(
   model: TaskModel<T>,
   inputs: readonly PredictInput[],
-  { batch = 8, maxLength = model.network.shape.contextLength, signal }: PredictOptions = {},
+  { batch = 8, maxLength = model.network.shape.contextLength, task, signal }: PredictOptions = {},
 ): Promise<Predictions[T][]> {
   const answers = new Array<Predictions[T]>(inputs.length);
   const examples =
@@ -26,7 +26,8 @@ export async function predictTask<T extends EncoderTask>(
       examples === undefined
         ? await Promise.all(places.map((place) => readExample(model, inputs[place] as PredictInput, maxLength, signal)))
         : places.map((place) => examples[place] as ExampleInput);
-    const { values, shape } = await valuesOf(() => model.forward(collateInputs(model.network.modality, rows), { training: false }));
+    const options = { training: false, ...(task === undefined ? {} : { tasks: rows.map(() => task) }) };
+    const { values, shape } = await valuesOf(() => model.forward(collateInputs(model.network.modality, rows), options));
     const width = shape.slice(1).reduce((product, extent) => product * extent, 1);
     for (const [row, place] of places.entries()) {
       const own = values.subarray(row * width, (row + 1) * width);

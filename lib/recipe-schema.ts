@@ -36,7 +36,10 @@ export const taskSchema = z.strictObject({
   /** Names of the classes, or how many classes (of `regression`: values) there are. Default: those of the model's config. */
   labels: z.union([z.array(z.string().min(1)).min(1), positiveInt]).optional(),
 });
+
 const fraction = z.number().min(0).lt(1);
+/** The number of a task, for adapters that are routed by task. */
+const taskId = z.int().min(0);
 
 /** Which rows: a file and the fields that make an example (see `ExampleFields`, and `TaskFields` of encoders). */
 export const sourceSchema = z.strictObject({
@@ -58,6 +61,8 @@ export const sourceSchema = z.strictObject({
   prompt: z.string().min(1).optional(),
   completion: z.string().min(1).optional(),
   labels: z.array(z.string()).min(1).optional(),
+  /** The task of all rows, or the field that holds its number. */
+  task: z.union([taskId, z.string().min(1)]).optional(),
   separator: z.string().optional(),
   weight: z.number().positive().optional(),
   streaming: z.boolean().optional(),
@@ -154,6 +159,8 @@ export const reportSchema = z.strictObject({
   temperature: z.number().min(0).default(0),
   /** Prompts are what a user says, written out with the model's chat template. */
   chat: z.boolean().default(false),
+  /** Of adapters that are routed by task: the one whose samples are shown. */
+  task: z.union([taskId, z.literal('mean')]).optional(),
 });
 
 export const recipeSchema = z

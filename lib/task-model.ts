@@ -5,6 +5,7 @@ import type { LoadedAs } from './model.js';
 import type { EncoderNetwork, EncoderTask } from './models/encoder.js';
 import type { EncoderForwardOptions, EncoderRows } from './models/encoder-batch.js';
 import type { TaskTargets } from './models/task-loss.js';
+import type { TaskId } from './nn/context.js';
 import type { Reduction } from './ops/loss.js';
 import type { Device, DType, Tensor } from './tensor.js';
 
@@ -32,6 +33,8 @@ export interface PredictOptions {
   readonly batch?: number;
   /** Texts are cut to this many tokens. Default: the model's context. */
   readonly maxLength?: number;
+  /** The task of the examples, for adapters that are routed by task. */
+  readonly task?: TaskId | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

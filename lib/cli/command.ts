@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError as UsageError } from 'commander';
+import type { TaskId } from '../nn/context.js';
 import { describeError, errorLine, exitCodeOf, kExit } from './exit-codes.js';
 import { watchInterruption } from './interruption.js';
 import { Output, type OutputOptions } from './output.js';
@@ -55,6 +56,9 @@ export function wholeNumber(minimum: number): (text: string) => number {
     return value;
   };
 }
+
+/** Option parser: the number of a task, or `mean`. */
+export const taskId = (text: string): TaskId => (text === 'mean' ? text : wholeNumber(0)(text));
 
 export function realNumber(minimum: number, maximum = Number.POSITIVE_INFINITY): (text: string) => number {
   return (text) => {

@@ -1,4 +1,6 @@
+import type { TaskId } from '../nn/context.js';
 import type { Sequence } from './encode.js';
+import { tasksOf } from './row-task.js';
 
 /** The target of a position that does not count in the loss. */
 export const kIgnored = -100;
@@ -12,19 +14,23 @@ export interface Batch {
   readonly targets: readonly (readonly number[])[];
   /** Where sequences are packed: the number of each token's document in its row. */
   readonly documents?: readonly (readonly number[])[];
+  /** The task of each row, where the sources say. */
+  readonly tasks?: readonly TaskId[];
   /** Tokens of the sequences. */
   readonly tokens: number;
   /** Targets that count in the loss. */
   readonly targetCount: number;
 }
 
-/** The batch of sequences of at least two tokens each. */
+/** The batch of sequences of at least two tokens each. Throws `FormatError` where only some have a task. */
 export function collate(sequences: readonly Sequence[]): Batch {
   const rows = sequences.map(rowOf);
+  const tasks = tasksOf(sequences);
   return {
     ids: rows.map(({ ids }) => ids),
     targets: rows.map(({ targets }) => targets),
     ...(sequences.some(({ starts }) => starts !== undefined) ? { documents: rows.map(({ documents }) => documents) } : {}),
+    ...(tasks === undefined ? {} : { tasks }),
     tokens: sequences.reduce((sum, { ids }) => sum + ids.length, 0),
     targetCount: sequences.reduce((sum, sequence) => sum + targetCount(sequence), 0),
   };
@@ -45,8 +51,8 @@ function rowOf({ ids, learnt, starts = [0] }: Sequence): { ids: number[]; target
 }
 
 /** What a model's `loss` takes of a batch. */
-export function inputOf({ ids, targets, documents }: Batch): Pick<Batch, 'ids' | 'targets' | 'documents'> {
-  return { ids, targets, ...(documents === undefined ? {} : { documents }) };
+export function inputOf({ ids, targets, documents, tasks }: Batch): Pick<Batch, 'ids' | 'targets' | 'documents' | 'tasks'> {
+  return { ids, targets, ...(documents === undefined ? {} : { documents }), ...(tasks === undefined ? {} : { tasks }) };
 }
 
 /** How many tokens of a sequence are learnt. */

@@ -1,5 +1,6 @@
 import { ConfigError, FormatError, LorikeetError } from '../errors.js';
 import type { GeneratedIds } from '../io/tokenizer.js';
+import type { TaskId } from '../nn/context.js';
 import type { ChatMessage, Example } from './example.js';
 
 /** What encoding needs of a tokenizer; `Tokenizer` has it. */
@@ -26,6 +27,8 @@ export interface Sequence {
   readonly where: string;
   /** Of a packed sequence: where each of its documents begins. Absent: it is one document. */
   readonly starts?: readonly number[];
+  /** The task of the row, where its source says. */
+  readonly task?: TaskId;
 }
 
 /**
@@ -40,7 +43,7 @@ export async function encodeExample(example: Example, tokenizer: TextTokenizer, 
   const ids = Int32Array.from(whole.ids.slice(0, length));
   const learnt = whole.learnt.slice(0, ids.length);
   learnt[0] = 0;
-  return { ids, learnt, where: example.where };
+  return { ids, learnt, where: example.where, ...(example.task === undefined ? {} : { task: example.task }) };
 }
 
 interface Whole {

@@ -1,6 +1,8 @@
 import { ConfigError, FormatError } from '../errors.js';
+import type { TaskId } from '../nn/context.js';
 import { chatMessages, rowTools } from './messages.js';
 import { fieldOf, type Row } from './row.js';
+import { rowTask } from './row-task.js';
 import { refuseTaskFields, type TaskFields } from './task-fields.js';
 import { compileText, type TextOf } from './template.js';
 
@@ -12,7 +14,12 @@ export interface ChatMessage {
 }
 
 /** What a row means for training: a document, a prompt with the completion to learn, or a conversation whose assistant turns are learnt. */
-export type Example =
+export type Example = ExampleKind & {
+  /** The task that the row is of, where the source says. */
+  readonly task?: TaskId;
+};
+
+type ExampleKind =
   | { readonly kind: 'text'; readonly text: string; readonly where: string }
   | {
       readonly kind: 'completion';
@@ -48,11 +55,19 @@ export interface ExampleFields {
   readonly completion?: string;
   /** Words for the numbers 0, 1, … of the fields that `completion` (of a task: `label` or `tags`) names. */
   readonly labels?: readonly string[];
+  /** For adapters that are routed by task: the task of all rows, or the name of the field that holds its number. */
+  readonly task?: TaskId | string;
 }
 
 /** A function from rows to examples. Throws `ConfigError` for contradicting fields; the function throws `FormatError` naming the row. */
 export function exampleOf(fields: ExampleFields & TaskFields): (row: Row) => Example {
   refuseTaskFields(fields);
+  const plain = untasked(fields);
+  const read = rowTask(fields.task);
+  return (row) => ({ ...plain(row), ...read(row) });
+}
+
+function untasked(fields: ExampleFields): (row: Row) => ExampleKind {
   const { field, messages, prompt, completion, labels, tools, learn } = fields;
   const kinds = [
     ['field', field],
@@ -95,12 +110,12 @@ export function exampleOf(fields: ExampleFields & TaskFields): (row: Row) => Exa
   };
 }
 
-function plainCompletion(promptOf: TextOf, completion: string): (row: Row) => Example {
+function plainCompletion(promptOf: TextOf, completion: string): (row: Row) => ExampleKind {
   const completionOf = compileText(completion, (row, name) => textOf(fieldOf(row, name), name, row.where));
   return (row) => ({ kind: 'completion', prompt: promptOf(row), completion: completionOf(row), where: row.where });
 }
 
-function labelledCompletion(promptOf: TextOf, completion: string, labels: readonly string[]): (row: Row) => Example {
+function labelledCompletion(promptOf: TextOf, completion: string, labels: readonly string[]): (row: Row) => ExampleKind {
   const completionOf = compileText(completion, (row, name) => labelOf(fieldOf(row, name), labels, name, row.where));
   const choicesOf = labels.map((label) => compileText(completion, () => label));
   return (row) => ({

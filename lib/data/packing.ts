@@ -1,3 +1,4 @@
+import { FormatError } from '../errors.js';
 import type { Sequence } from './encode.js';
 import { type PositionOrder, positions } from './order.js';
 import { permutation } from './shuffle.js';
@@ -129,6 +130,11 @@ export function bestFit(rows: readonly number[], lengths: ArrayLike<number>, seq
 export function packSequences(rows: readonly Sequence[]): Sequence {
   const [first] = rows;
   if (rows.length === 1 && first !== undefined) return first;
+  const other = rows.find(({ task }) => task !== first?.task);
+  if (other !== undefined)
+    throw new FormatError(
+      `${other.where}: rows of several tasks cannot share a sequence; got "task" and \`packing: true\`, expected one of the two`,
+    );
   const total = rows.reduce((sum, { ids }) => sum + ids.length, 0);
   const ids = new Int32Array(total);
   const learnt = new Uint8Array(total);
@@ -140,5 +146,6 @@ export function packSequences(rows: readonly Sequence[]): Sequence {
     learnt.set(row.learnt, at);
     at += row.ids.length;
   }
-  return { ids, learnt, where: rows.map(({ where }) => where).join(' + '), starts };
+  const where = rows.map((row) => row.where).join(' + ');
+  return { ids, learnt, where, starts, ...(first?.task === undefined ? {} : { task: first.task }) };
 }

@@ -1,3 +1,4 @@
+import type { TaskId } from '../nn/context.js';
 import type { Row } from './row.js';
 import type { DataSource } from './source.js';
 
@@ -5,6 +6,8 @@ import type { DataSource } from './source.js';
 export interface EncodedRow {
   /** Where it is from, such as `notes.jsonl:17`. */
   readonly where: string;
+  /** The task of the row, where its source says. */
+  readonly task?: TaskId;
 }
 
 /** What became of a row. */

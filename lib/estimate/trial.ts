@@ -111,7 +111,7 @@ const kShortRow = 16;
 /** The first backward packs frozen weights for the gradient of their input as well; it leaves nothing else. */
 async function backwardOnce(tuned: TunedModel, ids: number[]): Promise<void> {
   await scope(async () => {
-    tuned.loss({ ids: [ids], training: true }).backward();
+    tuned.loss({ ids: [ids], tasks: [0], training: true }).backward();
     await synchronize();
   });
   resetGradients(tuned);
@@ -130,14 +130,14 @@ async function fastestStep(session: TrainingSession, rows: readonly Sequence[], 
   return fastest;
 }
 
-/** A row of `length` tokens, all of them learnt. */
+/** A row of `length` tokens, all of them learnt, of the first task where an adapter asks. */
 function rowOf(length: number, vocabulary: number): Sequence {
   let state = 1;
   const ids = Int32Array.from({ length }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state % vocabulary;
   });
-  return { ids, learnt: new Uint8Array(length).fill(1, 1), where: 'a row of random tokens' };
+  return { ids, learnt: new Uint8Array(length).fill(1, 1), where: 'a row of random tokens', task: 0 };
 }
 
 /** A few times the same row. */

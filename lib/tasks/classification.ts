@@ -5,10 +5,10 @@ import {
   countTokens,
   type EncoderRow,
   gather,
-  inputsOf,
   measured,
   negativeLogLikelihood,
   openEncoderRows,
+  routedInputs,
   trialBatch,
 } from './encoder-rows.js';
 import { labelReader } from './labels.js';
@@ -29,7 +29,7 @@ export function classification(model: TaskModel): Task<EncoderRow<number>> {
     batch: (rows) => ({
       targets: rows.length,
       tokens: countTokens(model, rows),
-      loss: (pass) => model.loss({ ...inputsOf(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
+      loss: (pass) => model.loss({ ...routedInputs(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
     }),
     async measure(set, options = {}) {
       const answers = await gather(model, set, options, ({ target }, logits) => ({

@@ -6,10 +6,11 @@ import type { Values } from '../data/front-end.js';
 import { openRows } from '../data/open-dataset.js';
 import { fieldOf, type Row } from '../data/row.js';
 import type { EncodedRow } from '../data/row-encoding.js';
+import { rowTask, tasksOf } from '../data/row-task.js';
 import type { DataSource, DataSources } from '../data/source.js';
 import { requireTaskFields } from '../data/task-fields.js';
 import { FormatError, InvalidArgumentError, throwIfAborted } from '../errors.js';
-import type { EncoderRows } from '../models/encoder-batch.js';
+import type { EncoderForwardOptions, EncoderRows } from '../models/encoder-batch.js';
 import type { TaskTargets } from '../models/task-loss.js';
 import { zeros } from '../ops/create.js';
 import { readExample, valuesOf } from '../predict.js';
@@ -40,11 +41,12 @@ export async function openEncoderRows<Target>(
       requireTaskFields(model.task, modality, source);
       const read = inputReader(model, source, options.sequence);
       const reader = targetOf(source);
+      const readTask = rowTask(source.task);
       return {
         async encode(row) {
           const input = await read(row);
           const { target, empty } = reader(row, input);
-          return { row: { where: row.where, input, target }, ...(empty === undefined ? {} : { empty }) };
+          return { row: { where: row.where, input, target, ...readTask(row) }, ...(empty === undefined ? {} : { empty }) };
         },
         length: ({ input }) => tokensOf(model, input),
       };
@@ -106,6 +108,18 @@ export const inputsOf = ({ network }: TaskModel, rows: readonly EncoderRow[]): E
     rows.map(({ input }) => input as ExampleInput),
   );
 
+/** The tasks of rows, for a forward pass. */
+export function routesOf(rows: readonly EncodedRow[]): Pick<EncoderForwardOptions, 'tasks'> {
+  const tasks = tasksOf(rows);
+  return tasks === undefined ? {} : { tasks };
+}
+
+/** Rows for the loss of a model. */
+export const routedInputs = (model: TaskModel, rows: readonly EncoderRow[]): EncoderRows & Pick<EncoderForwardOptions, 'tasks'> => ({
+  ...inputsOf(model, rows),
+  ...routesOf(rows),
+});
+
 /** Tokens of rows. */
 export const countTokens = (model: TaskModel, rows: readonly EncoderRow[]): number =>
   rows.reduce((sum, { input }) => sum + tokensOf(model, input), 0);
@@ -152,7 +166,7 @@ export async function gather<Target, A>(
 ): Promise<A[]> {
   const found: A[] = [];
   await eachBatch(model, set, options, async (rows, places) => {
-    const { values } = await valuesOf(() => model.forward(inputsOf(model, rows), { training: false }));
+    const { values } = await valuesOf(() => model.forward(inputsOf(model, rows), { training: false, ...routesOf(rows) }));
     const width = values.length / rows.length;
     for (const [index, row] of rows.entries())
       found[places[index] as number] = read(row, values.subarray(index * width, (index + 1) * width));
@@ -182,5 +196,6 @@ export function trialBatch(model: TaskModel, { rows, length }: RowShape, targets
     const values = zeros([rows, ...(shape.example as readonly number[])]);
     return modality === 'image' ? { pixels: values } : { features: values };
   };
-  return { targets: rows, tokens: rows * length, loss: (pass) => model.loss({ ...inputs(), targets, reduction: 'sum', ...pass }) };
+  const tasks = new Array<number>(rows).fill(0);
+  return { targets: rows, tokens: rows * length, loss: (pass) => model.loss({ ...inputs(), targets, tasks, reduction: 'sum', ...pass }) };
 }

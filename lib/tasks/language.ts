@@ -27,7 +27,8 @@ export function languageTask(model: LanguageModel): Task<Sequence> {
       return {
         targets: rows * length,
         tokens: rows * length,
-        loss: ({ training, checkpointing = false }) => model.loss({ ids, targets: ids, reduction: 'sum', training, checkpointing }),
+        loss: ({ training, checkpointing = false }) =>
+          model.loss({ ids, targets: ids, tasks: ids.map(() => 0), reduction: 'sum', training, checkpointing }),
       };
     },
   };
@@ -81,12 +82,12 @@ export async function sequenceLosses(
   return sums;
 }
 
-async function batchLosses(model: LanguageModel, { ids, targets }: Batch): Promise<number[]> {
+async function batchLosses(model: LanguageModel, batch: Batch): Promise<number[]> {
   const [values, width] = await scope(async () => {
-    const losses = noGrad(() => model.loss({ ids, targets, reduction: 'none', training: false }));
+    const losses = noGrad(() => model.loss({ ...inputOf(batch), reduction: 'none', training: false }));
     return [await losses.data(), losses.shape[1] ?? 0] as const;
   });
-  return ids.map((_, row) => {
+  return batch.ids.map((_, row) => {
     let sum = 0;
     for (let t = 0; t < width; t++) sum += Number(values[row * width + t]);
     return sum;

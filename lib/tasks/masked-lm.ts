@@ -4,7 +4,7 @@ import { ConfigError } from '../errors.js';
 import { ignoredTarget } from '../models/language-loss.js';
 import { noGrad, scope } from '../scope.js';
 import type { TaskModel } from '../task-model.js';
-import { countTokens, type EncoderRow, eachBatch, measured, openEncoderRows, trialBatch } from './encoder-rows.js';
+import { countTokens, type EncoderRow, eachBatch, measured, openEncoderRows, routesOf, trialBatch } from './encoder-rows.js';
 import type { BatchPlace, Task } from './task.js';
 
 /** Part of the tokens that are to be found again; of these the parts that become the mask, and another token. The rest stays as it is. */
@@ -33,7 +33,14 @@ export function maskedLm(model: TaskModel): Task<EncoderRow<undefined>> {
       return {
         targets: hidden.reduce((sum, { count }) => sum + count, 0),
         tokens: countTokens(model, rows),
-        loss: (pass) => model.loss({ ...inputOf(hidden), targets: hidden.map(({ targets }) => targets), reduction: 'sum', ...pass }),
+        loss: (pass) =>
+          model.loss({
+            ...inputOf(hidden),
+            ...routesOf(rows),
+            targets: hidden.map(({ targets }) => targets),
+            reduction: 'sum',
+            ...pass,
+          }),
       };
     },
     async measure(set, options = {}) {
@@ -42,7 +49,7 @@ export function maskedLm(model: TaskModel): Task<EncoderRow<undefined>> {
         const hidden = rows.map(({ input }, index) => hide(input as TokenInput, { seed: 0, step: 0, first: places[index] as number }, 0));
         const targets = hidden.map((row) => row.targets);
         const [values, width] = await scope(async () => {
-          const losses = noGrad(() => model.loss({ ...inputOf(hidden), targets, reduction: 'none', training: false }));
+          const losses = noGrad(() => model.loss({ ...inputOf(hidden), ...routesOf(rows), targets, reduction: 'none', training: false }));
           return [await losses.data(), losses.shape[1] ?? 0] as const;
         });
         for (const [index, row] of targets.entries()) {

@@ -1,7 +1,7 @@
 import { fieldOf, type Row } from '../data/row.js';
 import { FormatError } from '../errors.js';
 import type { TaskModel } from '../task-model.js';
-import { countTokens, type EncoderRow, gather, inputsOf, measured, openEncoderRows, trialBatch } from './encoder-rows.js';
+import { countTokens, type EncoderRow, gather, measured, openEncoderRows, routedInputs, trialBatch } from './encoder-rows.js';
 import { pearson, spearman } from './metrics.js';
 import type { Task } from './task.js';
 
@@ -16,7 +16,7 @@ export function regression(model: TaskModel): Task<EncoderRow<readonly number[]>
     batch: (rows) => ({
       targets: rows.length * count,
       tokens: countTokens(model, rows),
-      loss: (pass) => model.loss({ ...inputsOf(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
+      loss: (pass) => model.loss({ ...routedInputs(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
     }),
     async measure(set, options = {}) {
       const answers = await gather(model, set, options, ({ target }, values) => ({ target, values: Array.from(values) }));

@@ -7,11 +7,11 @@ import {
   countTokens,
   type EncoderRow,
   gather,
-  inputsOf,
   listOf,
   measured,
   negativeLogLikelihood,
   openEncoderRows,
+  routedInputs,
   trialBatch,
 } from './encoder-rows.js';
 import { labelReader } from './labels.js';
@@ -51,7 +51,7 @@ export function tokenClassification(model: TaskModel): Task<EncoderRow<Tags>> {
     batch: (rows) => ({
       targets: rows.reduce((sum, { target }) => sum + target.filter(isLearnt).length, 0),
       tokens: countTokens(model, rows),
-      loss: (pass) => model.loss({ ...inputsOf(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
+      loss: (pass) => model.loss({ ...routedInputs(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
     }),
     async measure(set, options = {}) {
       const answers = await gather(model, set, options, ({ target }, answer) => {

@@ -76,15 +76,17 @@ function differInLast([first, ...others]: readonly Sequence[]): boolean {
 /** Negative log-likelihoods, up to a constant of each row, of rivals that differ in their last token: one pass over what they share. */
 async function lastTokenLosses(model: LanguageModel, rivals: readonly (readonly Sequence[])[]): Promise<number[][]> {
   const prompts = rivals.map(([first]) => Array.from(first?.ids.subarray(0, -1) ?? []));
+  const tasks = rivals.map(([first]) => first?.task).filter((task) => task !== undefined);
+  const options = { training: false, ...(tasks.length === 0 ? {} : { tasks }) };
   const [values, vocabulary] = await scope(async () => {
     const logits = noGrad(() => {
-      const hidden = model.forward(prompts, { training: false });
+      const hidden = model.forward(prompts, options);
       const [batch = 0, time = 0, width = 0] = hidden.shape;
       const last = tensor(
         prompts.map((prompt, row) => row * time + prompt.length - 1),
         { dtype: 'i64' },
       );
-      return model.head(indexSelect(reshape(hidden, [batch * time, width]), 0, last), { training: false });
+      return model.head(indexSelect(reshape(hidden, [batch * time, width]), 0, last), options);
     });
     return [await logits.data(), logits.shape[1] ?? 0] as const;
   });
@@ -101,13 +103,15 @@ async function wholeLosses(model: LanguageModel, rivals: readonly (readonly Sequ
 }
 
 /** The prompt with each choice after it, of which the choice is to be predicted. */
-async function choiceSequences(model: LanguageModel, { prompt, choices = [], where }: Completion, maxLength: number): Promise<Sequence[]> {
+async function choiceSequences(model: LanguageModel, example: Completion, maxLength: number): Promise<Sequence[]> {
+  const { prompt, choices = [], where, task } = example;
   return Promise.all(
     choices.map(async (choice) => {
       const { ids, promptLength } = await encodeCompletion(model.tokenizer, prompt, choice);
       if (ids.length > maxLength)
         throw new FormatError(`${where}: prompt and label do not fit; got ${ids.length} tokens, expected at most ${maxLength}`);
-      return { ids: Int32Array.from(ids), learnt: new Uint8Array(ids.length).fill(1, Math.max(1, promptLength)), where };
+      const learnt = new Uint8Array(ids.length).fill(1, Math.max(1, promptLength));
+      return { ids: Int32Array.from(ids), learnt, where, ...(task === undefined ? {} : { task }) };
     }),
   );
 }

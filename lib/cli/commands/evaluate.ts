@@ -3,9 +3,10 @@ import { z } from 'zod';
 import { type DataSource, type DataSources, type SourceOptions, sourceList } from '../../data/source.js';
 import { type EvaluateOptions, type Evaluation, evaluate, type TaskEvaluation } from '../../index.js';
 import { isLanguageModel } from '../../model.js';
+import type { TaskId } from '../../nn/context.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
 import { sourcesOf } from '../../recipe-source.js';
-import { type CommandContext, command, runCommand, WrongUse, wholeNumber } from '../command.js';
+import { type CommandContext, command, runCommand, taskId, WrongUse, wholeNumber } from '../command.js';
 import { type ModelOptions, openModel, type RecipeTask } from '../open-model.js';
 import { addModelOptions, addSetOption, addTaskOptions, type TaskOptions, taskOf } from '../options.js';
 import type { Output, OutputOptions } from '../output.js';
@@ -16,6 +17,7 @@ interface Options extends OutputOptions, Partial<ModelOptions>, TaskOptions {
   readonly maxLength?: number;
   readonly batch: number;
   readonly recipe?: string;
+  readonly taskId?: TaskId;
   readonly set: string[];
 }
 
@@ -58,6 +60,7 @@ export function evaluateCommand(): Command {
     .option('--max-length <n>', "cut rows to this many tokens (default: the model's context)", wholeNumber(2))
     .option('--batch <n>', 'rows of one forward pass', wholeNumber(1), 8)
     .option('--recipe <file>', 'take model, task, dtype and data.eval from a recipe')
+    .option('--task-id <n>', 'task of the rows, for an adapter that is routed by task: its number, or mean', taskId)
     .action((options: Options) => runCommand(options, run));
 }
 
@@ -132,8 +135,16 @@ function planOf(options: Options): Plan {
     },
     loss: recipe?.training.loss,
     badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',
-    source: data === undefined ? heldOut(recipe) : { ...taskFields(recipe), path: data, ...(field === undefined ? {} : { field }) },
+    source: ofTask(
+      data === undefined ? heldOut(recipe) : { ...taskFields(recipe), path: data, ...(field === undefined ? {} : { field }) },
+      options.taskId,
+    ),
   };
+}
+
+/** The sources, with all rows of one task where there is one. */
+function ofTask(sources: DataSources, task: TaskId | undefined): DataSources {
+  return task === undefined ? sources : sourceList(sources).map((source) => ({ ...source, task }));
 }
 
 /** The fields that the rows of a task have in its recipe. */

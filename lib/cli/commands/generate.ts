@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { generate } from '../../index.js';
-import { type CommandContext, command, realNumber, runCommand, wholeNumber } from '../command.js';
+import type { TaskId } from '../../nn/context.js';
+import { type CommandContext, command, realNumber, runCommand, taskId, wholeNumber } from '../command.js';
 import { type ModelOptions, openModel } from '../open-model.js';
 import { addModelOptions } from '../options.js';
 import { formatCount, type OutputOptions } from '../output.js';
@@ -16,6 +17,7 @@ interface Options extends OutputOptions, ModelOptions {
   readonly stop?: string[];
   readonly seed: number;
   readonly chat?: boolean;
+  readonly taskId?: TaskId;
 }
 
 /** What `--json` prints. */
@@ -43,12 +45,13 @@ export function generateCommand(): Command {
     .option('--stop <text...>', 'texts that end the continuation')
     .option('--seed <n>', 'seed of the draws', wholeNumber(0), 0)
     .option('--chat', "write the prompt as a user's message in the model's chat template")
+    .option('--task-id <n>', 'task of the prompt, for an adapter that is routed by task: its number, or mean', taskId)
     .action((options: Options) => runCommand(options, run));
 }
 
 async function run(options: Options, context: CommandContext): Promise<void> {
   const { output, signal } = context;
-  const { prompt, chat, maxNewTokens, temperature, topK, topP, repetitionPenalty, stop, seed } = options;
+  const { prompt, chat, maxNewTokens, temperature, topK, topP, repetitionPenalty, stop, seed, taskId: task } = options;
   const opened = await openModel(options, context);
   try {
     const start = performance.now();
@@ -61,6 +64,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
       ...(topP === undefined ? {} : { topP }),
       ...(repetitionPenalty === undefined ? {} : { repetitionPenalty }),
       ...(stop === undefined ? {} : { stop }),
+      ...(task === undefined ? {} : { task }),
     });
     output.startProgress('tokens', maxNewTokens);
     for await (const piece of generation) {

@@ -4,7 +4,8 @@ import { z } from 'zod';
 import type { EncoderModel, Model, ModelDType, TunedEncoder, TunedModel } from '../../index.js';
 import { type CombinationType, combinationTypes, saveModel } from '../../index.js';
 import type { Compute } from '../../models/weight-storage.js';
-import { type CommandContext, command, realNumber, runCommand, WrongUse, wholeNumber } from '../command.js';
+import type { TaskId } from '../../nn/context.js';
+import { type CommandContext, command, realNumber, runCommand, taskId, WrongUse, wholeNumber } from '../command.js';
 import { loadOnto, openBase } from '../open-model.js';
 import { addTaskOptions, computeOption, dtypeOption, type TaskOptions, taskOf } from '../options.js';
 import type { OutputOptions } from '../output.js';
@@ -21,6 +22,7 @@ interface Options extends OutputOptions, TaskOptions {
   readonly out: string;
   readonly dtype?: ModelDType;
   readonly compute?: Compute;
+  readonly taskId?: TaskId;
 }
 
 /** What `--json` prints. */
@@ -48,6 +50,7 @@ export function mergeCommand(): Command {
     )
     .option('--rank <number>', 'rank of an svd or linear_exact combination', wholeNumber(1))
     .option('--seed <number>', 'seed of the random choice of dare', wholeNumber(0))
+    .option('--task-id <n>', 'task whose change is folded in, of an adapter that is routed by task: its number, or mean', taskId)
     .requiredOption('--out <folder>', 'folder to write; must be new or empty')
     .addOption(dtypeOption())
     .addOption(computeOption())
@@ -85,7 +88,7 @@ async function openAdapters(
 }
 
 async function run(options: Options, context: CommandContext): Promise<void> {
-  const { out, dtype, compute, adapter, weight } = options;
+  const { out, dtype, compute, adapter, weight, taskId: task } = options;
   const { output, signal } = context;
   if (weight.length > 0 && weight.length !== adapter.length)
     throw new WrongUse(`merge: each --adapter needs its --weight; got ${adapter.length} adapters and ${weight.length} weights`);
@@ -94,7 +97,13 @@ async function run(options: Options, context: CommandContext): Promise<void> {
   try {
     const tuned = await openAdapters(model, options, context);
     output.startProgress('merging layers', 0);
-    const { maxError } = await tuned.merge({ keepBase: false, dequantize: true, signal, onProgress: ({ done }) => output.progress(done) });
+    const { maxError } = await tuned.merge({
+      keepBase: false,
+      dequantize: true,
+      signal,
+      ...(task === undefined ? {} : { task }),
+      onProgress: ({ done }) => output.progress(done),
+    });
     output.message(`writing ${out}`);
     const tensors = await saveModel(model, out);
     output.result(

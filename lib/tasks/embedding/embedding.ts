@@ -2,15 +2,17 @@ import { collateInputs, type TokenInput } from '../../data/encoder-input.js';
 import { textOf } from '../../data/example.js';
 import { openRows } from '../../data/open-dataset.js';
 import { fieldOf, type Row } from '../../data/row.js';
+import { rowTask } from '../../data/row-task.js';
 import type { DataSource } from '../../data/source.js';
 import { requireTaskFields } from '../../data/task-fields.js';
 import { ConfigError, FormatError } from '../../errors.js';
 import { readExample } from '../../predict.js';
 import type { TaskModel } from '../../task-model.js';
+import { routesOf } from '../encoder-rows.js';
 import type { RowShape, Task, TaskBatch } from '../task.js';
 import { type EmbeddingLoss, embeddingLossSchema, isScored } from './config.js';
 import { measureEmbeddings } from './measure.js';
-import { type EmbeddingRow, lossOfRows, termsOf, textsOf } from './objective.js';
+import { type EmbeddingRow, type EmbeddingText, lossOfRows, termsOf, textsOf } from './objective.js';
 
 /**
  * Sentence embeddings that are near one another where texts belong together: pairs of an anchor and a positive, negatives beside them, or pairs with a score. Rows of
@@ -50,7 +52,7 @@ function batchOf(model: TaskModel, loss: EmbeddingLoss, rows: readonly Embedding
   return {
     targets: termsOf(loss, rows),
     tokens: rows.reduce((sum, row) => sum + countTokens(row), 0),
-    loss: (pass) => lossOfRows(loss, rows, (texts) => model.forward(collateInputs('text', texts), pass)),
+    loss: (pass) => lossOfRows(loss, rows, (texts) => model.forward(collateInputs('text', texts), { ...pass, ...routesOf(texts) })),
   };
 }
 
@@ -68,18 +70,24 @@ function rowReader(model: TaskModel, loss: EmbeddingLoss, source: DataSource, se
       `data: "negative" is not read by the loss ${loss.type}; expected loss multiple-negatives or triplet, or no negative`,
     );
   const negative = source.negative ?? (loss.type === 'triplet' ? 'negative' : undefined);
-  const text = (value: unknown, name: string, where: string): Promise<TokenInput> =>
-    readExample(model, textOf(value, name, where), sequence) as Promise<TokenInput>;
+  const readTask = rowTask(source.task);
   return async (row) => {
     const { where } = row;
+    const task = readTask(row);
+    const text = async (value: unknown, name: string): Promise<EmbeddingText> => ({
+      ...((await readExample(model, textOf(value, name, where), sequence)) as TokenInput),
+      where,
+      ...task,
+    });
     const negatives = negative === undefined ? [] : listOfTexts(fieldOf(row, negative));
     if (loss.type === 'triplet' && negatives.length === 0)
       throw new FormatError(`${where}: field "${negative}" is an empty list; expected a text or several`);
     return {
       where,
-      anchor: await text(fieldOf(row, anchor), anchor, where),
-      positive: await text(fieldOf(row, positive), positive, where),
-      negatives: await Promise.all(negatives.map((value) => text(value, negative as string, where))),
+      ...task,
+      anchor: await text(fieldOf(row, anchor), anchor),
+      positive: await text(fieldOf(row, positive), positive),
+      negatives: await Promise.all(negatives.map((value) => text(value, negative as string))),
       ...(isScored(loss) ? { score: scoreOf(row, score) } : {}),
     };
   };
@@ -99,13 +107,14 @@ function scoreOf(row: Row, name: string): number {
 function madeUpRows({ network }: TaskModel, loss: EmbeddingLoss, { rows, length }: RowShape): EmbeddingRow[] {
   const count = Math.max(loss.type === 'triplet' ? 3 : 2, Math.ceil(length / network.shape.contextLength));
   const ids = new Array<number>(Math.max(1, Math.ceil(length / count))).fill(0);
-  const text: TokenInput = { ids, words: ids };
+  const text: EmbeddingText = { ids, words: ids, where: 'a made-up text', task: 0 };
   const scored = isScored(loss);
   return Array.from({ length: rows }, (_, row) => ({
     where: `row ${row + 1}`,
+    task: 0,
     anchor: text,
     positive: text,
-    negatives: scored ? [] : new Array<TokenInput>(count - 2).fill(text),
+    negatives: scored ? [] : new Array<EmbeddingText>(count - 2).fill(text),
     ...(scored ? { score: row } : {}),
   }));
 }

@@ -1,14 +1,15 @@
 import type { RowSet } from '../../data/dataset.js';
-import { collateInputs, type TokenInput } from '../../data/encoder-input.js';
+import { collateInputs } from '../../data/encoder-input.js';
 import { InvalidArgumentError, throwIfAborted } from '../../errors.js';
 import { tensor } from '../../ops/create.js';
 import { valuesOf } from '../../predict.js';
 import { scope } from '../../scope.js';
 import type { TaskModel } from '../../task-model.js';
+import { routesOf } from '../encoder-rows.js';
 import { pearson, spearman } from '../metrics.js';
 import type { Measured, MeasureOptions } from '../task.js';
 import { type EmbeddingLoss, isScored } from './config.js';
-import { type EmbeddingRow, keyOf, lossOfRows, termsOf, textsOf } from './objective.js';
+import { type EmbeddingRow, type EmbeddingText, keyOf, lossOfRows, termsOf, textsOf } from './objective.js';
 import { nearest, retrievalScores, type Vectors } from './retrieval.js';
 
 /** Rows that are read at once. */
@@ -21,10 +22,10 @@ const kDefaultBatch = 8;
 
 /** Texts by what tells them apart, numbered in the order in which they came. */
 class TextTable {
-  readonly texts: TokenInput[] = [];
+  readonly texts: EmbeddingText[] = [];
   readonly #numbers = new Map<string, number>();
 
-  numberOf(text: TokenInput): number {
+  numberOf(text: EmbeddingText): number {
     const key = keyOf(text);
     const known = this.#numbers.get(key);
     if (known !== undefined) return known;
@@ -69,7 +70,7 @@ async function rowsOf(set: RowSet<EmbeddingRow>): Promise<EmbeddingRow[]> {
 /** The embeddings of texts; those of similar length go through the model together. */
 async function vectorsOf(
   model: TaskModel,
-  texts: readonly TokenInput[],
+  texts: readonly EmbeddingText[],
   total: number,
   { batch = kDefaultBatch, signal, onProgress }: MeasureOptions,
 ): Promise<Vectors> {
@@ -78,8 +79,8 @@ async function vectorsOf(
   for (let at = 0; at < order.length; at += batch) {
     throwIfAborted(signal, 'evaluate');
     const own = order.slice(at, at + batch);
-    const inputs = own.map((place) => texts[place] as TokenInput);
-    const { values, shape } = await valuesOf(() => model.forward(collateInputs('text', inputs), { training: false }));
+    const inputs = own.map((place) => texts[place] as EmbeddingText);
+    const { values, shape } = await valuesOf(() => model.forward(collateInputs('text', inputs), { training: false, ...routesOf(inputs) }));
     const width = shape[1] as number;
     found ??= { values: new Float32Array(texts.length * width), width };
     for (const [index, place] of own.entries()) found.values.set(values.subarray(index * width, (index + 1) * width), place * width);
@@ -88,7 +89,7 @@ async function vectorsOf(
   return found as Vectors;
 }
 
-const lengthOf = (texts: readonly TokenInput[], place: number): number => texts[place]?.ids.length ?? 0;
+const lengthOf = (texts: readonly EmbeddingText[], place: number): number => texts[place]?.ids.length ?? 0;
 
 const vectorAt = ({ values, width }: Vectors, place: number): Float32Array => values.subarray(place * width, (place + 1) * width);
 

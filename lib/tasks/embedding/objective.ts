@@ -6,23 +6,26 @@ import type { Tensor } from '../../tensor.js';
 import type { EmbeddingLoss } from './config.js';
 import { cosentLoss, cosineLoss, matryoshkaLoss, multipleNegativesLoss, tripletLoss } from './losses.js';
 
+/** A text of a row, with where it is from and its task. */
+export interface EmbeddingText extends TokenInput, EncodedRow {}
+
 /** Texts that belong together, texts that do not belong to the anchor, or two texts with a score. */
 export interface EmbeddingRow extends EncodedRow {
-  readonly anchor: TokenInput;
-  readonly positive: TokenInput;
-  readonly negatives: readonly TokenInput[];
+  readonly anchor: EmbeddingText;
+  readonly positive: EmbeddingText;
+  readonly negatives: readonly EmbeddingText[];
   /** How similar anchor and positive are. */
   readonly score?: number;
 }
 
 /** Embeddings [N, D] of texts. */
-export type Embed = (texts: readonly TokenInput[]) => Tensor;
+export type Embed = (texts: readonly EmbeddingText[]) => Tensor;
 
 /** All texts of a row. */
-export const textsOf = ({ anchor, positive, negatives }: EmbeddingRow): TokenInput[] => [anchor, positive, ...negatives];
+export const textsOf = ({ anchor, positive, negatives }: EmbeddingRow): EmbeddingText[] => [anchor, positive, ...negatives];
 
 /** What tells texts apart. */
-export const keyOf = ({ ids }: TokenInput): string => ids.join(' ');
+export const keyOf = ({ ids, task }: EmbeddingText): string => (task === undefined ? ids.join(' ') : `${task}: ${ids.join(' ')}`);
 
 /** Terms that the loss of rows is the mean of: one a row, and of triplets one a negative. */
 export const termsOf = ({ type }: EmbeddingLoss, rows: readonly EmbeddingRow[]): number =>
@@ -44,7 +47,7 @@ interface Comparison {
 
 function comparisonOf(loss: EmbeddingLoss, rows: readonly EmbeddingRow[], embed: Embed): Comparison {
   const { scale = 20, symmetric = false, distance = 'euclidean', margin } = loss;
-  const column = (texts: (row: EmbeddingRow) => readonly TokenInput[]): Tensor[] => {
+  const column = (texts: (row: EmbeddingRow) => readonly EmbeddingText[]): Tensor[] => {
     const found = rows.flatMap(texts);
     return found.length === 0 ? [] : [embed(found)];
   };
@@ -60,7 +63,7 @@ function comparisonOf(loss: EmbeddingLoss, rows: readonly EmbeddingRow[], embed:
       };
     }
     case 'triplet': {
-      const repeated = (text: (row: EmbeddingRow) => TokenInput) => column((row) => row.negatives.map(() => text(row)));
+      const repeated = (text: (row: EmbeddingRow) => EmbeddingText) => column((row) => row.negatives.map(() => text(row)));
       const embeddings = [
         ...repeated(({ anchor }) => anchor),
         ...repeated(({ positive }) => positive),
