@@ -1,4 +1,5 @@
-// What tasks share: Poly and MHR beside plain LoRA on 24 tasks at once, and on new ones with 30 examples each, beside the means of a prototype.
+// What tasks share: Poly and MHR beside plain LoRA on 24 tasks at once, and on new ones with 30 examples each, beside the means of a
+// prototype.
 import type { AdapterConfig } from '#dist/adapters/index.js';
 import {
   average,

@@ -284,7 +284,10 @@ export class AdapterSet {
     for (const { module } of placements) module.setScale?.(factor);
   }
 
-  /** Checkpoint names and tensors of the given adapters (default: the active ones), such as `model.layers.0.self_attn.q_proj.lora_A.weight`; one that layers share comes once. */
+  /**
+   * Checkpoint names and tensors of the given adapters (default: the active ones), such as `model.layers.0.self_attn.q_proj.lora_A.weight`; a tensor that
+   * layers share comes once.
+   */
   *namedParameters(names: readonly string[] = this.active): Iterable<[string, Tensor]> {
     const seen = new Set<Tensor>();
     for (const name of names) {

@@ -263,7 +263,10 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
    * given as often as it needs.
    */
   trainingLoss?(config: Config, placements: readonly Placement[]): ((pass: TrainingPass) => Tensor) | undefined;
-  /** The adapter in a form of `AdapterForm`; absent where it is only written as it is trained. `details` are for the form `lora`. Called without recording, inside a scope. */
+  /**
+   * The adapter in a form of `AdapterForm`; absent where it is only written as it is trained. `details` are for the form `lora`. Called without recording,
+   * inside a scope.
+   */
   portable?(config: Config, placements: readonly Placement[], form: AdapterForm, details?: MergeDetails): PortableAdapter<CommonConfig>;
   /** Which parameters, by the end of their name, have a learning rate and weight decay of their own in a run. */
   rates?(config: Config): readonly ParameterRate[];

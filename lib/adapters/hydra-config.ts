@@ -2,8 +2,8 @@ import { ConfigError } from '../errors.js';
 import { type CommonConfig, commonDefaults } from './adapter.js';
 
 /**
- * Starting values of the down-projections; up-projections and biases start at zero. `'xavier'`: uniform within sqrt(6 / (inputs + rank)). `'kaiming'`: uniform
- * within 1 / sqrt(inputs). `'normal0.02'`: normal with deviation 0.02.
+ * Starting values of the down-projections; up-projections and biases start at zero. `'xavier'`: uniform within sqrt(6 / (inputs + rank)).
+ * `'kaiming'`: uniform within 1 / sqrt(inputs). `'normal0.02'`: normal with deviation 0.02.
  */
 export type HydraInit = 'xavier' | 'kaiming' | 'normal0.02';
 
@@ -15,7 +15,10 @@ export interface HydraConfig extends CommonConfig {
   rankSequential: number;
   /** Multiplies both branches: a number, or `'learned'`, one trained number a layer that starts at 1. Default 1. */
   scale: number | 'learned';
-  /** Whether both projections of the branches have biases. `'auto'` (the default): where the layer has one, so that they can be folded into it. */
+  /**
+   * Whether both projections of the branches have biases. `'auto'` (the default): where the layer has one, so that they can be folded into
+   * it.
+   */
   bias: boolean | 'auto';
   /** Probability of dropping an element between down- and up-projection in training. Default 0. */
   dropout: number;

@@ -46,8 +46,8 @@ const joined = (parts: readonly Tensor[], dim: number): Tensor => (parts.length 
 const applied = (b: Tensor, v: Tensor): Tensor => reshape(matmul(b, reshape(v, [-1, 1])), [-1]);
 
 /**
- * Hydra on a linear layer with the output y0 = W x + b: y = y0 + scale * (Bp (Ap x + ap) + βp) + scale * (Bs (As y0 + as) + βs), with dropout between down and up.
- * Either branch may be absent. y0 is the output of the bare layer, whatever other adapters are on it.
+ * Hydra on a linear layer with the output y0 = W x + b: y = y0 + scale * (Bp (Ap x + ap) + βp) + scale * (Bs (As y0 + as) + βs), with
+ * dropout between down and up. Either branch may be absent. y0 is the output of the bare layer, whatever other adapters are on it.
  */
 export class HydraLinear extends AdapterModule {
   readonly hydra_par_A?: Factor;
@@ -133,7 +133,10 @@ export class HydraLinear extends AdapterModule {
     return lowRankLinear(x, weight, { ...(bias === undefined ? {} : { bias }), adapters: [factors] });
   }
 
-  /** The change of a layer with these parameters (those of the frozen one, by default): a = [Ap ; As W], b = scale * [Bp , Bs], bias = scale * (Bp ap + βp + Bs (as + As b0) + βs). */
+  /**
+   * The change of a layer with these parameters (those of the frozen one, by default): a = [Ap ; As W], b = scale * [Bp , Bs], bias = scale
+   * * (Bp ap + βp + Bs (as + As b0) + βs).
+   */
   change(parameters?: LayerParameters): HydraChange {
     const { weight, bias: bias0 } = parameters ?? denseParameters(this.#base, this.#ups[0]?.weight.dtype ?? 'f32');
     const { hydra_par_A: parallel, hydra_par_B: up, hydra_seq_A: sequential, hydra_seq_B: again } = this;

@@ -10,7 +10,10 @@ import { type LoraConfig, loraDefaults } from './lora-config.js';
 
 const ownTensors = ({ path, module }: Placement): [string, Tensor][] => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value]);
 
-/** As trained, or as plain LoRA of rank rp + rs that makes the same change of the layers. Throws `AdapterError` for the forms of split weights. */
+/**
+ * As trained, or as plain LoRA of rank rp + rs that makes the same change of the layers. Throws `AdapterError` for the forms of split
+ * weights.
+ */
 export function portableHydra(config: HydraConfig, placements: readonly Placement[], form: AdapterForm): PortableAdapter<CommonConfig> {
   if (form === 'lora') return plainLora(config, placements);
   if (form !== 'published') throw new AdapterError(`save: an adapter of "hydra" has no form "${form}"; expected "published" or "lora"`);

@@ -75,8 +75,8 @@ function warnOfFused(targets: readonly Target[], { rankSequential }: HydraConfig
 }
 
 /**
- * Hydra: a parallel low-rank branch on the input and a sequential one on the output of frozen linear layers, both linear, so that both fold into the weight.
- * "Hydra: Multi-head Low-rank Adaptation for Parameter Efficient Fine-tuning".
+ * Hydra: a parallel low-rank branch on the input and a sequential one on the output of frozen linear layers, both linear, so that both fold
+ * into the weight. "Hydra: Multi-head Low-rank Adaptation for Parameter Efficient Fine-tuning".
  *
  * ```ts
  * const tuned = await attach(model, { type: 'hydra', rankParallel: 2, rankSequential: 2 });

@@ -24,8 +24,8 @@ type Adapters = Pick<AdapterSet, 'active' | 'get' | 'namedParameters'>;
 const kOthers = 'others';
 
 /**
- * Parameter groups of the active adapters, with the rates of methods that have some (the router of Poly: `routerLearningRate`). Groups without parameters are
- * left out.
+ * Parameter groups of the active adapters, with the rates of methods that have some (the router of Poly: `routerLearningRate`). Groups
+ * without parameters are left out.
  *
  * ```ts
  * const optimizer = new AdamW(adapterGroups(tuned, { learningRate: 5e-3, weightDecay: 0.01 }));

@@ -1,18 +1,22 @@
 import { ConfigError } from '../errors.js';
 import { type CommonConfig, commonDefaults } from './adapter.js';
 
-/** Which layers share the logits of the router: each its own, those of one attention or MLP, of one block, of the encoder or decoder, or all. */
+/**
+ * Which layers share the logits of the router: each its own, those of one attention or MLP, of one block, of the encoder or decoder, or
+ * all.
+ */
 export type RouterGranularity = 'finegrained' | 'layerwise' | 'blockwise' | 'coderwise' | 'coarsegrained';
 
 /**
- * How gates come from logits z. `'relaxed'`: in training sigmoid(z + log u - log(1 - u)) with u uniform, drawn anew for each row and layer; sigmoid(z) elsewhere.
- * `'sigmoid'`: sigmoid(z). `'straight-through'`: 0 or 1, with the gradient of sigmoid(z). `'l2'`: z divided by its norm over the skills.
+ * How gates come from logits z. `'relaxed'`: in training sigmoid(z + log u - log(1 - u)) with u uniform, drawn anew for each row and layer;
+ * sigmoid(z) elsewhere. `'sigmoid'`: sigmoid(z). `'straight-through'`: 0 or 1, with the gradient of sigmoid(z). `'l2'`: z divided by its
+ * norm over the skills.
  */
 export type RouterGates = 'relaxed' | 'sigmoid' | 'straight-through' | 'l2';
 
 /**
- * How a saved inventory is adapted to new tasks. `'full'`: factors and a new router are trained. `'z'`: the new router alone. `'mu'`: the factors, with every
- * skill in equal parts. `'rand'`: all anew, of the sizes of the inventory.
+ * How a saved inventory is adapted to new tasks. `'full'`: factors and a new router are trained. `'z'`: the new router alone. `'mu'`: the
+ * factors, with every skill in equal parts. `'rand'`: all anew, of the sizes of the inventory.
  */
 export type PolyFinetune = 'full' | 'z' | 'mu' | 'rand';
 
@@ -38,7 +42,10 @@ export interface PolyConfig extends CommonConfig {
   averageCorrection: boolean;
   /** Default `'finegrained'`. */
   granularity: RouterGranularity;
-  /** Start of A: uniform within sqrt(H / inputs) as in PEFT, or within 1 / sqrt(3 * inputs) as in the reference implementation (`'mttl'`). Default `'peft'`. */
+  /**
+   * Start of A: uniform within sqrt(H / inputs) as in PEFT, or within 1 / sqrt(3 * inputs) as in the reference implementation (`'mttl'`).
+   * Default `'peft'`.
+   */
   init: 'peft' | 'mttl';
   /** B starts random in place of zero, so that the adapter changes the model from the start. Default false. */
   randomB: boolean;

@@ -19,7 +19,10 @@ export class Inventory {
     this.#tensors = tensors;
   }
 
-  /** Reads the folder that the config names. Throws `AdapterError` for an adapter of another method, `ConfigError` where its layers are not the targets. */
+  /**
+   * Reads the folder that the config names. Throws `AdapterError` for an adapter of another method, `ConfigError` where its layers are not
+   * the targets.
+   */
   static async read(config: PolyConfig, targets: readonly Target[]): Promise<Inventory> {
     const folder = config.inventory as string;
     const { config: file, tensors } = await readPeftFolder(folder);

@@ -37,8 +37,8 @@ export interface TaskFactors {
 const kKept = 64;
 
 /**
- * Poly and MHR on a linear layer: y += scale * (x A_t) B_t for a row of task t, where block q of A_t [K, R] is the average over the skills s of A[q, s] with the
- * weights w[t, q, s] of the router, and block q of B_t [R, N] that of B[q, s]. Factors are averaged, then multiplied.
+ * Poly and MHR on a linear layer: y += scale * (x A_t) B_t for a row of task t, where block q of A_t [K, R] is the average over the skills
+ * s of A[q, s] with the weights w[t, q, s] of the router, and block q of B_t [R, N] that of B[q, s]. Factors are averaged, then multiplied.
  */
 export class PolyLinear extends AdapterModule {
   /** [H, S, K / H, R]. */

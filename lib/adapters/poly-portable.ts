@@ -9,8 +9,8 @@ import type { PolyConfig } from './poly-config.js';
 import { PolyLinear } from './poly-linear.js';
 
 /**
- * With alpha 1, which PEFT takes for granted, as trained; alpha goes into B. `native` keeps it. `lora`: the averaged factors of one task as plain LoRA.
- * Throws `AdapterError` for other forms, and where the task is not named.
+ * With alpha 1, which PEFT takes for granted, as trained; alpha goes into B. `native` keeps it. `lora`: the averaged factors of one task as
+ * plain LoRA. Throws `AdapterError` for other forms, and where the task is not named.
  */
 export function portablePoly(
   attached: PolyConfig,

@@ -57,8 +57,8 @@ function onlyActive({ active }: AdapterSet): string {
 }
 
 /**
- * Gives an adapter another number of tasks: the first ones stay, new ones start in nearly equal parts of all skills. Make the optimizer afterwards: the logits
- * are new tensors.
+ * Gives an adapter another number of tasks: the first ones stay, new ones start in nearly equal parts of all skills. Make the optimizer
+ * afterwards: the logits are new tensors.
  */
 export function resizeTasks(tuned: TunedModel | AdapterSet, name: string, tasks: number, options: { readonly seed?: number } = {}): void {
   const set = setOf(tuned);

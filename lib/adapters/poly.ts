@@ -124,8 +124,8 @@ async function prepare(
 }
 
 /**
- * Poly and, with `splits` above 1, MHR: skills that tasks share, averaged for each task by learned weights; a forward pass is told the task of each row.
- * "Combining Modular Skills in Multitask Learning"; "Multi-Head Adapter Routing for Cross-Task Generalization".
+ * Poly and, with `splits` above 1, MHR: skills that tasks share, averaged for each task by learned weights; a forward pass is told the task
+ * of each row. "Combining Modular Skills in Multitask Learning"; "Multi-Head Adapter Routing for Cross-Task Generalization".
  *
  * ```ts
  * const tuned = await attach(model, { type: 'poly', tasks: 24, skills: 8, splits: 8 });

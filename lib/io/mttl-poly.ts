@@ -41,8 +41,8 @@ function renamed(name: string): string | undefined {
 }
 
 /**
- * Writes the `state_dict` of a checkpoint of mttl, saved as safetensors, as a folder that `loadAdapter` and PEFT read: names change, tensors stay.
- * Throws `FormatError` for a file without tensors of Poly, or with layers of different sizes.
+ * Writes the `state_dict` of a checkpoint of mttl, saved as safetensors, as a folder that `loadAdapter` and PEFT read: names change,
+ * tensors stay. Throws `FormatError` for a file without tensors of Poly, or with layers of different sizes.
  */
 export async function convertMttl(source: string, folder: string, options: ConvertMttlOptions = {}): Promise<ConvertedMttl> {
   const { alpha = polyDefaults.alpha, gates = polyDefaults.gates, baseModel } = options;
@@ -88,7 +88,10 @@ function sizesOf(source: string, tensors: ReadonlyMap<string, Tensor>): Pick<Pol
   return JSON.parse(sizes) as Pick<PolyConfig, 'rank' | 'tasks' | 'skills' | 'splits'>;
 }
 
-/** The other way: writes a saved Poly adapter as the tensors of a checkpoint of mttl, in one safetensors file. Throws `FormatError` for another method. */
+/**
+ * The other way: writes a saved Poly adapter as the tensors of a checkpoint of mttl, in one safetensors file. Throws `FormatError` for
+ * another method.
+ */
 export async function writeMttl(folder: string, target: string): Promise<void> {
   await scope(async () => {
     const { config, tensors } = await readPeftFolder(folder);

@@ -20,8 +20,9 @@ function read(file: JsonObject): Partial<HydraConfig> {
 }
 
 /**
- * Hydra in files of the form of PEFT's, which has no such method: `peft_type` HYDRA, tensors `PATH.hydra_par_A.weight` [rp, K], `PATH.hydra_par_B.weight`
- * [N, rp], `PATH.hydra_seq_A.weight` [rs, N], `PATH.hydra_seq_B.weight` [N, rs], their biases, and `PATH.hydra_scale` [1] of a learned scale.
+ * Hydra in files of the form of PEFT's, which has no such method: `peft_type` HYDRA, tensors `PATH.hydra_par_A.weight` [rp, K],
+ * `PATH.hydra_par_B.weight` [N, rp], `PATH.hydra_seq_A.weight` [rs, N], `PATH.hydra_seq_B.weight` [N, rs], their biases, and
+ * `PATH.hydra_scale` [1] of a learned scale.
  */
 export const peftHydra: PeftFormat<HydraConfig> = {
   keys: {

@@ -41,8 +41,9 @@ function read(file: JsonObject): Partial<PolyConfig> {
 }
 
 /**
- * Poly in PEFT's files, with alpha 1: `PATH.poly_lora_A` [H, S, K / H, R], `PATH.poly_lora_B` [H, S, R, N / H], `PATH.poly_router.module_logits` [T, H * S].
- * PEFT leaves keys that it does not know out, with a warning: what it computes from files with such keys is what it has.
+ * Poly in PEFT's files, with alpha 1: `PATH.poly_lora_A` [H, S, K / H, R], `PATH.poly_lora_B` [H, S, R, N / H],
+ * `PATH.poly_router.module_logits` [T, H * S]. PEFT leaves keys that it does not know out, with a warning: what it computes from files with
+ * such keys is what it has.
  */
 export const peftPoly: PeftFormat<PolyConfig> = {
   keys: {

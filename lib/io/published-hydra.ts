@@ -9,7 +9,10 @@ import { makeFolder, writeFileAtomically } from './atomic-file.js';
 import { writePeftConfig } from './peft-config.js';
 import { loadSafetensors, saveSafetensors } from './safetensors.js';
 
-/** Which of the authors' three programs wrote a file: for ViT on VTAB-1K (timm names), for RoBERTa on GLUE, or for the image tower of CLIP on ELEVATER. */
+/**
+ * Which of the authors' three programs wrote a file: for ViT on VTAB-1K (timm names), for RoBERTa on GLUE, or for the image tower of CLIP
+ * on ELEVATER.
+ */
 export type HydraLayout = 'vtab' | 'glue' | 'elevater';
 
 /** A published tensor: the layer it belongs to, its branch, and what it is there. */
@@ -89,8 +92,8 @@ export interface ConvertedHydra {
 }
 
 /**
- * Writes a file of one of the authors' programs, saved as safetensors, as a folder that `loadAdapter` reads. Names become those of the published models; the head
- * of a file for VTAB-1K becomes `classifier`, saved whole. Learned scales (ELEVATER) go into the up-projections.
+ * Writes a file of one of the authors' programs, saved as safetensors, as a folder that `loadAdapter` reads. Names become those of the
+ * published models; the head of a file for VTAB-1K becomes `classifier`, saved whole. Learned scales (ELEVATER) go into the up-projections.
  * Throws `FormatError` for a file without tensors of Hydra.
  */
 export async function convertHydra(source: string, folder: string, options: ConvertHydraOptions = {}): Promise<ConvertedHydra> {

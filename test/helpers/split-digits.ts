@@ -1,4 +1,5 @@
-// Many tasks on handwritten digits: each splits the ten digits into two groups, which the picture does not tell. A frozen random MLP learns them through adapters.
+// Many tasks on handwritten digits: each splits the ten digits into two groups, which the picture does not tell. A frozen random MLP learns them
+// through adapters.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -185,7 +186,7 @@ export const average = (values: readonly number[]): number => values.reduce((tot
 /** How a pre-trained adapter is adapted to a new task; `none` leaves a new router as it starts. */
 export type FewShot = 'full' | 'z' | 'mu' | 'none';
 
-/** Adapts a pre-trained adapter to one new task with 30 examples; returns the accuracy on all other pictures, and how many numbers were trained. */
+/** Adapts a pre-trained adapter to one new task with 30 examples; returns the accuracy on all other pictures, and how many numbers it trained. */
 export async function fewShot(
   data: SplitDigits,
   pretrained: Pretraining,
