@@ -1,7 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, FormatError } from '../errors.js';
-import { kPoolingModes, type Pooling, type PoolingMode } from '../models/pooling.js';
+import { kPoolingModes, modesOf, type Pooling, type PoolingMode } from '../models/pooling.js';
+import { writeFileAtomically } from './atomic-file.js';
 import { describeJson, isJsonObject, type JsonObject, readJsonObjectIfAny } from './json.js';
 
 /** Flags of older pooling configs, in the order in which several results are joined. */
@@ -76,3 +77,26 @@ function named(value: unknown, file: string): PoolingMode[] {
     return mode;
   });
 }
+
+const kModules = 'sentence_transformers.models';
+
+/** Writes what makes the folder of an encoder one of sentence-transformers: the modules after the encoder, whose hidden states have this `width`. */
+export async function writePooling(folder: string, pooling: Pooling, width: number): Promise<void> {
+  const modules = [
+    { type: 'Transformer', path: '' },
+    { type: 'Pooling', path: '1_Pooling' },
+    ...(pooling.normalize ? [{ type: 'Normalize', path: '2_Normalize' }] : []),
+  ].map(({ type, path }, idx) => ({ idx, name: String(idx), path, type: `${kModules}.${type}` }));
+  for (const { path } of modules) await mkdir(join(folder, path), { recursive: true });
+  await writeJson(join(folder, 'modules.json'), modules);
+  await writeJson(join(folder, '1_Pooling', 'config.json'), { word_embedding_dimension: width, ...configOf(modesOf(pooling)) });
+}
+
+/** Flags, which every version reads, or where they would put the results of several in another order the names. */
+function configOf(modes: readonly PoolingMode[]): JsonObject {
+  const flagged = flags.filter(([, mode]) => modes.includes(mode)).map(([, mode]) => mode);
+  if (flagged.join() !== modes.join()) return { pooling_mode: [...modes] };
+  return Object.fromEntries(flags.map(([key, mode]) => [key, modes.includes(mode)]));
+}
+
+const writeJson = (file: string, value: unknown): Promise<void> => writeFileAtomically(file, `${JSON.stringify(value, undefined, 2)}\n`);

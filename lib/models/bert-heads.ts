@@ -59,7 +59,7 @@ export class BertForEmbedding extends BertNetwork {
   readonly embeddings: BertModel['embeddings'];
   readonly encoder: BertModel['encoder'];
   readonly pooler: BertModel['pooler'];
-  readonly pooling: Pooling;
+  override readonly pooling: Pooling;
   readonly #model: BertModel;
 
   constructor(config: BertConfig, { pooling = {} }: HeadOptions) {

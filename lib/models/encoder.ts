@@ -55,6 +55,8 @@ export abstract class EncoderNetwork extends TokenNetwork {
   abstract override readonly shape: EncoderShape;
   /** Architectures say so that put virtual tokens in front of their rows (`withFront`). */
   override readonly takesVirtualTokens: boolean = false;
+  /** How hidden states become embeddings, where they are pooled. */
+  declare readonly pooling?: Pooling;
   /** Paths of modules that a checkpoint may lack whole: they start from random values of `initialDeviation`, biases 0 and norms 1. */
   readonly startable: readonly string[] = [];
   readonly initialDeviation: number = 0.02;

@@ -5,6 +5,7 @@ import { writeFileAtomically } from '../io/atomic-file.js';
 import { ggufTokenizer, hasGgufTokenizer } from '../io/gguf-tokenizer.js';
 import { resolveModel } from '../io/model-files.js';
 import { saveSafetensors } from '../io/safetensors.js';
+import { writePooling } from '../io/sentence-encoder.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
 import { Linear } from '../nn/linear.js';
 import { dense } from '../nn/quantized.js';
@@ -47,7 +48,7 @@ const companions = [
 /**
  * Writes a model as a Hugging Face folder that transformers and `loadModel` read: `config.json`, `model.safetensors` with the published names, and the
  * tokenizer files. Weights are those in memory: after `tuned.merge()` the merged ones. Where an adapter holds a part of them (PiSSA and its kin), the config says so
- * under `lorikeet_residual`. Returns the number of tensors.
+ * under `lorikeet_residual`. Of sentence encoders also the pooling as sentence-transformers writes it. Returns the number of tensors.
  */
 export async function saveModel(
   model: (LanguageModel & { readonly source: string }) | TaskModel,
@@ -80,6 +81,8 @@ export async function saveModel(
   };
   await writeFileAtomically(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
   await writeCompanions(model.source, folder);
+  if (!isLanguageModel(model) && model.network.pooling !== undefined)
+    await writePooling(folder, model.network.pooling, model.network.shape.hiddenSize);
   return count;
 }
 

@@ -1,9 +1,9 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ConfigError, FormatError } from 'lorikeet';
-import { readPooling } from '#dist/io/sentence-encoder.js';
+import { readPooling, writePooling } from '#dist/io/sentence-encoder.js';
 
 /** A folder with these JSON files. */
 function folderOf(t: ExecutionContext, files: Record<string, unknown>): string {
@@ -54,4 +54,19 @@ test('what cannot be read or computed is refused', async (t) => {
     instanceOf: FormatError,
     message: /a type and a path/,
   });
+});
+
+test('what is written reads back, as flags where they keep the order', async (t) => {
+  for (const [pooling, keepsOrder] of [
+    [{ mode: ['mean'] }, true],
+    [{ mode: ['cls', 'max'], normalize: true }, true],
+    [{ mode: ['mean', 'cls'] }, false],
+  ] as const) {
+    const folder = folderOf(t, {});
+    await writePooling(folder, pooling, 16);
+    t.deepEqual(await readPooling(folder), { ...pooling, mode: [...pooling.mode] });
+    const config = JSON.parse(readFileSync(join(folder, '1_Pooling/config.json'), 'utf8'));
+    t.is(config.word_embedding_dimension, 16);
+    t.is(config.pooling_mode === undefined, keepsOrder);
+  }
 });

@@ -9,6 +9,7 @@ import {
   FormatError,
   loadModel,
   multipleNegativesLoss,
+  saveModel,
   scope,
   type Tensor,
   type TrainOptions,
@@ -16,6 +17,7 @@ import {
 } from 'lorikeet';
 import { tensor } from 'lorikeet/ops';
 import { dataFolder } from '../../helpers/folders.js';
+import { near } from '../../helpers/numbers.js';
 import { tinyEncoder } from '../../helpers/tiny-encoder.js';
 
 const folder = tinyEncoder();
@@ -265,6 +267,24 @@ test.serial('a run goes on with the bits of one that was not cut, and not with a
     }
   }
   t.deepEqual(results[1], results[0]);
+});
+
+test.serial('a merged model is saved as a folder of sentence-transformers', async (t) => {
+  const model = await loadModel(folder, { task: 'embedding', pooling: { mode: ['cls', 'mean'], normalize: true } });
+  const tuned = await attach(model, adapter, { seed: 1 });
+  await train(tuned, { data: { train: { rows: pairs } }, training: training(2) });
+  const texts = held.map(({ anchor }) => anchor);
+  const expected = await tuned.embed(texts);
+  await tuned.merge();
+  const saved = join(folder, 'saved');
+  await saveModel(model, saved);
+  tuned.dispose();
+  model.dispose();
+  const again = await loadModel(saved, { task: 'published' });
+  t.is(again.task, 'embedding');
+  const got = await again.embed(texts);
+  for (const [row, values] of expected.entries()) near(t, got[row] ?? [], values, 1e-5, `row ${row}`);
+  again.dispose();
 });
 
 test.serial('MiniLM: related texts are near, and a few steps bring pairs nearer', async (t) => {
