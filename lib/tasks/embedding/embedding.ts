@@ -6,8 +6,12 @@ import { rowTask } from '../../data/row-task.js';
 import type { DataSource } from '../../data/source.js';
 import { requireTaskFields } from '../../data/task-fields.js';
 import { ConfigError, FormatError } from '../../errors.js';
+import { tensor } from '../../ops/create.js';
+import { indexSelect } from '../../ops/index-ops.js';
+import { concat } from '../../ops/join.js';
 import { readExample } from '../../predict.js';
 import type { TaskModel } from '../../task-model.js';
+import type { Tensor } from '../../tensor.js';
 import { routesOf } from '../encoder-rows.js';
 import type { RowShape, Task, TaskBatch } from '../task.js';
 import { type EmbeddingLoss, embeddingLossSchema, isScored } from './config.js';
@@ -52,8 +56,31 @@ function batchOf(model: TaskModel, loss: EmbeddingLoss, rows: readonly Embedding
   return {
     targets: termsOf(loss, rows),
     tokens: rows.reduce((sum, row) => sum + countTokens(row), 0),
-    loss: (pass) => lossOfRows(loss, rows, (texts) => model.forward(collateInputs('text', texts), { ...pass, ...routesOf(texts) })),
+    loss: (pass) => {
+      const embed = (texts: readonly EmbeddingText[]) => model.forward(collateInputs('text', texts), { ...pass, ...routesOf(texts) });
+      return lossOfRows(loss, rows, (texts) => embedByLength(texts, embed));
+    },
   };
+}
+
+/** Texts go through the model in groups of at least so many, and together while they have this part of the longest one's length. */
+const kLeastTogether = 8;
+const kSimilar = 0.75;
+
+/** Embeddings [N, D] of texts in their order; those of similar length go through the model together, so that little of it is padding. */
+function embedByLength(texts: readonly EmbeddingText[], forward: (texts: readonly EmbeddingText[]) => Tensor): Tensor {
+  const length = (place: number): number => texts[place]?.ids.length ?? 0;
+  const order = [...texts.keys()].sort((a, b) => length(b) - length(a) || a - b);
+  const groups: number[][] = [];
+  for (const place of order) {
+    const open = groups.at(-1);
+    if (open === undefined || (open.length >= kLeastTogether && length(place) < kSimilar * length(open[0] as number))) groups.push([place]);
+    else open.push(place);
+  }
+  const parts = groups.map((group) => forward(group.map((place) => texts[place] as EmbeddingText)));
+  const places = new BigInt64Array(texts.length);
+  for (const [row, place] of order.entries()) places[place] = BigInt(row);
+  return indexSelect(concat(parts, 0), 0, tensor(places));
 }
 
 /** Tokens of all texts of a row. */
@@ -75,7 +102,7 @@ function rowReader(model: TaskModel, loss: EmbeddingLoss, source: DataSource, se
     const { where } = row;
     const task = readTask(row);
     const text = async (value: unknown, name: string): Promise<EmbeddingText> => ({
-      ...((await readExample(model, textOf(value, name, where), sequence)) as TokenInput),
+      ...((await readExample(model, textOf(value, name, where), sequence)) as EmbeddingText),
       where,
       ...task,
     });

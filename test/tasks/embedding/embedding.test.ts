@@ -135,16 +135,25 @@ function lossOfDoubled([first, second]: readonly [number, number]): number {
   return (2 * first + Math.log1p(2 * Math.expm1(second))) / 3;
 }
 
-test.serial('the loss is measured with every row of a batch in one', async (t) => {
+test.serial('the rows of a batch are compared with one another, whatever their lengths', async (t) => {
   const model = await open();
   const tuned = await attach(model, adapter, { seed: 1 });
-  const rows = pairs.slice(0, 8);
-  const run = train(tuned, { data: { train: { rows } }, training: { ...training(1), batch: 8 } });
-  const { loss: expected } = await evaluate(model, { rows }, {});
-  // Adapters begin as the identity.
-  for await (const { loss, tokens } of run) {
-    t.true(Math.abs(loss - expected) < 1e-5, `${loss} beside ${expected}`);
-    t.is(tokens, 8 * 8);
+  const mixed = Array.from({ length: 24 }, (_, row) => ({
+    anchor: source.slice(row % 7, (row % 7) + 1 + (row % 5)).join(' '),
+    positive: target.slice(0, 1 + ((5 * row) % 14)).join(' '),
+  }));
+  for (const rows of [pairs.slice(0, 8), mixed]) {
+    // Adapters begin as the identity.
+    const { loss: expected } = await evaluate(model, { rows });
+    const run = train(tuned, { data: { train: { rows } }, training: { ...training(1), batch: rows.length, learningRate: 1e-9 } });
+    for await (const { loss, tokens } of run) {
+      t.true(Math.abs(loss - expected) < 1e-5, `${loss} beside ${expected}`);
+      const words = rows.flatMap(({ anchor, positive }) => [anchor, positive]).map((text) => text.split(' ').length + 2);
+      t.is(
+        tokens,
+        words.reduce((a, b) => a + b, 0),
+      );
+    }
   }
   tuned.dispose();
   model.dispose();
