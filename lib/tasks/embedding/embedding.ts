@@ -19,8 +19,8 @@ import { measureEmbeddings } from './measure.js';
 import { type EmbeddingRow, type EmbeddingText, lossOfRows, termsOf, textsOf } from './objective.js';
 
 /**
- * Sentence embeddings that are near one another where texts belong together: pairs of an anchor and a positive, negatives beside them, or pairs with a score. Rows of
- * one forward pass are compared with one another. nDCG@10 decides, and of scored pairs the rank correlation.
+ * Sentence embeddings that are near one another where texts belong together: pairs of an anchor and a positive, negatives beside them, or
+ * pairs with a score. Rows of one forward pass are compared with one another. nDCG@10 decides, and of scored pairs the rank correlation.
  */
 export function embedding(model: TaskModel, loss: EmbeddingLoss = embeddingLossSchema.parse({})): Task<EmbeddingRow> {
   const { modality } = model.network;

@@ -19,10 +19,9 @@ function requireEmbeddings(what: string, embeddings: readonly Tensor[], rows = t
   const [first] = embeddings;
   const fits = ({ shape }: Tensor): boolean =>
     shape.length === 2 && shape[1] === first?.shape[1] && (!rows || shape[0] === first?.shape[0]) && shape[0] !== 0;
-  if (!embeddings.every(fits))
-    throw new ShapeError(
-      `${what}: embeddings must be matrices of one width${rows ? ' and one number of rows' : ''}; got ${embeddings.map(({ shape }) => `[${shape.join(', ')}]`).join(', ')}`,
-    );
+  if (embeddings.every(fits)) return;
+  const got = embeddings.map(({ shape }) => `[${shape.join(', ')}]`).join(', ');
+  throw new ShapeError(`${what}: embeddings must be matrices of one width${rows ? ' and one number of rows' : ''}; got ${got}`);
 }
 
 /** Throws `ShapeError` unless there is a score for each of the embeddings [B, D]. */
@@ -50,14 +49,16 @@ export interface MultipleNegativesOptions {
   readonly scale?: number;
   /** Also asks every positive for its anchor among all anchors; the loss is the mean of both. Default false. */
   readonly symmetric?: boolean;
-  /** bool [B, B + M]: candidates (positives, then negatives) that an anchor is not compared with, such as second copies of its own positive. */
+  /**
+   * bool [B, B + M]: candidates (positives, then negatives) that an anchor is not compared with, such as second copies of its own positive.
+   */
   readonly exclude?: Tensor | undefined;
 }
 
 /**
- * Multiple negatives ranking ("Efficient Natural Language Response Suggestion for Smart Reply"), InfoNCE over cosines ("Representation Learning with Contrastive
- * Predictive Coding"): cross-entropy of finding the positive of each anchor among those of the whole batch and the negatives. Anchors and positives [B, D];
- * the mean over anchors, a number. `ShapeError` where shapes do not fit.
+ * Multiple negatives ranking ("Efficient Natural Language Response Suggestion for Smart Reply"), InfoNCE over cosines ("Representation
+ * Learning with Contrastive Predictive Coding"): cross-entropy of finding the positive of each anchor among those of the whole batch and
+ * the negatives. Anchors and positives [B, D]; the mean over anchors, a number. `ShapeError` where shapes do not fit.
  */
 export function multipleNegativesLoss(anchors: Tensor, positives: Tensor, options: MultipleNegativesOptions = {}): Tensor {
   const { negatives, scale = 20, symmetric = false, exclude } = options;
@@ -82,8 +83,8 @@ export function cosineLoss(a: Tensor, b: Tensor, scores: Tensor): Tensor {
 }
 
 /**
- * "CoSENT: Consistent Sentence Embedding via Similarity Ranking": log(1 + Σ exp(scale · (cos_i − cos_j))) over all i, j of which pair j has the higher score.
- * Only the order of the scores counts. a and b [B, D], scores [B]; a number. `scale` is 20 by default.
+ * "CoSENT: Consistent Sentence Embedding via Similarity Ranking": log(1 + Σ exp(scale · (cos_i − cos_j))) over all i, j of which pair j has
+ * the higher score. Only the order of the scores counts. a and b [B, D], scores [B]; a number. `scale` is 20 by default.
  */
 export function cosentLoss(a: Tensor, b: Tensor, scores: Tensor, { scale = 20 }: { readonly scale?: number } = {}): Tensor {
   requireEmbeddings('cosentLoss', [a, b]);
@@ -119,8 +120,8 @@ export interface TripletOptions {
 }
 
 /**
- * Triplet loss ("FaceNet: A Unified Embedding for Face Recognition and Clustering"): max(0, distance to the positive − distance to the negative + margin).
- * All [B, D]; the mean over rows, a number.
+ * Triplet loss ("FaceNet: A Unified Embedding for Face Recognition and Clustering"): max(0, distance to the positive − distance to the
+ * negative + margin). All [B, D]; the mean over rows, a number.
  */
 export function tripletLoss(anchors: Tensor, positives: Tensor, negatives: Tensor, options: TripletOptions = {}): Tensor {
   const { distance = 'euclidean', margin = distance === 'cosine' ? 0.5 : 5 } = options;
@@ -137,8 +138,9 @@ export interface MatryoshkaOptions {
 }
 
 /**
- * "Matryoshka Representation Learning": the sum of a loss over embeddings that are cut to their first `dimensions` and divided by their length. `loss` gets them in
- * the order of `embeddings` ([.., D] each). Throws `ConfigError` for dimensions that the embeddings do not have.
+ * "Matryoshka Representation Learning": the sum of a loss over embeddings that are cut to their first `dimensions` and divided by their
+ * length. `loss` gets them in the order of `embeddings` ([.., D] each). Throws `ConfigError` for dimensions that the embeddings do not
+ * have.
  */
 export function matryoshkaLoss(
   loss: (embeddings: readonly Tensor[]) => Tensor,

@@ -35,8 +35,9 @@ class TextTable {
 }
 
 /**
- * How well embeddings do on held-out rows. The loss is that of groups of 64 rows in their order. Of pairs: nDCG@10, MRR@10 and recall@10 of finding the positives of
- * each anchor among all positives. Of scored pairs: the correlations of cosine and score. With `dimensions` the metrics at each smaller width as well.
+ * How well embeddings do on held-out rows. The loss is that of groups of 64 rows in their order. Of pairs: nDCG@10, MRR@10 and recall@10 of
+ * finding the positives of each anchor among all positives. Of scored pairs: the correlations of cosine and score. With `dimensions` the
+ * metrics at each smaller width as well.
  */
 export async function measureEmbeddings(
   model: TaskModel,

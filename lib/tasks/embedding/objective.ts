@@ -94,8 +94,8 @@ function comparisonOf(loss: EmbeddingLoss, rows: readonly EmbeddingRow[], embed:
 }
 
 /**
- * bool [B, B + M]: candidates that are right for an anchor without being the positive of its row, because another row of the batch has the same anchor or the same
- * positive. Undefined where there are none.
+ * bool [B, B + M]: candidates that are right for an anchor without being the positive of its row, because another row of the batch has the
+ * same anchor or the same positive. Undefined where there are none.
  */
 function excludedOf(rows: readonly EmbeddingRow[]): Tensor | undefined {
   const anchors = rows.map(({ anchor }) => keyOf(anchor));

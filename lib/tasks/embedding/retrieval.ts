@@ -49,8 +49,8 @@ export interface RetrievalScores {
 }
 
 /**
- * nDCG@k, MRR@k and recall@k of rankings (documents by number, best first) with the relevant documents of each query, all of which count alike. Throws
- * `InvalidArgumentError` for a query without a relevant document.
+ * nDCG@k, MRR@k and recall@k of rankings (documents by number, best first) with the relevant documents of each query, all of which count
+ * alike. Throws `InvalidArgumentError` for a query without a relevant document.
  */
 export function retrievalScores(
   rankings: readonly (readonly number[])[],
