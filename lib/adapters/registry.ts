@@ -1,6 +1,7 @@
 import type { JsonObject } from '../io/json.js';
 import type { AdapterMethod, AnyMethod } from './adapter.js';
 import { bottleneck } from './bottleneck.js';
+import { binary } from './binary.js';
 import { hydra } from './hydra.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
@@ -12,6 +13,7 @@ import { prompt } from './prompt.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {
+  binary,
   hydra,
   lora,
   'lora-xs': loraXs,
