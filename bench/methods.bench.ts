@@ -1,9 +1,10 @@
 // Adapter methods beside each other and beside reference means, on real data.
-// npm run bench -- methods [--experiments pissa,lora-ga,corda,eva,lora-sb,lora-plus,retention,mosa,hydra,routing] [--seeds 1,2,3,4,5] [--steps 2500] [--json]
+// npm run bench -- methods [--experiments pissa,lora-ga,corda,eva,lora-sb,lora-plus,retention,mosa,hydra,binary,routing] [--seeds 1,2,3,4,5] [--steps 2500] [--json]
 //   --steps is of MoSA.
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Report, Suite } from './harness.js';
+import { runBinary } from './methods/binary.js';
 import { digitsExperiments, runDigits } from './methods/digits.js';
 import { runHydra } from './methods/hydra.js';
 import { runMosa } from './methods/mosa.js';
@@ -25,6 +26,7 @@ const single = {
   retention: ({ seeds, folder, report }) => runRetention(seeds, folder, report),
   mosa: ({ seeds, steps, folder, report }) => runMosa(seeds, steps, folder, report),
   hydra: ({ seeds, folder, report }) => runHydra(seeds, folder, report),
+  binary: ({ seeds, folder, report }) => runBinary(seeds, folder, report),
   routing: ({ seeds, folder, report }) => runRouting(seeds, folder, report),
 } as const satisfies Record<string, (setting: Setting) => Promise<object>>;
 

@@ -20,13 +20,22 @@ import type { SignBits } from '../ops/sign.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterModule } from './adapter.js';
-import type { AdapterSet, Attached, AttachOptions } from './adapter-set.js';
+import { AdapterSet, type Attached, type AttachOptions, adaptersOn } from './adapter-set.js';
 import type { BinaryConfig } from './binary-config.js';
 import { BinaryAdaptFormer, BinaryHead, BinaryLora } from './binary-modules.js';
 import { type BinaryWeight, StoredWeight } from './binary-weight.js';
 import { layersOf } from './inject.js';
 import { resolveConfig } from './resolve-config.js';
 import { streamWidth } from './sublayer-bottleneck.js';
+import { TunedModel } from './tuned-model.js';
+
+/** A model with adapters, or a network. */
+export type BinaryBase = TunedModel | AdapterSet | Module;
+
+function setOf(base: BinaryBase): AdapterSet {
+  if (base instanceof TunedModel) return base.adapters;
+  return base instanceof AdapterSet ? base : (adaptersOn(base) ?? new AdapterSet(base));
+}
 
 /** The file of its description, whose name ends in `.yaml`. */
 const describes = (file: string): string => file.replace(/(\.bin)?$/, '.yaml');
@@ -92,12 +101,17 @@ function fill(attached: Attached, { matrices, head }: BinaryAdapterFile, path: s
  * Puts a file of the authors of binary adapters (`NAME.bin` with `NAME.yaml` beside it) onto a vision transformer with a linear head of as many classes. The adapter is
  * for inference alone: such files hold codes. Throws `FormatError` for a file of another length, `ConfigError` for a description that cannot be, and `AdapterError`
  * where it does not fit the network, which is then as before.
+ *
+ * ```ts
+ * const adapters = await loadBinaryAdapter(network, 'adaptformer/svhn.bin');
+ * ```
  */
 export async function loadBinaryAdapter(
-  set: AdapterSet,
+  base: BinaryBase,
   file: string,
   options: Pick<AttachOptions, 'name' | 'activate' | 'signal'> = {},
-): Promise<void> {
+): Promise<AdapterSet> {
+  const set = setOf(base);
   const info = readBinaryInfo(await readFile(describes(file), 'utf8'));
   const contents = readBinaryAdapter(await readFile(file), info, backboneOf(set.network));
   const { path, layer } = headOf(set.network);
@@ -118,6 +132,7 @@ export async function loadBinaryAdapter(
   await set.add(resolveConfig(config), options, { peft_type: 'BINARY' }, async (attached) =>
     scope(() => noGrad(() => fill(attached, contents, path))),
   );
+  return set;
 }
 
 /** A matrix as files hold it. */
@@ -142,7 +157,8 @@ export interface SaveBinaryOptions {
  * Writes a binary adapter with its head as the files of its authors, `NAME.bin` and `NAME.yaml`. Throws `ConfigError` for what such files cannot hold: 32 bits,
  * codes that end inside a byte, no trained head, and other modules beside it.
  */
-export async function saveBinaryAdapter(set: AdapterSet, file: string, options: SaveBinaryOptions = {}): Promise<void> {
+export async function saveBinaryAdapter(base: BinaryBase, file: string, options: SaveBinaryOptions = {}): Promise<void> {
+  const set = setOf(base);
   const { name = set.active[0], dataset = '', backbone = 'vit_base_patch16_224_in21k' } = options;
   if (name === undefined) throw new AdapterError('binary adapter: no adapter is active; give the name of one');
   const attached = set.get(name);

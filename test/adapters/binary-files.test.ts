@@ -1,0 +1,99 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { AdapterError, attach, ConfigError, loadBinaryAdapter, saveBinaryAdapter } from 'lorikeet';
+import { normal } from 'lorikeet/ops';
+import { newVit, type VitNetwork } from '#dist/models/vit.js';
+import { RandomScope } from '#dist/random.js';
+import { noGrad, scope } from '#dist/scope.js';
+import { temporaryFolder } from '../helpers/adapters.js';
+import { digitsVitConfig } from '../helpers/digits-vit.js';
+import { dataFolder } from '../helpers/folders.js';
+import { numbers } from '../helpers/numbers.js';
+import { perturb } from '../helpers/perturb.js';
+
+/** A frozen transformer with random weights. */
+function vit(labels: number, config: object = {}): VitNetwork {
+  const network = new RandomScope(1).within(() => newVit({ ...digitsVitConfig, ...config }, 'classification', { labels }));
+  network.freeze();
+  return network;
+}
+
+const logits = (network: VitNetwork): Promise<number[]> =>
+  scope(async () => {
+    const side = 8;
+    const pixels = normal([2, 1, side, side], { seed: 3 });
+    return numbers(noGrad(() => network.forward({ pixels }, { training: false })));
+  });
+
+for (const adapter of ['adaptformer', 'lora'] as const) {
+  for (const bihead of [false, true]) {
+    test(`${adapter}${bihead ? '-bihead' : ''}: trained, written and read it computes the same, and comes back to the same bytes`, async (t) => {
+      const network = vit(5);
+      const base = await logits(network);
+      const head = bihead ? { bihead } : { modulesToSave: ['classifier'] };
+      const set = await attach(network, { type: 'binary', adapter, bits: 2, dim: 8, scale: 10, ...head });
+      perturb(set);
+      const adapted = await logits(network);
+      t.notDeepEqual(adapted, base);
+      const file = join(temporaryFolder(), 'own.bin');
+      await saveBinaryAdapter(set, file, { dataset: 'digits' });
+      set.dispose();
+      t.deepEqual(await logits(network), base);
+      const loaded = await loadBinaryAdapter(network, file);
+      t.deepEqual(await logits(network), adapted);
+      t.is(loaded.parameters().length, bihead ? 0 : 2);
+      const again = join(temporaryFolder(), 'again.bin');
+      await saveBinaryAdapter(loaded, again, { dataset: 'digits' });
+      t.is(Buffer.compare(readFileSync(again), readFileSync(file)), 0);
+      t.is(readFileSync(again.replace('.bin', '.yaml'), 'utf8'), readFileSync(file.replace('.bin', '.yaml'), 'utf8'));
+      loaded.dispose();
+      network.dispose();
+    });
+  }
+}
+
+test('published files go onto a transformer of their size and come back to the same bytes', async (t) => {
+  const published = dataFolder(t, 'published-adapters/binary-adapter');
+  if (published === undefined) return;
+  const network = vit(10, { hidden_size: 768, num_hidden_layers: 12, num_attention_heads: 12, intermediate_size: 8 });
+  const base = await logits(network);
+  for (const method of ['adaptformer', 'adaptformer-bihead', 'lora', 'lora-bihead']) {
+    const file = join(published, method, 'svhn-bit1-dim1.bin');
+    const set = await loadBinaryAdapter(network, file);
+    t.notDeepEqual(await logits(network), base);
+    const copy = join(temporaryFolder(), 'copy.bin');
+    await saveBinaryAdapter(set, copy, { dataset: 'svhn' });
+    t.is(Buffer.compare(readFileSync(copy), readFileSync(file)), 0, method);
+    set.dispose();
+  }
+  network.dispose();
+});
+
+test('what such files cannot hold is refused, and the network stays as it was', async (t) => {
+  const network = vit(5);
+  const base = await logits(network);
+  const file = join(temporaryFolder(), 'own.bin');
+  const saved = async (config: object): Promise<void> => {
+    const set = await attach(network, { type: 'binary', ...config });
+    try {
+      await saveBinaryAdapter(set, file);
+    } finally {
+      set.dispose();
+    }
+  };
+  await t.throwsAsync(saved({ bits: 32, bihead: true }), { instanceOf: ConfigError, message: /32 bits/ });
+  await t.throwsAsync(saved({}), {
+    instanceOf: ConfigError,
+    message: /a head with bias; expected bihead, or modulesToSave \["classifier"\]/,
+  });
+  await saved({ bihead: true });
+  const other = vit(4);
+  await t.throwsAsync(loadBinaryAdapter(other, file), { instanceOf: AdapterError, message: /has 5 classes; the head "classifier" has 4/ });
+  const smaller = vit(5, { num_hidden_layers: 2 });
+  await t.throwsAsync(loadBinaryAdapter(smaller, file), { message: /bytes after the end/ });
+  t.deepEqual(await logits(network), base);
+  const lora = await attach(network, { type: 'lora' });
+  await t.throwsAsync(saveBinaryAdapter(lora, file), { instanceOf: AdapterError, message: /of method "lora"; expected "binary"/ });
+  for (const each of [network, other, smaller]) each.dispose();
+});
