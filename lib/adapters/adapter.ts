@@ -183,6 +183,8 @@ export interface PortableAdapter<Config> {
   /** The method that reads them, where it is another one than wrote them. */
   readonly method?: AnyMethod;
   readonly config: Config;
+  /** The tensors are codes: a dtype that is asked for does not concern them. */
+  readonly inCodes?: boolean;
   /** By name in a checkpoint; the enclosing scope owns what was made for this. */
   readonly tensors: readonly (readonly [name: string, value: Tensor])[];
 }
@@ -207,6 +209,8 @@ export interface PeftFormat<Config> {
   write(config: Config): Record<string, unknown>;
   /** Whether a file of this `peft_type` is of this method, by its config and the names of its tensors in the model: for methods that share another one's type. */
   recognises?(file: JsonObject, tensors: readonly string[]): boolean;
+  /** What the header of the tensors says beside their names. */
+  metadata?(config: Config): Readonly<Record<string, string>>;
   /** Text of files that lie beside config and tensors, by name. */
   beside?(config: Config): Readonly<Record<string, string>>;
 }

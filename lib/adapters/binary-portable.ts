@@ -67,6 +67,7 @@ export function portableBinary(config: BinaryConfig, placements: readonly Placem
     );
   const tensors = form === 'published' ? stored : trained;
   return {
+    inCodes: form === 'published' && config.bits !== 32,
     config: { ...config, storage: form === 'published' ? 'codes' : 'master' } as BinaryConfig,
     tensors: placements.flatMap(({ path, module }) => tensors(module).map(([end, value]): Named => [`${path}.${end}`, value])),
   };

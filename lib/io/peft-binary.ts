@@ -37,4 +37,8 @@ export const peftBinary: PeftFormat<BinaryConfig> = {
     storage: config.storage,
     code_book: kSignCodeBook,
   }),
+  metadata: (config) =>
+    config.storage === 'codes'
+      ? { bits: String(config.bits), dim: String(config.dim), scale: String(config.scale), code_book: kSignCodeBook }
+      : {},
 };

@@ -140,7 +140,7 @@ function taskTypeOf(network: Module, { modulesToSave }: CommonConfig): string | 
 /** Writes an adapter as a PEFT folder: the folder appears whole, and one that was there is replaced whole. */
 export async function savePeftFolder(folder: string, attached: Attached, network: Module, options: PeftSaveOptions = {}): Promise<void> {
   await scope(async () => {
-    const { method = attached.method, config: settings, tensors: own } = portable(attached, options.form, options.task);
+    const { method = attached.method, config: settings, tensors: own, inCodes = false } = portable(attached, options.form, options.task);
     const file = method === attached.method ? attached.file : undefined;
     const newer = options.names === 'transformers-5' ? newerNames(attached, network) : undefined;
     const config = writePeftConfig({
@@ -156,11 +156,13 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     noGrad(() => {
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
       for (const [name, value] of [...own, ...bases]) {
+        const asked = inCodes ? undefined : options.dtype;
         tensors[fileName(newer?.nameOf(name) ?? name, method.whole === undefined ? kPrefix : kWholePrefix)] =
-          options.dtype === undefined || value.dtype === options.dtype ? value : cast(value, options.dtype);
+          asked === undefined || value.dtype === asked ? value : cast(value, asked);
       }
     });
-    const saveWeights = (target: string) => saveSafetensors(join(target, kWeights), tensors, { format: 'pt' });
+    const saveWeights = (target: string) =>
+      saveSafetensors(join(target, kWeights), tensors, { ...method.peft?.metadata?.(settings), format: 'pt' });
     // Where only the weights change, one rename replaces them: the folder is whole for a reader at every moment.
     const same = await Promise.all(texts.map(([name, text]) => holds(join(folder, name), text)));
     if (same.every(Boolean)) return saveWeights(folder);

@@ -113,8 +113,9 @@ for (const adapter of both) {
     const model = await loadTiny();
     using tuned = await attach(model, { type: 'binary', adapter, dim: 8 });
     const folder = join(temporaryFolder(), 'small');
-    await tuned.save(folder);
-    const { tensors } = readSafetensorsHeader(weightFile(folder));
+    await tuned.save(folder, { dtype: 'bf16' });
+    const { tensors, metadata } = readSafetensorsHeader(weightFile(folder));
+    t.like(metadata, { bits: '1', dim: '8', scale: '1', code_book: 'normal-median-500' });
     let [bytes, codes] = [0, 0];
     for (const [name, { dtype, shape }] of tensors) {
       const size = shape.reduce((product, each) => product * each, 1);
