@@ -43,6 +43,11 @@ export class BinaryAdaptFormer extends SublayerBranches<BinaryBottleneck> {
   get weights(): { readonly down: BinaryWeight; readonly up: BinaryWeight } {
     return this.adapter_mlp as BinaryBottleneck;
   }
+
+  override dispose(): void {
+    super.dispose();
+    for (const weight of [this.weights.down, this.weights.up]) weight.dispose();
+  }
 }
 
 /** Bi-LoRA: y += scale * drop(x Dᵀ) Uᵀ on a linear layer, with D [h, K] and U [N, h] of few bits. */
@@ -67,6 +72,11 @@ export class BinaryLora extends AdapterModule {
 
   get scale(): number {
     return this.#options.scale * this.#factor;
+  }
+
+  override dispose(): void {
+    super.dispose();
+    for (const weight of [this.adapter_down, this.adapter_up]) weight.dispose();
   }
 
   override setScale(factor: number): void {
@@ -101,6 +111,11 @@ export class BinaryHead extends AdapterModule {
     super();
     this.adapter_head = weight;
     this.#hasBias = layer instanceof Linear && layer.bias !== undefined;
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.adapter_head.dispose();
   }
 
   override replaces(): LayerParameters {

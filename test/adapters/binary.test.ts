@@ -9,6 +9,7 @@ import {
   ConfigError,
   commonDefaults,
   loadAdapter,
+  memory,
   NonFiniteError,
   type Tensor,
 } from 'lorikeet';
@@ -33,7 +34,7 @@ const modulesOf = (tuned: TunedModel): (BinaryAdaptFormer | BinaryLora)[] =>
     .get('default')
     .placements.flatMap(({ module }) => (module instanceof BinaryAdaptFormer || module instanceof BinaryLora ? [module] : []));
 
-test('AdaptFormer goes onto blocks, LoRA onto queries and values', async (t) => {
+test.serial('AdaptFormer goes onto blocks, LoRA onto queries and values', async (t) => {
   const model = await loadTiny();
   const paths = async (adapter: 'adaptformer' | 'lora'): Promise<string[]> => {
     using tuned = await attach(model, { type: 'binary', adapter });
@@ -47,7 +48,7 @@ test('AdaptFormer goes onto blocks, LoRA onto queries and values', async (t) => 
   model.dispose();
 });
 
-test('weights start as in the paper: down uniform, up of a normal distribution cut at two deviations, or zero in f32', async (t) => {
+test.serial('weights start as in the paper: down uniform, up of a normal distribution cut at two deviations, or zero in f32', async (t) => {
   const model = await loadTiny();
   for (const bits of [1, 32] as const) {
     using tuned = await attach(model, { type: 'binary', bits, dim: 400 });
@@ -67,10 +68,12 @@ test('weights start as in the paper: down uniform, up of a normal distribution c
 });
 
 for (const adapter of both) {
-  test(`${adapter}: codes of every width load with the same bits, and cannot be trained on`, async (t) => {
+  test.serial(`${adapter}: codes of every width load with the same bits, and cannot be trained on`, async (t) => {
     const model = await loadTiny();
+    await logitsOf(model, ids); // makes the tables of positions
     for (const bits of allBits) {
       const folder = join(temporaryFolder(), 'codes');
+      const before = memory().tensors;
       const tuned = await attach(model, { type: 'binary', adapter, bits, dim: 5, scale: 2 });
       perturb(tuned);
       const adapted = await logitsOf(tuned, ids);
@@ -85,11 +88,12 @@ for (const adapter of both) {
       if (bits !== 32)
         await t.throwsAsync(loaded.save(again, { form: 'native' }), { instanceOf: AdapterError, message: /was loaded as codes/ });
       loaded.dispose();
+      t.is(memory().tensors, before);
     }
     model.dispose();
   });
 
-  test(`${adapter}: kept with its weights it trains on where it was`, async (t) => {
+  test.serial(`${adapter}: kept with its weights it trains on where it was`, async (t) => {
     const model = await loadTiny();
     const folder = join(temporaryFolder(), 'native');
     const tuned = await attach(model, { type: 'binary', adapter, bits: 2, dim: 5, dropout: 0 });
@@ -109,7 +113,7 @@ for (const adapter of both) {
     model.dispose();
   });
 
-  test(`${adapter}: the stored bytes are those of codes, mean and deviation`, async (t) => {
+  test.serial(`${adapter}: the stored bytes are those of codes, mean and deviation`, async (t) => {
     const model = await loadTiny();
     using tuned = await attach(model, { type: 'binary', adapter, dim: 8 });
     const folder = join(temporaryFolder(), 'small');
@@ -150,7 +154,7 @@ function plainAdaptFormer(pairs: ReadonlyMap<string, readonly [Tensor, Tensor]>,
   };
 }
 
-test('32 bits are the plain adapter, bit for bit', async (t) => {
+test.serial('32 bits are the plain adapter, bit for bit', async (t) => {
   const model = await loadTiny();
   const tuned = await attach(model, { type: 'binary', bits: 32, dim: 6, scale: 10 });
   perturb(tuned);
@@ -168,7 +172,7 @@ test('32 bits are the plain adapter, bit for bit', async (t) => {
   model.dispose();
 });
 
-test('LoRA adds scale U D x, with dropout in training alone', async (t) => {
+test.serial('LoRA adds scale U D x, with dropout in training alone', async (t) => {
   const model = await loadTiny();
   using tuned = await attach(model, { type: 'binary', adapter: 'lora', bits: 4, dim: 6, scale: 3, dropout: 0.5 });
   perturb(tuned);
@@ -187,7 +191,7 @@ test('LoRA adds scale U D x, with dropout in training alone', async (t) => {
   model.dispose();
 });
 
-test('as plain LoRA it computes the same, and so do the merged weights', async (t) => {
+test.serial('as plain LoRA it computes the same, and so do the merged weights', async (t) => {
   for (const bits of allBits) {
     const model = await loadTiny();
     const folder = join(temporaryFolder(), 'lora');
@@ -207,7 +211,7 @@ test('as plain LoRA it computes the same, and so do the merged weights', async (
   }
 });
 
-test('forms that it does not have are refused', async (t) => {
+test.serial('forms that it does not have are refused', async (t) => {
   const model = await loadTiny();
   using tuned = await attach(model, { type: 'binary' });
   const folder = join(temporaryFolder(), 'none');
@@ -226,7 +230,7 @@ test('forms that it does not have are refused', async (t) => {
   model.dispose();
 });
 
-test('options that cannot work are refused', async (t) => {
+test.serial('options that cannot work are refused', async (t) => {
   const model = await loadTiny();
   const wrong: [object, RegExp][] = [
     [{ bits: 3 }, /bits cannot be used; got 3, expected 1, 2, 4, 8 or 32/],
@@ -244,7 +248,7 @@ test('options that cannot work are refused', async (t) => {
   model.dispose();
 });
 
-test('a matrix that cannot be quantised is an error that names it, in training and in saving', async (t) => {
+test.serial('a matrix that cannot be quantised is an error that names it, in training and in saving', async (t) => {
   const model = await loadTiny();
   using tuned = await attach(model, { type: 'binary' });
   const { up } = (modulesOf(tuned)[1] as BinaryAdaptFormer).weights;
