@@ -1,26 +1,22 @@
-// One bit a weight learns: a short form of the experiment of bench/methods/binary.ts.
+// Branches of one bit a weight on the DIGITS-MLP experiment; bench/methods/binary.ts has the bottlenecks on a vision transformer.
 import test from 'ava';
-import { attach } from 'lorikeet';
-import { adaptVit, disposeDigitsTasks, freshHead, pretrainedVit, readDigitsTasks } from '../helpers/digits-vit.js';
+import type { BinaryBits } from '#dist/adapters/index.js';
+import { curve, disposeTasks, kLayers, pretrained, readTasks } from '../helpers/digits.js';
 import { dataFolder } from '../helpers/folders.js';
 
-test('an adapter of one bit a weight fits better than a head alone, and than f32 in the same bytes', async (t) => {
+test('a wide branch of one bit a weight learns more than a narrow one of f32 in the same bytes, and about as much with more bits', async (t) => {
   const folder = dataFolder(t, 'digits');
   if (folder === undefined) return;
-  const tasks = readDigitsTasks(folder, 1);
-  const network = pretrainedVit(1, tasks.old, { steps: 150 });
-  const lossOf = async (config?: { bits: 1 | 32; dim: number }): Promise<number> => {
-    const set = config && (await attach(network, { type: 'binary', scale: 10, dropout: 0, ...config }, { seed: 1 }));
-    const head = freshHead(network, 1);
-    const parameters = [...(set?.parameters() ?? []), ...head.trainableParameters()];
-    const losses = adaptVit(network, tasks.few, { parameters, steps: 100, learningRate: 5e-3, weightDecay: 1e-4, seed: 1 });
-    set?.dispose();
-    return losses.slice(-20).reduce((sum, loss) => sum + loss / 20, 0);
+  const tasks = readTasks(folder);
+  const network = pretrained(1, tasks.old);
+  const lossOf = async (bits: BinaryBits, dim: number): Promise<number> => {
+    const adapter = { type: 'binary', adapter: 'lora', targets: [...kLayers], scale: 1, dropout: 0, bits, dim } as const;
+    return (await curve(network, tasks.fresh, { adapter, learningRate: 1e-3 }, 60, 1)).at(-1) as number;
   };
-  const [head, binary, plain] = [await lossOf(), await lossOf({ bits: 1, dim: 32 }), await lossOf({ bits: 32, dim: 1 })];
-  t.log(`head ${head.toFixed(3)}, one bit ${binary.toFixed(3)}, f32 ${plain.toFixed(3)}`);
-  t.true(binary < 0.9 * head);
-  t.true(binary < plain);
+  const found = { wide: await lossOf(1, 32), narrow: await lossOf(32, 1), plain: await lossOf(32, 8), four: await lossOf(4, 8) };
+  t.log(found);
+  t.true(found.wide < found.narrow);
+  t.true(found.four < 1.5 * found.plain + 0.05);
   network.dispose();
-  disposeDigitsTasks(tasks);
+  disposeTasks(tasks);
 });
