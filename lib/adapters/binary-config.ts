@@ -23,7 +23,10 @@ export interface BinaryConfig extends CommonConfig {
   dropout: number;
   /** Train a new head of one bit a weight, without bias, in place of the model's own. Default false. */
   bihead: boolean;
-  /** What the adapter is made of: `master` weights, which train; or `codes` of a file, for inference alone. Set by `save`. Default `master`. */
+  /**
+   * What the adapter is made of: `master` weights, which train; or `codes` of a file, for inference alone. Set by `save`. Default
+   * `master`.
+   */
   storage: 'master' | 'codes';
 }
 

@@ -98,9 +98,9 @@ function fill(attached: Attached, { matrices, head }: BinaryAdapterFile, path: s
 }
 
 /**
- * Puts a file of the authors of binary adapters (`NAME.bin` with `NAME.yaml` beside it) onto a vision transformer with a linear head of as many classes. The adapter is
- * for inference alone: such files hold codes. Throws `FormatError` for a file of another length, `ConfigError` for a description that cannot be, and `AdapterError`
- * where it does not fit the network, which is then as before.
+ * Puts a file of the authors of binary adapters (`NAME.bin` with `NAME.yaml` beside it) onto a vision transformer with a linear head of
+ * as many classes. The adapter is for inference alone: such files hold codes. Throws `FormatError` for a file of another length,
+ * `ConfigError` for a description that cannot be, and `AdapterError` where it does not fit the network, which is then as before.
  *
  * ```ts
  * const adapters = await loadBinaryAdapter(network, 'adaptformer/svhn.bin');
@@ -154,8 +154,8 @@ export interface SaveBinaryOptions {
 }
 
 /**
- * Writes a binary adapter with its head as the files of its authors, `NAME.bin` and `NAME.yaml`. Throws `ConfigError` for what such files cannot hold: 32 bits,
- * codes that end inside a byte, no trained head, and other modules beside it.
+ * Writes a binary adapter with its head as the files of its authors, `NAME.bin` and `NAME.yaml`. Throws `ConfigError` for what such files
+ * cannot hold: 32 bits, codes that end inside a byte, no trained head, and other modules beside it.
  */
 export async function saveBinaryAdapter(base: BinaryBase, file: string, options: SaveBinaryOptions = {}): Promise<void> {
   const set = setOf(base);

@@ -12,7 +12,10 @@ import { portableBinary } from './binary-portable.js';
 import { type BinaryWeight, MasterWeight, StoredWeight } from './binary-weight.js';
 import { streamWidth } from './sublayer-bottleneck.js';
 
-/** Deviation of the truncated normal distribution that the second product starts from: a zero matrix has no deviation and cannot be quantised. */
+/**
+ * Deviation of the truncated normal distribution that the second product starts from: a zero matrix has no deviation and cannot be
+ * quantised.
+ */
 const kSpread = 1e-3;
 
 /** A matrix of an adapter, with values that `start` makes, or to be filled from codes. */
@@ -79,8 +82,9 @@ function* heads(layers: readonly Target[], _targets: readonly Target[], config: 
 }
 
 /**
- * Adapters of 1, 2, 4 or 8 bits a weight, trained with the quantisation in the forward pass: Bi-AdaptFormer and Bi-LoRA of "Revisiting the Parameter Efficiency of
- * Adapters from the Perspective of Precision Redundancy". Saved as codes with mean and deviation of each matrix; `form: 'native'` keeps the weights that train.
+ * Adapters of 1, 2, 4 or 8 bits a weight, trained with the quantisation in the forward pass: Bi-AdaptFormer and Bi-LoRA of "Revisiting
+ * the Parameter Efficiency of Adapters from the Perspective of Precision Redundancy". Saved as codes with mean and deviation of each
+ * matrix; `form: 'native'` keeps the weights that train.
  *
  * ```ts
  * const tuned = await attach(model, { type: 'binary', bits: 1, dim: 32, scale: 10 });

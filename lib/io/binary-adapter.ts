@@ -122,8 +122,8 @@ export function binaryAdapterBytes(info: BinaryAdapterInfo, backbone: BinaryBack
 }
 
 /**
- * Takes the bytes of a file apart: codes, then mean and deviation as little-endian f32, matrix after matrix, and a head. Throws `FormatError` when the length is not
- * that of the description, and for a mean or deviation that cannot be.
+ * Takes the bytes of a file apart: codes, then mean and deviation as little-endian f32, matrix after matrix, and a head. Throws
+ * `FormatError` when the length is not that of the description, and for a mean or deviation that cannot be.
  */
 export function readBinaryAdapter(bytes: Uint8Array, info: BinaryAdapterInfo, backbone: BinaryBackbone = kVitBase): BinaryAdapterFile {
   const expected = binaryAdapterBytes(info, backbone);

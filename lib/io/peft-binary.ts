@@ -23,7 +23,10 @@ function read(file: JsonObject): Partial<BinaryConfig> {
   };
 }
 
-/** Binary adapters in a folder like PEFT's, which has no such method: codes as `PATH.qweight` and `PATH.qmeta`, weights that train as `PATH.weight`. */
+/**
+ * Binary adapters in a folder like PEFT's, which has no such method: codes as `PATH.qweight` and `PATH.qmeta`, weights that train as
+ * `PATH.weight`.
+ */
 export const peftBinary: PeftFormat<BinaryConfig> = {
   keys,
   read,

@@ -35,7 +35,10 @@ export function uniformParameter(shape: readonly number[], bound: number, option
 /** Newton steps to the quantile of a probability within two deviations. */
 const kQuantileSteps = 8;
 
-/** Numbers of a normal distribution about 0 with deviation `std` (before it is cut), cut at two of them on either side; 0 where `std` is 0. */
+/**
+ * Numbers of a normal distribution about 0 with deviation `std` (before it is cut), cut at two of them on either side; 0 where `std` is
+ * 0.
+ */
 export function truncatedNormal(
   shape: readonly number[],
   {
