@@ -20,9 +20,9 @@ export {
 } from './adapter.js';
 export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from './adapter-set.js';
 export { attach, attachMethod } from './attach.js';
-export type { BottleneckConfig } from './bottleneck-config.js';
 export type { BinaryAdapter, BinaryBits, BinaryConfig } from './binary-config.js';
 export { type BinaryBase, loadBinaryAdapter, type SaveBinaryOptions, saveBinaryAdapter } from './binary-files.js';
+export type { BottleneckConfig } from './bottleneck-config.js';
 export { combineAdapters } from './combine/combine.js';
 export { type CombinationType, type CombineOptions, type CombinePart, combinationTypes } from './combine/options.js';
 export { consistencyLoss, symmetricKl, type TrainingPass } from './consistency.js';

@@ -1,7 +1,7 @@
 import type { JsonObject } from '../io/json.js';
 import type { AdapterMethod, AnyMethod } from './adapter.js';
-import { bottleneck } from './bottleneck.js';
 import { binary } from './binary.js';
+import { bottleneck } from './bottleneck.js';
 import { hydra } from './hydra.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
