@@ -4,6 +4,7 @@ import test from 'ava';
 import {
   attach,
   ConfigError,
+  calibrationBatches,
   type EmbeddingLossOptions,
   evaluate,
   FormatError,
@@ -276,6 +277,26 @@ test.serial('a run goes on with the bits of one that was not cut, and not with a
     }
   }
   t.deepEqual(results[1], results[0]);
+});
+
+test.serial('initialisations look at all texts of pairs, and at their loss', async (t) => {
+  const model = await open();
+  const texts = held.map(({ anchor }) => anchor);
+  const expected = await model.embed(texts);
+  const data = await calibrationBatches(model, { rows: triplets, negative: 'negative' }, { batches: 2, batchSize: 4 });
+  const [rows] = [...(data.batches as Iterable<unknown>)];
+  t.deepEqual(
+    scope(() => (data.forward(rows as never, false) as Tensor).shape),
+    [16, 16],
+  );
+  t.is(data.counts?.(rows as never, false)?.filter(Boolean).length, 16 * 4);
+  for (const init of ['eva', 'lora-ga'] as const) {
+    const tuned = await attach(model, { type: 'lora', rank: 4, targets: ['query', 'value'], init }, { data });
+    for (const [row, values] of (await tuned.embed(texts)).entries()) near(t, values, expected[row] ?? [], 1e-4, `${init}, row ${row}`);
+    await train(tuned, { data: { train: { rows: pairs } }, training: training(1) });
+    tuned.dispose();
+  }
+  model.dispose();
 });
 
 test.serial('a merged model is saved as a folder of sentence-transformers', async (t) => {
