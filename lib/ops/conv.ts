@@ -27,17 +27,11 @@ export interface ConvOptions<Sides> {
 const pair = (value: Pair): readonly [number, number] => (typeof value === 'number' ? [value, value] : value);
 
 /** Zeros before and after each side: top, bottom, left, right. */
-function borders(
-  op: string,
-  padding: Padding<Pair>,
-  kernel: readonly number[],
-  stride: readonly number[],
-  dilation: readonly number[],
-): number[] {
+function borders(padding: Padding<Pair>, kernel: readonly number[], stride: readonly number[], dilation: readonly number[]): number[] {
   if (padding === 'valid') return [0, 0, 0, 0];
   if (padding !== 'same') return pair(padding).flatMap((side) => [side, side]);
   if (stride.some((step) => step !== 1))
-    throw new InvalidArgumentError(`${op}: padding "same" needs a stride of 1; got ${stride.join(', ')}`);
+    throw new InvalidArgumentError(`conv2d: padding "same" needs a stride of 1; got ${stride.join(', ')}`);
   return kernel.flatMap((size, side) => {
     const total = (dilation[side] ?? 1) * (size - 1);
     return [Math.floor(total / 2), Math.ceil(total / 2)];
@@ -51,7 +45,7 @@ function borders(
  */
 export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions<Pair> = {}): Tensor {
   const [stride, dilation] = [pair(options.stride ?? 1), pair(options.dilation ?? 1)];
-  const padding = borders('conv2d', options.padding ?? 0, weight.shape.slice(2), stride, dilation);
+  const padding = borders(options.padding ?? 0, weight.shape.slice(2), stride, dilation);
   return new Tensor(conv2dOp(x.handle, weight.handle, bias?.handle, stride, padding, dilation, options.groups ?? 1));
 }
 
@@ -59,7 +53,8 @@ export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOp
 export function conv1d(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions<number> = {}): Tensor {
   const [batch, channels, length] = sizes('x [B, C, L]', x);
   const [outputs, inputs, kernel] = sizes('weight [O, C / groups, K]', weight);
-  const { stride = 1, dilation = 1, padding = 0 } = options;
+  const { stride = 1, dilation = 1, padding = 0, groups = 1 } = options;
+  checkLine(x, weight, bias, { stride, dilation, padding, groups });
   return scope(() => {
     const y = conv2d(reshape(x, [batch, channels, 1, length]), reshape(weight, [outputs, inputs, 1, kernel]), bias, {
       ...options,
@@ -69,6 +64,31 @@ export function conv1d(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOp
     });
     return reshape(y, [batch, outputs, y.shape[3] ?? 0]);
   });
+}
+
+/** What `conv2d` would say of an image, said of a line. */
+function checkLine(x: Tensor, weight: Tensor, bias: Tensor | undefined, options: Required<ConvOptions<number>>): void {
+  const { stride, dilation, padding, groups } = options;
+  const fits = (value: number, least: number): boolean => Number.isSafeInteger(value) && value >= least;
+  for (const [name, value] of Object.entries({ stride, dilation, groups }))
+    if (!fits(value, 1)) throw new InvalidArgumentError(`conv1d: ${name} must be a positive integer; got ${value}`);
+  if (typeof padding === 'number' && !fits(padding, 0))
+    throw new InvalidArgumentError(`conv1d: padding must be an integer of at least 0, "valid" or "same"; got ${padding}`);
+  if (padding === 'same' && stride !== 1) throw new InvalidArgumentError(`conv1d: padding "same" needs a stride of 1; got ${stride}`);
+  const got = `got x ${x.dtype} [${x.shape}] and weight ${weight.dtype} [${weight.shape}]${bias === undefined ? '' : `, bias ${bias.dtype} [${bias.shape}]`}`;
+  const [outputs = 0, inputs = 0, kernel = 0] = weight.shape;
+  const [, channels = 0, length = 0] = x.shape;
+  if (!/^(f|bf)/.test(x.dtype) || weight.dtype !== x.dtype || (bias !== undefined && bias.dtype !== x.dtype))
+    throw new InvalidArgumentError(`conv1d: dtypes do not fit; ${got}, expected one floating dtype`);
+  if (outputs % groups !== 0 || channels % groups !== 0)
+    throw new InvalidArgumentError(`conv1d: groups must divide the channels; got groups ${groups}, ${got}`);
+  if (weight.size === 0 || inputs * groups !== channels) throw new ShapeError(`conv1d: the weight does not fit; ${got}, groups ${groups}`);
+  if (bias !== undefined && (bias.rank !== 1 || bias.size !== outputs))
+    throw new ShapeError(`conv1d: the bias does not fit; ${got}, expected a bias [${outputs}]`);
+  const reach = dilation * (kernel - 1) + 1;
+  const around = padding === 'same' ? reach - 1 : typeof padding === 'number' ? 2 * padding : 0;
+  if (reach > length + around)
+    throw new ShapeError(`conv1d: the kernel is larger than the padded input; ${got}, padding ${padding} and dilation ${dilation}`);
 }
 
 function sizes(expected: string, { shape }: Tensor): readonly [number, number, number] {

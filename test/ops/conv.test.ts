@@ -1,5 +1,5 @@
 import test from 'ava';
-import { scope } from 'lorikeet';
+import { scope, type Tensor } from 'lorikeet';
 import { conv1d, conv2d, normal, ones } from 'lorikeet/ops';
 import { battery } from '../helpers/battery.js';
 import { withThreads } from '../helpers/engine.js';
@@ -50,4 +50,15 @@ test('convolutions name what does not fit', (t) => {
     message: /padding "same" needs a stride of 1; got 2, 2/,
   });
   t.throws(() => conv1d(ones([4, 6]), ones([2, 4, 3])), { code: 'shape', message: /conv1d: needs x \[B, C, L\]; got \[4, 6\]/ });
+  const line = (options: object, message: RegExp, weight = ones([4, 2, 3]), bias?: Tensor): void => {
+    t.throws(() => conv1d(ones([1, 4, 6]), weight, bias, { groups: 2, ...options }), { message });
+  };
+  line({ groups: 3 }, /^conv1d: groups must divide the channels; got groups 3/);
+  line({ groups: 1 }, /^conv1d: the weight does not fit; got x f32 \[1,4,6\] and weight f32 \[4,2,3\]/);
+  line({}, /^conv1d: the bias does not fit/, undefined, ones([3]));
+  line({}, /^conv1d: dtypes do not fit/, ones([4, 2, 3], { dtype: 'f64' }));
+  line({ dilation: 3 }, /^conv1d: the kernel is larger than the padded input/);
+  line({ stride: 0 }, /^conv1d: stride must be a positive integer; got 0/);
+  line({ padding: -1 }, /^conv1d: padding must be an integer/);
+  line({ padding: 'same', stride: 2 }, /^conv1d: padding "same" needs a stride of 1; got 2/);
 });
