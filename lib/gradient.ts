@@ -30,6 +30,20 @@ export function customGrad(
   return outputs;
 }
 
+let recomputing = 0;
+
+/** Whether `checkpoint` runs something for the second time, which then must not count again what it counted the first time. */
+export const isRecomputing = (): boolean => recomputing > 0;
+
+function recompute<T>(fn: () => T): T {
+  recomputing++;
+  try {
+    return fn();
+  } finally {
+    recomputing--;
+  }
+}
+
 /**
  * Recompute checkpointing: runs `fn` without keeping anything for backward, and runs it again, recorded, when backward comes by. Trades a second forward
  * for the memory of everything inside. `inputs` are the tensors `fn` gets; parameters it uses from outside collect their gradients as usual. `fn` must be
@@ -56,7 +70,7 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly
       scope(() => {
         restore?.();
         const leaves = kept.map((input, i) => input.detach().setRequiresGrad(marks[i] ?? false));
-        const again = withGrad(() => replayingDraws(draws, () => fn(...leaves)));
+        const again = recompute(() => withGrad(() => replayingDraws(draws, () => fn(...leaves))));
         if (again.requiresGrad) again.backward(gradient);
         for (const input of kept) input.dispose();
         return [...leaves.map((leaf) => (leaf.requiresGrad ? leaf.grad : undefined)), undefined];

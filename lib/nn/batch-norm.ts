@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors.js';
+import { isRecomputing } from '../gradient.js';
 import { ones, zeros } from '../ops/create.js';
 import { add, mul, rsqrt, square, sub } from '../ops/elementwise.js';
 import { mean } from '../ops/reduce.js';
@@ -66,6 +67,12 @@ export class BatchNorm1d extends Layer {
     const dims = x.shape.length === 2 ? [0] : [0, 2];
     const centre = mean(x, dims, { keepDim: true });
     const variance = mean(square(sub(x, centre)), dims, { keepDim: true });
+    if (!isRecomputing()) this.#note(centre, variance, count);
+    return [centre, variance];
+  }
+
+  /** Moves the running statistics. A batch that is computed again in backward was noted the first time. */
+  #note(centre: Tensor, variance: Tensor, count: number): void {
     noGrad(() => {
       const move = (running: Tensor, value: Tensor): void =>
         copyInto(running, add(mul(running, 1 - this.momentum), mul(reshape(value, [this.size]), this.momentum)));
@@ -73,7 +80,6 @@ export class BatchNorm1d extends Layer {
       move(this.running_var, mul(variance, count / (count - 1)));
       copyInto(this.num_batches_tracked, add(this.num_batches_tracked, 1));
     });
-    return [centre, variance];
   }
 
   /** The running statistics are never trained. */

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { BatchNorm1d } from 'lorikeet/nn';
 import { normal } from 'lorikeet/ops';
+import { checkpoint } from '#dist/gradient.js';
 import { loadSafetensors } from '#dist/io/safetensors.js';
 import { scope } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
@@ -51,5 +52,23 @@ test('running statistics move in training alone, are never trained, and a batch 
     t.throws(() => layer.forward(normal([1, 2, 1])), { message: /at least two values a channel in training; got x \[1, 2, 1\]/ });
     t.throws(() => layer.forward(normal([4, 3])), { message: /got x \[4, 3\], expected \[B, 2\] or \[B, 2, L\]/ });
     layer.dispose();
+  });
+});
+
+test('with checkpointing a batch is noted once, and has the same gradients', (t) => {
+  scope(() => {
+    const [plain, again] = [new BatchNorm1d(2), new BatchNorm1d(2)];
+    const x = normal([4, 2, 3], { seed: 1 }).setRequiresGrad(true);
+    const dy = normal([4, 2, 3], { seed: 2 });
+    plain.forward(x, { training: true }).backward(dy);
+    const expected = x.grad as Tensor;
+    x.clearGrad();
+    checkpoint((input) => again.forward(input, { training: true }), [x]).backward(dy);
+    t.true(sameBits(x.grad?.dataSync() as Float32Array, expected.dataSync() as Float32Array));
+    t.deepEqual(Array.from(again.num_batches_tracked.dataSync() as BigInt64Array), [1n]);
+    for (const key of ['running_mean', 'running_var'] as const)
+      t.true(sameBits(again[key].dataSync() as Float32Array, plain[key].dataSync() as Float32Array), key);
+    plain.dispose();
+    again.dispose();
   });
 });
