@@ -38,6 +38,8 @@ function routed(call: SublayerCall, runs: readonly Run[]): Tensor {
     alone: (input, modules, start) => {
       const own = (whole: Tensor): Tensor => (whole === call.input ? input : narrow(whole, 0, start, input.shape[0] ?? 0));
       const below = own(y);
+      const { training, keyLengths } = call.context;
+      const lengths = keyLengths && narrow(keyLengths, 0, start, input.shape[0] ?? 0);
       const next = (changed: Tensor): Tensor => {
         if (changed !== input)
           throw new AdapterError('adapters by row: an adapter around a sub-layer cannot change what it reads for some rows alone');
@@ -47,7 +49,7 @@ function routed(call: SublayerCall, runs: readonly Run[]): Tensor {
         ...call,
         residual: own(call.residual),
         input,
-        context: { training: call.context.training },
+        context: { training, ...(lengths && { keyLengths: lengths }) },
         next,
       });
     },

@@ -47,6 +47,8 @@ export interface BottleneckOptions {
 export interface BottleneckPass {
   readonly training: boolean;
   readonly random: RandomSource;
+  /** Tokens of each row, i64 [B]; absent: all are. What lies behind them is padding. */
+  readonly keyLengths?: Tensor;
 }
 
 /** Something small that maps [.., D] to [.., D] beside a sub-layer. */
@@ -123,19 +125,37 @@ export function bottleneckStart(
  */
 export type BranchSource = 'input' | 'residual' | 'output' | 'sum';
 
+/** What a block adds to its stream in place of the result of a sub-layer, made with a branch a. */
+export type BranchForm = (a: (x: Tensor) => Tensor, call: SublayerCall) => Tensor;
+
+/** S(n) + a of what `read` gives of the call and of S(n). */
+const beside =
+  (read: (call: SublayerCall, y: Tensor) => Tensor): BranchForm =>
+  (a, call) => {
+    const y = call.next(call.input);
+    return add(y, a(read(call, y)));
+  };
+
+const forms: Readonly<Record<BranchSource, BranchForm>> = {
+  input: beside(({ input }) => input),
+  residual: beside(({ residual }) => residual),
+  output: beside((_, y) => y),
+  sum: beside(({ residual }, y) => add(residual, y)),
+};
+
 /** Branches around the attention and the MLP of one block. Their parameters are `adapter_attention` and `adapter_mlp` of the block in a checkpoint. */
 export class SublayerBranches<B extends Branch = Branch> extends AdapterModule {
   readonly adapter_attention?: B;
   readonly adapter_mlp?: B;
   override readonly random: RandomSource;
-  readonly #source: BranchSource;
+  readonly #form: BranchForm;
   #strength = 1;
 
-  constructor(branches: { readonly attention?: B; readonly mlp?: B }, source: BranchSource, seed: number, path: string) {
+  constructor(branches: { readonly attention?: B; readonly mlp?: B }, form: BranchSource | BranchForm, seed: number, path: string) {
     super();
     if (branches.attention !== undefined) this.adapter_attention = branches.attention;
     if (branches.mlp !== undefined) this.adapter_mlp = branches.mlp;
-    this.#source = source;
+    this.#form = typeof form === 'string' ? forms[form] : form;
     this.random = new RandomSource(seed, path);
   }
 
@@ -147,13 +167,16 @@ export class SublayerBranches<B extends Branch = Branch> extends AdapterModule {
     this.#strength = factor;
   }
 
-  override sublayer({ point, residual, input, context, next }: SublayerCall): Tensor {
-    const y = next(input);
-    const branch = this.branch(point);
-    if (branch === undefined) return y;
-    const read = { input: () => input, residual: () => residual, output: () => y, sum: () => add(residual, y) };
-    const change = branch.forward(read[this.#source](), { training: context.training, random: this.random });
-    return add(y, this.#strength === 1 ? change : mul(change, this.#strength));
+  override sublayer(call: SublayerCall): Tensor {
+    const branch = this.branch(call.point);
+    if (branch === undefined) return call.next(call.input);
+    const { training, keyLengths } = call.context;
+    const pass = { training, random: this.random, ...(keyLengths && { keyLengths }) };
+    const a = (x: Tensor): Tensor => {
+      const change = branch.forward(x, pass);
+      return this.#strength === 1 ? change : mul(change, this.#strength);
+    };
+    return this.#form(a, call);
   }
 }
 
