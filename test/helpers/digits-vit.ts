@@ -171,6 +171,8 @@ export interface AdaptOptions {
   /** Default 0.01. */
   readonly weightDecay?: number;
   readonly batch?: number;
+  /** Move every image by up to one pixel, as in pretraining. Default false. */
+  readonly moved?: boolean;
   readonly seed: number;
   /** Loss of a batch; default: cross-entropy of one pass in training. */
   readonly loss?: (forward: () => Tensor, labels: Tensor) => Tensor;
@@ -185,12 +187,14 @@ export function adaptVit(network: VitNetwork, task: DigitsTask, options: AdaptOp
     learningRate = 5e-3,
     weightDecay = 0.01,
     batch = 32,
+    moved = false,
     seed,
     loss = (forward, labels) => logitsCrossEntropy(forward(), labels),
   } = options;
   const optimizer = new AdamW([...options.parameters], { learningRate, weightDecay });
   const rate = cosineSchedule({ steps });
   const below = drawsOf(seed);
+  const values = task.images.dataSync() as Float32Array;
   const losses: number[] = [];
   for (let i = 0; i < steps; i++) {
     const rows = Array.from({ length: batch }, () => below(task.rows));
@@ -198,7 +202,7 @@ export function adaptVit(network: VitNetwork, task: DigitsTask, options: AdaptOp
       step(
         optimizer,
         () => {
-          const pixels = rowsOf(task.images, rows);
+          const pixels = moved ? shifted(values, rows, below) : rowsOf(task.images, rows);
           return loss(() => network.forward({ pixels }, { training: true }), rowsOf(task.labels, rows));
         },
         rate(i),
