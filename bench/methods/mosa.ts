@@ -23,9 +23,9 @@ interface Variant {
 
 const adapted: Readonly<Record<string, Variant>> = {
   plain: { experts: 1, kl: false },
-  'plain + KL': { experts: 1, kl: true },
   'MoSA n 4': { experts: 4, kl: false },
   'MoSA n 4 + KL': { experts: 4, kl: true },
+  'plain + KL': { experts: 1, kl: true },
   'MoSA n 2 + KL': { experts: 2, kl: true },
 };
 const kProbe = 'linear probe';
@@ -56,7 +56,7 @@ async function learn(network: Network, tasks: DigitsTasks, { experts, kl }: Vari
   const adapter = await attach(network, config, { seed });
   const head = freshHead(network, seed);
   const parameters = [...adapter.parameters(), ...head.trainableParameters()];
-  adaptVit(network, tasks.few, { parameters, steps, seed, ...(kl && { loss: bothPasses }) });
+  adaptVit(network, tasks.few, { parameters, steps, moved: true, seed, ...(kl && { loss: bothPasses }) });
   const result = measure(network, tasks);
   adapter.dispose();
   return result;
@@ -64,9 +64,15 @@ async function learn(network: Network, tasks: DigitsTasks, { experts, kl }: Vari
 
 function probe(network: Network, tasks: DigitsTasks, seed: number): Result {
   const head = freshHead(network, seed);
-  adaptVit(network, tasks.few, { parameters: head.trainableParameters(), steps: kProbeSteps, seed });
+  adaptVit(network, tasks.few, { parameters: head.trainableParameters(), steps: kProbeSteps, moved: true, seed });
   return measure(network, tasks);
 }
+
+const rowOf = ({ accuracy, testLoss, trainLoss }: Result): Record<string, number> => ({
+  'accuracy %': rounded(100 * accuracy, 1),
+  'test loss': rounded(testLoss, 3),
+  'training loss': rounded(trainLoss, 3),
+});
 
 const meanOf = (results: readonly Result[], key: keyof Result): number =>
   results.reduce((sum, result) => sum + result[key], 0) / results.length;
@@ -74,23 +80,22 @@ const meanOf = (results: readonly Result[], key: keyof Result): number =>
 /** Trains each variant for `steps` on every seed, and says which of the expected orders hold. */
 export async function runMosa(seeds: readonly number[], steps: number, folder: string, report: Report): Promise<object> {
   const results: Record<string, Result[]> = {};
-  const note = (name: string, result: Result): void => {
-    results[name] = [...(results[name] ?? []), result];
-  };
   for (const seed of seeds) {
     const tasks = readDigitsTasks(folder, seed);
     const network = pretrainedVit(seed, tasks.old);
+    const note = (name: string, result: Result): void => {
+      results[name] = [...(results[name] ?? []), result];
+      report.line(`seed ${seed}, ${name}: ${JSON.stringify(rowOf(result))}`);
+    };
     note(kProbe, probe(network, tasks, seed));
     for (const [name, variant] of Object.entries(adapted)) note(name, await learn(network, tasks, variant, steps, seed));
     network.dispose();
     disposeDigitsTasks(tasks);
   }
   const value = (name: string, key: keyof Result): number => meanOf(results[name] ?? [], key);
-  const rows = Object.keys(results).map((name) => ({
+  const rows = Object.entries(results).map(([name, all]) => ({
     variant: name,
-    'accuracy %': rounded(100 * value(name, 'accuracy'), 1),
-    'test loss': rounded(value(name, 'testLoss'), 3),
-    'training loss': rounded(value(name, 'trainLoss'), 3),
+    ...rowOf({ accuracy: meanOf(all, 'accuracy'), testLoss: meanOf(all, 'testLoss'), trainLoss: meanOf(all, 'trainLoss') }),
   }));
   const [both, alone, plain] = ['MoSA n 4 + KL', 'MoSA n 4', 'plain'];
   const claims = [

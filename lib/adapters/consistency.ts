@@ -8,8 +8,8 @@ import type { Tensor } from '../tensor.js';
 export type TrainingPass = () => { readonly loss: Tensor; readonly logits: Tensor };
 
 /**
- * (KL(p2 ‖ p1) + KL(p1 ‖ p2)) / 2 of the predictions p = softmax(z) of two logits [.., L], summed over rows, where each divergence moves the logits of its second
- * argument alone: the gradient of z1 is (p1 - p2) / 2, that of z2 the opposite. A scalar.
+ * (KL(p2 ‖ p1) + KL(p1 ‖ p2)) / 2 of the predictions p = softmax(z) of two logits [.., L], summed over rows, where each divergence moves
+ * the logits of its second argument alone: the gradient of z1 is (p1 - p2) / 2, that of z2 the opposite. A scalar.
  */
 export function symmetricKl(z1: Tensor, z2: Tensor): Tensor {
   const { gap, value } = noGrad(() => {

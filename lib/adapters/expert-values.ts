@@ -12,8 +12,8 @@ import { noGrad, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
 /**
- * What a tensor of n experts becomes after training, from the values V that they own and the common start W0: `mean` the mean of the experts, (V + (n - 1) W0) / n;
- * `joint` V / n; `sum` V.
+ * What a tensor of n experts becomes after training, from the values V that they own and the common start W0: `mean` the mean of the
+ * experts, (V + (n - 1) W0) / n; `joint` V / n; `sum` V.
  */
 export type ExpertMerge = 'mean' | 'joint' | 'sum';
 
@@ -45,7 +45,10 @@ export function ownerMap(shape: readonly number[], experts: number, { seed, stre
   return unscoped(() => tensor(owners, { shape: [...shape] }));
 }
 
-/** decay * start; the gradient of decay is zero, so that an optimizer with weight decay shrinks it as it shrinks entries that nothing else moves. */
+/**
+ * decay * start; the gradient of decay is zero, so that an optimizer with weight decay shrinks it as it shrinks entries that nothing else
+ * moves.
+ */
 function decayed(start: Tensor, decay: Tensor): Tensor {
   return customGrad(
     [decay],
@@ -67,8 +70,9 @@ export interface SplitOptions {
 }
 
 /**
- * The own-value form of n copies of a tensor that each train the entries they own: V holds what each entry is in the version that owns it, W0 what it is in all
- * others. Every step of an optimizer moves V whole, with a gradient of zero where no version that ran owns an entry, as if each copy were stepped.
+ * The own-value form of n copies of a tensor that each train the entries they own: V holds what each entry is in the version that owns it,
+ * W0 what it is in all others. Every step of an optimizer moves V whole, with a gradient of zero where no version that ran owns an entry,
+ * as if each copy were stepped.
  */
 export class OwnValues extends ExpertValues {
   /** V. */
@@ -122,7 +126,10 @@ class OwnedPart extends Module {
   }
 }
 
-/** Like `OwnValues`, with the values of each version in a tensor of its own: an optimizer skips those of versions that did not run in a step. */
+/**
+ * Like `OwnValues`, with the values of each version in a tensor of its own: an optimizer skips those of versions that did not run in a
+ * step.
+ */
 export class OwnValuesApart extends ExpertValues {
   readonly part: ModuleList<OwnedPart>;
   readonly owner: Tensor;

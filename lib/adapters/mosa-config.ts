@@ -20,8 +20,9 @@ export interface MosaConsistency {
 /** Options of MoSA; each is optional in `attach`. */
 export interface MosaConfig extends CommonConfig {
   /**
-   * `adaptformer`: beside the MLP, from the residual stream, with a layer norm and GELU. `pfeiffer`: behind the MLP, with a layer norm and ReLU. `houlsby`: behind
-   * attention and MLP with their residuals, with SiLU. `lora`: low-rank branches of linear layers (MoSL). Default `adaptformer`.
+   * `adaptformer`: beside the MLP, from the residual stream, with a layer norm and GELU. `pfeiffer`: behind the MLP, with a layer norm and
+   * ReLU. `houlsby`: behind attention and MLP with their residuals, with SiLU. `lora`: low-rank branches of linear layers (MoSL). Default
+   * `adaptformer`.
    */
   style: MosaStyle;
   /** Width of the bottleneck, or rank of `lora`. Default null: 64, and 16 for `lora`. */
@@ -40,7 +41,10 @@ export interface MosaConfig extends CommonConfig {
   scale: number | null;
   /** Probability of dropping an element, behind the activation or of the input of `lora`. Default null: 0.1 for `adaptformer`, else 0. */
   dropout: number | null;
-  /** Whether the optimizer leaves experts alone that did not run in a step; otherwise their moments decay and their momentum moves them. Default false. */
+  /**
+   * Whether the optimizer leaves experts alone that did not run in a step; otherwise their moments decay and their momentum moves them.
+   * Default false.
+   */
   skipInactive: boolean;
 }
 

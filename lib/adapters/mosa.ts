@@ -105,8 +105,8 @@ function portable(config: MosaConfig, placements: readonly Placement[], form: Ad
 }
 
 /**
- * MoSA: the entries of an adapter are split among n experts, of which each pass in training takes one at random; out of training they are merged, at the size of
- * one adapter. "MoSA: Mixture of Sparse Adapters for Visual Efficient Tuning".
+ * MoSA: the entries of an adapter are split among n experts, of which each pass in training takes one at random; out of training they are
+ * merged, at the size of one adapter. "MoSA: Mixture of Sparse Adapters for Visual Efficient Tuning".
  *
  * ```ts
  * const tuned = await attach(model, { type: 'mosa', style: 'adaptformer', experts: 4, bottleneckSize: 16 });
