@@ -14,7 +14,7 @@ import { ignoredTarget } from './language-loss.js';
 export type TaskTargets = readonly number[] | readonly (readonly number[])[];
 
 /** Losses are computed in f32 at least. */
-const wide = (x: Tensor): Tensor => (x.dtype === 'bf16' || x.dtype === 'f16' ? cast(x, 'f32') : x);
+export const wide = (x: Tensor): Tensor => (x.dtype === 'bf16' || x.dtype === 'f16' ? cast(x, 'f32') : x);
 
 /** The loss of what an encoder answered: cross-entropy over classes or words, or squared error. In f32 (f64 for an f64 model). */
 export function taskLoss(task: EncoderTask, answer: Tensor, targets: TaskTargets, reduction: Reduction): Tensor {

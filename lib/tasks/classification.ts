@@ -8,6 +8,7 @@ import {
   measured,
   negativeLogLikelihood,
   openEncoderRows,
+  outputsOf,
   routedInputs,
   trialBatch,
 } from './encoder-rows.js';
@@ -30,6 +31,11 @@ export function classification(model: TaskModel): Task<EncoderRow<number>> {
       targets: rows.length,
       tokens: countTokens(model, rows),
       loss: (pass) => model.loss({ ...routedInputs(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
+      outputs: outputsOf(
+        model,
+        rows,
+        rows.map(({ target }) => target),
+      ),
     }),
     async measure(set, options = {}) {
       const answers = await gather(model, set, options, ({ target }, logits) => ({

@@ -11,12 +11,16 @@ import type { DataSource, DataSources } from '../data/source.js';
 import { requireTaskFields } from '../data/task-fields.js';
 import { FormatError, InvalidArgumentError, throwIfAborted } from '../errors.js';
 import type { EncoderForwardOptions, EncoderRows } from '../models/encoder-batch.js';
-import type { TaskTargets } from '../models/task-loss.js';
-import { zeros } from '../ops/create.js';
+import { ignoredTarget } from '../models/language-loss.js';
+import { type TaskTargets, taskLoss, wide } from '../models/task-loss.js';
+import { tensor, zeros } from '../ops/create.js';
+import { indexSelect } from '../ops/index-ops.js';
+import { reshape } from '../ops/shape.js';
 import { readExample, valuesOf } from '../predict.js';
 import type { PredictInput, TaskModel } from '../task-model.js';
+import type { Tensor } from '../tensor.js';
 import { type FileInput, rowsWithFiles } from './file-rows.js';
-import type { Measured, MeasureOptions, RowShape, TaskBatch } from './task.js';
+import type { LossPass, Measured, MeasureOptions, RowShape, TaskBatch, TaskOutputs } from './task.js';
 
 /** A row of an encoder's task. Files are read when their row is asked for. */
 export interface EncoderRow<Target = unknown> extends EncodedRow {
@@ -155,6 +159,23 @@ export async function eachBatch<R extends EncoderRow>(
       onProgress?.({ rows: start + Math.min(at + batch, order.length), total: set.length });
     }
   }
+}
+
+/** The loss of rows whose targets are classes, with the logits of those that count. */
+export function outputsOf(model: TaskModel, rows: readonly EncoderRow[], targets: TaskTargets): (pass: LossPass) => TaskOutputs {
+  return (pass) => {
+    const answer = wide(model.forward(inputsOf(model, rows), { ...pass, ...routesOf(rows) }));
+    return { loss: taskLoss(model.task, answer, targets, 'sum'), logits: answer.rank === 2 ? answer : ofTokens(answer, targets) };
+  };
+}
+
+/** The logits [B, T, L] of tokens that have a target: [targets, L]. */
+function ofTokens(answer: Tensor, targets: TaskTargets): Tensor {
+  const [rows = 0, width = 0, classes = 0] = answer.shape;
+  const places = (targets as readonly (readonly number[])[]).flatMap((row, b) =>
+    row.flatMap((target, t) => (target === ignoredTarget ? [] : [b * width + t])),
+  );
+  return indexSelect(reshape(answer, [rows * width, classes]), 0, tensor(Int32Array.from(places)));
 }
 
 /** What `read` makes of the model's answer to each row, in the order of the rows; an answer is the values of one row. */

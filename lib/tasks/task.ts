@@ -11,6 +11,14 @@ export interface LossPass {
   readonly checkpointing?: boolean;
 }
 
+/** What a model answers to a batch that chooses among classes. */
+export interface TaskOutputs {
+  /** The sum of the losses of all targets. */
+  readonly loss: Tensor;
+  /** Of every target that counts, [targets, L]. */
+  readonly logits: Tensor;
+}
+
 /** Rows of one forward pass, ready for the model. */
 export interface TaskBatch {
   /** Targets that count in the loss. */
@@ -19,6 +27,8 @@ export interface TaskBatch {
   readonly tokens: number;
   /** The sum of the losses of all targets: a number on the tape. */
   loss(pass: LossPass): Tensor;
+  /** The same loss with the logits behind it, of tasks whose targets are classes. */
+  outputs?(pass: LossPass): TaskOutputs;
 }
 
 /** Where the rows of a batch stand in a run; random masks are a function of it alone. */

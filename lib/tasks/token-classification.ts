@@ -11,6 +11,7 @@ import {
   measured,
   negativeLogLikelihood,
   openEncoderRows,
+  outputsOf,
   routedInputs,
   trialBatch,
 } from './encoder-rows.js';
@@ -52,6 +53,11 @@ export function tokenClassification(model: TaskModel): Task<EncoderRow<Tags>> {
       targets: rows.reduce((sum, { target }) => sum + target.filter(isLearnt).length, 0),
       tokens: countTokens(model, rows),
       loss: (pass) => model.loss({ ...routedInputs(model, rows), targets: rows.map(({ target }) => target), reduction: 'sum', ...pass }),
+      outputs: outputsOf(
+        model,
+        rows,
+        rows.map(({ target }) => target),
+      ),
     }),
     async measure(set, options = {}) {
       const answers = await gather(model, set, options, ({ target }, answer) => {

@@ -11,6 +11,7 @@ import type { AnyTask, BatchPlace } from '../tasks/task.js';
 import type { Tensor } from '../tensor.js';
 import { readProgress, restoreState, saveState } from './checkpoint.js';
 import { EarlyStopping } from './early-stopping.js';
+import { type Objective, objectiveOf } from './objective.js';
 import { createOptimizer, createSchedule, type RunOptimizer } from './optimizer.js';
 import type { TrainingSettings } from './options.js';
 import { StepPolicy } from './policy.js';
@@ -27,6 +28,7 @@ export class TrainingSession {
   readonly #settings: TrainingSettings;
   readonly #sources: readonly SourceSummary[];
   readonly #parameters: readonly Tensor[];
+  readonly #objective: Objective;
   readonly #optimizer: RunOptimizer;
   readonly #schedule: Schedule;
   readonly #random: RandomScope;
@@ -49,6 +51,7 @@ export class TrainingSession {
     this.#sources = sources;
     this.#settings = settings;
     this.#parameters = [...trainableOf(model).values()];
+    this.#objective = objectiveOf(model);
     this.#optimizer = createOptimizer(model, settings);
     this.#schedule = createSchedule(settings);
     this.#random = new RandomScope(settings.seed);
@@ -168,7 +171,7 @@ export class TrainingSession {
     return {
       batch: (rows: readonly EncodedRow[], place: BatchPlace) => {
         const batch = this.task.batch(rows, place);
-        return { ...batch, loss: (pass) => this.#random.within(() => batch.loss(pass)) };
+        return { ...batch, loss: (pass) => this.#random.within(() => this.#objective(batch, pass)) };
       },
     };
   }
