@@ -3,6 +3,7 @@ import { ConfigError, throwIfAborted } from '../errors.js';
 import { Calibration } from '../inits/calibration.js';
 import { isLanguageModel, type Model } from '../model.js';
 import type { Module } from '../nn/module.js';
+import { TokenNetwork } from '../nn/virtual-tokens.js';
 import { hashName } from '../random.js';
 import { disposeTensors } from '../scope.js';
 import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
@@ -12,7 +13,7 @@ import { layersOf } from './inject.js';
 import { targetOptions } from './resolve-config.js';
 import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
-import { kWhole, takesVirtualTokens } from './whole-network.js';
+import { kWhole } from './whole-network.js';
 
 /** What the modules of a new adapter get to know. `model`: the model that the network belongs to, if it does. */
 export async function contextOf(
@@ -104,19 +105,18 @@ async function createWhole(method: AnyMethod, config: CommonConfig, context: Cre
     if (config[option] !== null)
       throw new ConfigError(`${method.name}: belongs to the whole model; got ${option} ${JSON.stringify(config[option])}, expected none`);
   }
-  if (!takesVirtualTokens(network))
+  if (!(network instanceof TokenNetwork))
     throw new ConfigError(
       `${method.name}: stands in front of the tokens of a language model or an encoder; got ${network.constructor.name}`,
     );
-  const module = (await method.whole?.(network, config, context)) as AdapterModule;
+  const layers = layersOf(network);
+  const placements: Placement[] = [{ path: kWhole, module: (await method.whole?.(network, config, context)) as AdapterModule }];
   try {
-    return {
-      config,
-      placements: [{ path: kWhole, module }, ...savedWhole(network, method, config, layersOf(network), context)],
-      targets: [],
-    };
+    placements.push(...((await method.extras?.(layers, [], config, context)) ?? []));
+    placements.push(...savedWhole(network, method, config, layers, context));
+    return { config, placements, targets: [] };
   } catch (error) {
-    module.dispose();
+    for (const { module } of placements) module.dispose();
     throw error;
   }
 }

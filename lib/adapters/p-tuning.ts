@@ -3,7 +3,7 @@ import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { relu } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 import { type AdapterMethod, type AdapterModule, type CommonConfig, type CreateContext, commonDefaults } from './adapter.js';
-import { requireCount, requireOneOf, wrongOption } from './prompt-checks.js';
+import { requireCount, requireEmbeddings, requireOneOf, wrongOption } from './prompt-checks.js';
 import { emptyTable, LstmEncoder, MlpEncoder, type PromptEncoder } from './prompt-encoder.js';
 import { PromptTokens, portableTable } from './virtual-module.js';
 
@@ -47,8 +47,10 @@ function table({ hiddenSize: width }: TokenNetwork['shape'], config: PTuningConf
   return new MlpEncoder(tokens, [width, size, size, width], relu, context);
 }
 
-const whole = ({ shape }: TokenNetwork, config: PTuningConfig, context: CreateContext): AdapterModule =>
-  new PromptTokens(config.virtualTokens, table(shape, config, context));
+function whole(network: TokenNetwork, config: PTuningConfig, context: CreateContext): AdapterModule {
+  requireEmbeddings('p-tuning', network);
+  return new PromptTokens(config.virtualTokens, table(network.shape, config, context));
+}
 
 /**
  * P-tuning: embeddings in front of those of the tokens, made by an encoder that is trained with them and saved as what it makes. "GPT Understands, Too".

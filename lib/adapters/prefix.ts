@@ -4,7 +4,7 @@ import { tanh } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 import { type AdapterMethod, type AdapterModule, type CommonConfig, type CreateContext, commonDefaults } from './adapter.js';
 import { requireCount, requireOneOf, wrongOption } from './prompt-checks.js';
-import { emptyTable, MlpEncoder, normalTable, type PromptEncoder } from './prompt-encoder.js';
+import { emptyTable, MlpEncoder, normalTable, type PromptEncoder, uniformTable } from './prompt-encoder.js';
 import { headsOf, PrefixTokens, portableTable, type SliceOrder } from './virtual-module.js';
 
 /** Options of prefix tuning; each is optional in `attach`. */
@@ -15,8 +15,11 @@ export interface PrefixConfig extends CommonConfig {
   projection: boolean;
   /** Width between the layers of that MLP; `null`: that of the keys of a layer. Default null. */
   projectionSize: number | null;
-  /** `random`: normal values; `zero`: keys and values of zero, which only take weight from those of the tokens. Default `random`. */
-  init: 'random' | 'zero';
+  /**
+   * `random`: normal values; `uniform`: within sqrt(6 / (3 · 16² + D)), as prompts of vision transformers start; `zero`: keys and values of zero, which only take
+   * weight from those of the tokens. Default `random`.
+   */
+  init: 'random' | 'uniform' | 'zero';
   /** How a table that comes from elsewhere is cut: `keys-first` is that of BLOOM in PEFT. Saved as `layers`. Default `layers`. */
   order: SliceOrder;
 }
@@ -35,7 +38,8 @@ function check({ virtualTokens, projection, projectionSize, init, order }: Prefi
   requireOneOf('prefix', 'projection', projection, [true, false]);
   if (projectionSize !== null) requireCount('prefix', 'projectionSize', projectionSize);
   if (projectionSize !== null && !projection) throw wrongOption('prefix', 'projectionSize', projectionSize, 'null without projection');
-  requireOneOf('prefix', 'init', init, ['random', 'zero']);
+  requireOneOf('prefix', 'init', init, ['random', 'uniform', 'zero']);
+  if (init === 'uniform' && projection) throw wrongOption('prefix', 'init', init, 'another one with projection');
   requireOneOf('prefix', 'order', order, ['layers', 'keys-first']);
 }
 
@@ -44,6 +48,7 @@ function table(shape: TokenNetwork['shape'], config: PrefixConfig, context: Crea
   const { groups, width } = headsOf('prefix', shape);
   const whole = [tokens, 2 * shape.layers * groups * width] as const;
   if (context.loading || (init === 'zero' && !projection)) return emptyTable(whole, context.dtype);
+  if (init === 'uniform') return uniformTable(whole, shape.hiddenSize, 'prompt_embeddings', context);
   if (!projection) return normalTable(whole, 'prompt_embeddings', context);
   const own = groups * width;
   return new MlpEncoder(tokens, [own, projectionSize ?? own, whole[1]], tanh, context, init === 'zero');

@@ -1,4 +1,5 @@
 import { ConfigError } from '../errors.js';
+import type { TokenNetwork } from '../nn/virtual-tokens.js';
 
 /** An option of a method with virtual tokens that cannot work. */
 export const wrongOption = (method: string, key: string, got: unknown, expected: string): ConfigError =>
@@ -12,4 +13,12 @@ export function requireCount(method: string, key: string, value: unknown): void 
 /** Throws `ConfigError` for a value that is none of these. */
 export function requireOneOf(method: string, key: string, value: unknown, allowed: readonly unknown[]): void {
   if (!allowed.includes(value)) throw wrongOption(method, key, value, allowed.map((one) => JSON.stringify(one)).join(' or '));
+}
+
+/** Throws `ConfigError` for an encoder that puts nothing in front of its tokens: its head reads the first of them. */
+export function requireEmbeddings(method: string, network: TokenNetwork): void {
+  if (!network.takesEmbeddings)
+    throw new ConfigError(
+      `${method}: puts embeddings in front of the tokens of a text; got ${network.constructor.name}, expected type "deep-prompt" or "prefix"`,
+    );
 }

@@ -16,6 +16,16 @@ export function normalTable(shape: readonly number[], name: string, { dtype, see
   return unscoped(() => normal(shape, { dtype, seed, stream: stream('', name) })).setRequiresGrad(true);
 }
 
+/** Values of a patch, which the bound of uniform prompts counts with whatever the model: three colours, 16 pixels square. */
+const kPatchValues = 3 * 16 * 16;
+
+/** A trainable tensor with values as prompts of vision transformers of width D start: uniform within sqrt(6 / (3 · 16² + D)). */
+export function uniformTable(shape: readonly number[], width: number, name: string, context: CreateContext): Tensor {
+  const { dtype, seed, stream } = context;
+  const bound = Math.sqrt(6 / (kPatchValues + width));
+  return unscoped(() => uniform(shape, { low: -bound, high: bound, dtype, seed, stream: stream('', name) })).setRequiresGrad(true);
+}
+
 /** A seed for the layer of that name. */
 const seedOf = (name: string, { seed, stream }: CreateContext): bigint => (BigInt(seed) << 32n) | BigInt(stream('', name));
 

@@ -9,7 +9,7 @@ import { keep, noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { type AdapterMethod, type AdapterModule, type CommonConfig, type CreateContext, commonDefaults } from './adapter.js';
 import { layersOf } from './inject.js';
-import { requireCount, requireOneOf, wrongOption } from './prompt-checks.js';
+import { requireCount, requireEmbeddings, requireOneOf, wrongOption } from './prompt-checks.js';
 import { emptyTable, normalTable } from './prompt-encoder.js';
 import { PromptTokens, portableTable } from './virtual-module.js';
 
@@ -64,8 +64,10 @@ function table(network: TokenNetwork, config: PromptConfig, context: CreateConte
   return rows.setRequiresGrad(true);
 }
 
-const whole = (network: TokenNetwork, config: PromptConfig, context: CreateContext): AdapterModule =>
-  new PromptTokens(config.virtualTokens, table(network, config, context));
+function whole(network: TokenNetwork, config: PromptConfig, context: CreateContext): AdapterModule {
+  requireEmbeddings('prompt', network);
+  return new PromptTokens(config.virtualTokens, table(network, config, context));
+}
 
 /**
  * Prompt tuning: trained embeddings in front of those of the tokens. "The Power of Scale for Parameter-Efficient Prompt Tuning".

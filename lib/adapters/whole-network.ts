@@ -18,9 +18,6 @@ export function refuseWhole(placements: readonly Placement[]): void {
     throw new AdapterError(`merge: the adapter of the whole network (${whole.module.constructor.name}) cannot be folded into weights`);
 }
 
-export const takesVirtualTokens = (network: Module): network is TokenNetwork =>
-  network instanceof TokenNetwork && network.takesVirtualTokens;
-
 /** Adapter modules that belong to a whole network rather than to one of its layers: their virtual tokens stand in front of its rows. Owns them. */
 export class WholeNetwork implements VirtualTokenSource {
   readonly #activation: Activation;
@@ -32,7 +29,7 @@ export class WholeNetwork implements VirtualTokenSource {
 
   /** Those of a network, made where there are none. Throws `AdapterError` for a network that does not look for virtual tokens. */
   static on(network: Module, activation: Activation): WholeNetwork {
-    if (!takesVirtualTokens(network))
+    if (!(network instanceof TokenNetwork))
       throw new AdapterError(
         `adapter: ${network.constructor.name} does not look for virtual tokens; expected a language model or an encoder of tokens`,
       );

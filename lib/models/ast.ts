@@ -10,6 +10,7 @@ import { Linear } from '../nn/linear.js';
 import { Layer, Module } from '../nn/module.js';
 import { LayerNorm } from '../nn/norm.js';
 import { PatchProjection } from '../nn/patch-projection.js';
+import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { add } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
 import { mean } from '../ops/reduce.js';
@@ -71,6 +72,11 @@ class AstEmbeddings extends Layer {
     this.#dropout = new Dropout(config.hidden_dropout_prob);
   }
 
+  /** Rows of patches, from low to high frequencies. */
+  get rows(): number {
+    return this.#grid[0];
+  }
+
   /** Tokens of a spectrogram of the published length, the two special ones included. */
   get tokens(): number {
     return this.#grid[0] * this.#grid[1] + 2;
@@ -108,8 +114,8 @@ class AstEncoder extends Module {
     this.layernorm = new LayerNorm(config.hidden_size, { epsilon: config.layer_norm_eps, init: 'none' });
   }
 
-  forward(features: Tensor, context: ForwardContext): Tensor {
-    return this.layernorm.forward(this.encoder.forward(this.embeddings.forward(features, context), context), context);
+  forward(features: Tensor, context: ForwardContext, network: TokenNetwork): Tensor {
+    return this.layernorm.forward(this.encoder.forward(this.embeddings.forward(features, context), context, network), context);
   }
 }
 
@@ -160,12 +166,13 @@ export class AstNetwork extends EncoderNetwork {
       heads: config.num_attention_heads,
       contextLength: this.audio_spectrogram_transformer.embeddings.tokens,
       example: [config.max_length, config.num_mel_bins],
+      tokens: { special: 2, read: head.pooling === undefined ? 2 : 1, rows: this.audio_spectrogram_transformer.embeddings.rows },
     };
   }
 
   /** Spectrograms [B, T, M] to logits [B, L], values [B, K] or embeddings [B, D]; by default the mean of the two special tokens is read, after the last norm. */
   override forward(input: EncoderInput, context: ForwardContext): Tensor {
-    const hidden = this.audio_spectrogram_transformer.forward(featuresOf(input), context);
+    const hidden = this.audio_spectrogram_transformer.forward(featuresOf(input), context, this);
     const answer = this.#pooling === undefined ? mean(narrow(hidden, 1, 0, 2), 1) : readOut(hidden, this.#pooling);
     return this.classifier?.forward(answer, context) ?? answer;
   }

@@ -30,7 +30,7 @@ abstract class BertNetwork extends EncoderNetwork {
   readonly modality = 'text';
   readonly shape: EncoderShape;
   override readonly initialDeviation: number;
-  override readonly takesVirtualTokens = true;
+  override readonly takesEmbeddings = true;
 
   constructor(config: BertConfig) {
     super();
@@ -74,7 +74,7 @@ export class BertForEmbedding extends BertNetwork {
 
   /** Hidden states [B, T, D] of the last block. */
   hidden(input: EncoderInput, context: ForwardContext): Tensor {
-    return this.#model.forward(input, this.fronted(input, context));
+    return this.#model.forward(input, this.fronted(input, context), this);
   }
 
   forward(input: EncoderInput, context: ForwardContext): Tensor {
@@ -111,7 +111,7 @@ class BertWithClassifier extends BertNetwork {
     const own = this.fronted(input, context);
     const { pooler } = this.bert;
     // As in PEFT, where there are virtual tokens the first of them is pooled.
-    const features = pooler?.forward(this.bert.whole(input, own), own) ?? this.bert.forward(input, own);
+    const features = pooler?.forward(this.bert.whole(input, own, this), own) ?? this.bert.forward(input, own, this);
     return this.classifier.forward(this.#dropout.forward(features, context), context);
   }
 
@@ -199,7 +199,7 @@ export class BertForMaskedLm extends BertNetwork {
   }
 
   #features(input: EncoderInput, context: ForwardContext): Tensor {
-    return this.cls.predictions.transform.forward(this.bert.forward(input, this.fronted(input, context)), context);
+    return this.cls.predictions.transform.forward(this.bert.forward(input, this.fronted(input, context), this), context);
   }
 
   #logits(features: Tensor, context: ForwardContext): Tensor {

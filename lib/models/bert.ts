@@ -14,13 +14,14 @@ import { Layer, Module, ModuleList } from '../nn/module.js';
 import { LayerNorm } from '../nn/norm.js';
 import type { Role } from '../nn/role.js';
 import { sublayer } from '../nn/sublayer.js';
+import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { arange, zeros } from '../ops/create.js';
 import { add, tanh } from '../ops/elementwise.js';
 import { expand, reshape, select } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import { activationOf, count, flag, headWidthOf, kMostLayers, readConfig } from './config.js';
 import type { EncoderInput, EncoderShape } from './encoder.js';
-import { runBlock } from './run-block.js';
+import { runEncoder } from './run-encoder.js';
 
 const probability = z.number().min(0).lt(1);
 
@@ -243,21 +244,16 @@ export class BertModel extends Module {
     if (pooler) this.pooler = new BertPooler(config);
   }
 
-  /** Hidden states [B, T, D] of the last block. */
-  forward(input: EncoderInput, context: ForwardContext): Tensor {
-    const hidden = this.whole(input, context);
+  /** Hidden states [B, T, D] of the last block, with the virtual tokens of `network` and of the context. */
+  forward(input: EncoderInput, context: ForwardContext, network: TokenNetwork): Tensor {
+    const hidden = this.whole(input, context, network);
     return context.front?.withoutVirtual(hidden) ?? hidden;
   }
 
-  /** The same with those of virtual tokens in front, [B, W + T, D]. */
-  whole(input: EncoderInput, context: ForwardContext): Tensor {
+  /** The same with those of embeddings in front, [B, W + T, D]. */
+  whole(input: EncoderInput, context: ForwardContext, network: TokenNetwork): Tensor {
     if (!('ids' in input)) throw new InvalidArgumentError(`bert: the input must be token ids; got ${Object.keys(input).join(', ')}`);
-    const { front } = context;
-    const keyLengths = front?.lengths(context.keyLengths, input.ids.shape[1] ?? 0) ?? context.keyLengths;
-    const inner = { ...context, ...(keyLengths && { keyLengths }) };
-    let hidden = this.embeddings.forward(input.ids, input.tokenTypes, context);
-    for (const [number, block] of [...this.encoder.layer].entries()) hidden = runBlock(block, hidden, front?.at(number, inner) ?? inner);
-    return hidden;
+    return runEncoder(network, this.encoder.layer, this.embeddings.forward(input.ids, input.tokenTypes, context), context);
   }
 }
 

@@ -31,6 +31,18 @@ export interface EncoderShape {
   readonly vocabularySize?: number;
   /** Shape of one image [C, H, W] or recording [T, M]; absent for text. */
   readonly example?: readonly number[];
+  /** How the tokens of an image or recording lie; absent for text. */
+  readonly tokens?: EncoderTokens;
+}
+
+/** Special tokens, then patches row by row. */
+export interface EncoderTokens {
+  /** Learnt tokens in front of the patches. */
+  readonly special: number;
+  /** How many of them, from the first one, the head reads for themselves. */
+  readonly read: number;
+  /** Rows of the grid of patches, whatever the length of a recording; absent where there is no grid. */
+  readonly rows?: number;
 }
 
 /** Options of a head. */
@@ -53,8 +65,8 @@ export abstract class EncoderNetwork extends TokenNetwork {
   abstract readonly modality: Modality;
   abstract readonly task: EncoderTask;
   abstract override readonly shape: EncoderShape;
-  /** Architectures say so that put virtual tokens in front of their rows (`withFront`). */
-  override readonly takesVirtualTokens: boolean = false;
+  /** Architectures say so that put the embeddings of virtual tokens in front of their rows (`withFront`). */
+  override readonly takesEmbeddings: boolean = false;
   /** How hidden states become embeddings, where they are pooled. */
   declare readonly pooling?: Pooling;
   /** Paths of modules that a checkpoint may lack whole: they start from random values of `initialDeviation`, biases 0 and norms 1. */

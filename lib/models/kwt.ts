@@ -17,7 +17,7 @@ import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type Encod
 import { FcMlp } from './fc-mlp.js';
 import { attendToAll, checkWidth, featuresOf, outputsOf, readOut, readOutWidth, repeated } from './patch-encoder.js';
 import type { Pooling } from './pooling.js';
-import { runBlock } from './run-block.js';
+import { runEncoder } from './run-encoder.js';
 
 const keys = z.object({
   embed_dim: count,
@@ -121,6 +121,7 @@ export class KwtNetwork extends EncoderNetwork {
       heads: config.num_heads,
       contextLength: config.input_frames + 1,
       example: [config.input_frames, config.input_coeffs],
+      tokens: { special: 1, read: 1 },
     };
   }
 
@@ -131,8 +132,7 @@ export class KwtNetwork extends EncoderNetwork {
     if (features.rank !== 3 || frames !== this.#frames || coefficients !== this.#coefficients)
       throw new ShapeError(`forward: got features [${features.shape.join(', ')}], expected [B, ${this.#frames}, ${this.#coefficients}]`);
     const tokens = concat([repeated(this.cls_token, batch), this.patch_embed.forward(features, context)], 1);
-    let hidden = add(tokens, this.pos_embed);
-    for (const block of this.blocks) hidden = runBlock(block, hidden, context);
+    const hidden = runEncoder(this, this.blocks, add(tokens, this.pos_embed), context);
     const answer = readOut(hidden, this.#pooling);
     return this.head?.forward(answer, context) ?? answer;
   }

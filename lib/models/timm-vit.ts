@@ -20,7 +20,7 @@ import { FcMlp } from './fc-mlp.js';
 import { attendToAll, checkWidth, outputsOf, pixelsOf, readOut, readOutWidth, repeated } from './patch-encoder.js';
 import { modesOf, type Pooling } from './pooling.js';
 import { type Grid, resizePositions } from './position-grid.js';
-import { runBlock } from './run-block.js';
+import { runEncoder } from './run-encoder.js';
 import { both, gridOf, type VitTask } from './vit.js';
 
 const size = z.union([count, z.tuple([count, count])]);
@@ -186,6 +186,7 @@ export class TimmVitNetwork extends EncoderNetwork {
       heads: config.num_heads,
       contextLength: this.#grid[0] * this.#grid[1] + 1,
       example: [config.in_chans, ...both(config.img_size)],
+      tokens: { special: 1, read: 1, rows: this.#grid[0] },
     };
   }
 
@@ -196,8 +197,8 @@ export class TimmVitNetwork extends EncoderNetwork {
     const patches = proj.forward(images, context);
     const grid = proj.grid(images.shape[2] ?? 0, images.shape[3] ?? 0);
     const tokens = concat([repeated(this.cls_token, images.shape[0] ?? 0), patches], 1);
-    let stream = add(tokens, resizePositions(this.pos_embed, 1, this.#grid, grid, 'smooth'));
-    for (const block of this.blocks) stream = runBlock(block, stream, context);
+    const placed = add(tokens, resizePositions(this.pos_embed, 1, this.#grid, grid, 'smooth'));
+    const stream = runEncoder(this, this.blocks, placed, context);
     const hidden = this.norm?.forward(stream, context) ?? stream;
     const one = readOut(this.#readsPatches ? narrow(hidden, 1, 1, (hidden.shape[1] ?? 1) - 1) : hidden, this.#pooling);
     const answer = this.fc_norm?.forward(one, context) ?? one;

@@ -6,11 +6,12 @@ import { Layer, Module, ModuleList } from '../nn/module.js';
 import { LayerNorm } from '../nn/norm.js';
 import type { Role } from '../nn/role.js';
 import { sublayer } from '../nn/sublayer.js';
+import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { add } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 import { activationOf } from './config.js';
 import { attendToAll, checkWidth } from './patch-encoder.js';
-import { runBlock } from './run-block.js';
+import { runEncoder } from './run-encoder.js';
 
 /** Whether weights are random, or left out for a loader to give. */
 export type Init = 'none' | 'random';
@@ -136,9 +137,8 @@ export class VitBlocks extends Module {
     this.layer = new ModuleList(Array.from({ length: config.num_hidden_layers }, (_, i) => new VitBlock(config, i, init)));
   }
 
-  forward(x: Tensor, context: ForwardContext): Tensor {
-    let hidden = x;
-    for (const block of this.layer) hidden = runBlock(block, hidden, context);
-    return hidden;
+  /** x [B, T, D] to what the head of `network` reads, [B, T', D]. */
+  forward(x: Tensor, context: ForwardContext, network: TokenNetwork): Tensor {
+    return runEncoder(network, this.layer, x, context);
   }
 }

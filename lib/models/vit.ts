@@ -11,6 +11,7 @@ import { Linear } from '../nn/linear.js';
 import { Layer, Module } from '../nn/module.js';
 import { LayerNorm } from '../nn/norm.js';
 import { PatchProjection, type PatchSize } from '../nn/patch-projection.js';
+import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { normal } from '../ops/create.js';
 import { add } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
@@ -74,6 +75,11 @@ class VitEmbeddings extends Layer {
     this.position_embeddings = smallNormal(position_embeddings);
   }
 
+  /** Rows of patches in an image of the published size. */
+  get rows(): number {
+    return this.#grid[0];
+  }
+
   /** Tokens of an image of the published size, the class token included. */
   get tokens(): number {
     return this.#grid[0] * this.#grid[1] + 1;
@@ -108,8 +114,8 @@ class VitEncoder extends Module {
     this.layernorm = new LayerNorm(config.hidden_size, { epsilon: config.layer_norm_eps, init });
   }
 
-  forward(images: Tensor, context: ForwardContext): Tensor {
-    return this.layernorm.forward(this.encoder.forward(this.embeddings.forward(images, context), context), context);
+  forward(images: Tensor, context: ForwardContext, network: TokenNetwork): Tensor {
+    return this.layernorm.forward(this.encoder.forward(this.embeddings.forward(images, context), context, network), context);
   }
 }
 
@@ -142,12 +148,13 @@ export class VitNetwork extends EncoderNetwork {
       heads: config.num_attention_heads,
       contextLength: this.vit.embeddings.tokens,
       example: [config.num_channels, ...both(config.image_size)],
+      tokens: { special: 1, read: 1, rows: this.vit.embeddings.rows },
     };
   }
 
   /** Pixels [B, C, H, W] to logits [B, L], values [B, K] or embeddings [B, D], by default of the class token, after the last norm. */
   override forward(input: EncoderInput, context: ForwardContext): Tensor {
-    const answer = readOut(this.vit.forward(pixelsOf(input), context), this.#pooling);
+    const answer = readOut(this.vit.forward(pixelsOf(input), context, this), this.#pooling);
     return this.classifier?.forward(answer, context) ?? answer;
   }
 

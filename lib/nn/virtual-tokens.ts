@@ -4,17 +4,20 @@ import { concat } from '../ops/join.js';
 import { expand, narrow } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import type { ForwardContext, RowAdapters } from './context.js';
+import type { InnerPrompts } from './inner-prompts.js';
 import { Module } from './module.js';
 import { joinPrefixes, type KeyValuePrefix } from './prefix.js';
 
 /** Places in front of the tokens of a row for which there are no ids. */
 export interface VirtualTokens {
-  /** How many positions they take. */
+  /** How many there are, each of which takes a position but inside an encoder. */
   readonly count: number;
   /** Embeddings [count, D] that go through the network in front of those of the tokens. */
   embeddings?(training: boolean): Tensor;
   /** Or keys and values by layer, each [1, count, G, K]. */
   prefixes?(training: boolean): readonly KeyValuePrefix[];
+  /** Or embeddings [count, D] inside an encoder; see `InnerPrompts`. */
+  readonly prompts?: InnerPrompts;
 }
 
 /** Where a network finds its virtual tokens. */
@@ -34,12 +37,14 @@ export interface TokenShape {
   readonly heads?: number;
   /** Width of a head; absent: hidden size by heads. */
   readonly headWidth?: number;
+  /** Learnt tokens in front of those of an encoder, and how many of them, from the first one, its head reads; absent: one that is read. */
+  readonly tokens?: { readonly special: number; readonly read: number };
 }
 
 /** A network over rows of tokens that looks for virtual tokens in front of them. */
 export abstract class TokenNetwork extends Module {
-  /** Whether it does look for them; adapters with virtual tokens are refused where not. */
-  readonly takesVirtualTokens: boolean = true;
+  /** Whether it puts embeddings of virtual tokens in front of those of its own; adapters with such are refused where not. */
+  readonly takesEmbeddings: boolean = true;
   abstract readonly shape: TokenShape;
   /** Set by adapters of the whole network. */
   virtualTokens?: VirtualTokenSource;
@@ -53,7 +58,8 @@ const same = (values: readonly number[]): boolean => values.every((value) => val
 
 /** How many positions virtual tokens take in a row with these adapters; default the active ones. */
 export function virtualLength({ virtualTokens }: TokenNetwork, adapters?: readonly string[]): number {
-  return countOf(virtualTokens?.of(adapters && [adapters], 1)[0] ?? []);
+  const found = virtualTokens?.of(adapters && [adapters], 1)[0] ?? [];
+  return countOf(found.filter(({ prompts }) => prompts === undefined));
 }
 
 /** How many tokens of a row fit into the context beside its virtual ones. */
@@ -77,18 +83,19 @@ export class Front {
   readonly prefixes: readonly number[];
   /** Embeddings in front of those of the tokens in this pass, by row. */
   readonly inputs: readonly number[];
-  readonly #rows: readonly (readonly VirtualTokens[])[];
+  /** The virtual tokens of each row. */
+  readonly rows: readonly (readonly VirtualTokens[])[];
   readonly #isFirst: boolean;
   readonly #training: boolean;
   readonly #embeddings = new Map<VirtualTokens, Tensor>();
   readonly #byLayer = new Map<VirtualTokens, readonly KeyValuePrefix[]>();
 
   private constructor(rows: readonly (readonly VirtualTokens[])[], isFirst: boolean, training: boolean) {
-    this.#rows = rows;
+    this.rows = rows;
     this.#isFirst = isFirst;
     this.#training = training;
     this.inputs = rows.map((tokens) => (isFirst ? countOf(embedded(tokens)) : 0));
-    this.prefixes = rows.map((tokens) => countOf(tokens) - countOf(embedded(tokens)));
+    this.prefixes = rows.map((tokens) => countOf(tokens.filter(({ prefixes }) => prefixes !== undefined)));
   }
 
   /** Those of a batch of rows, or undefined where no row has any. A cache with tokens holds them already. */
@@ -107,11 +114,11 @@ export class Front {
     const { width } = this;
     const [batch = 0, , size = 0] = hidden.shape;
     if (width === 0) return hidden;
-    const first = this.#rows[0] ?? [];
-    if (this.#rows.every((tokens) => areSame(tokens, first)))
+    const first = this.rows[0] ?? [];
+    if (this.rows.every((tokens) => areSame(tokens, first)))
       return concat([...this.#inputsOf(first, hidden).map((part) => expand(part, [batch, ...part.shape.slice(1)])), hidden], 1);
     return concat(
-      this.#rows.map((tokens, row) => {
+      this.rows.map((tokens, row) => {
         const gap = width - (this.inputs[row] ?? 0);
         const behind = gap === 0 ? [] : [zeros([1, gap, size], { dtype: hidden.dtype })];
         return concat([...this.#inputsOf(tokens, hidden), narrow(hidden, 0, row, 1), ...behind], 1);
@@ -170,11 +177,11 @@ export class Front {
   /** The context of one layer: keys and values of the virtual tokens stand in front. */
   at(layer: number, context: ForwardContext): ForwardContext {
     if (!this.#isFirst || this.prefixes.every((length) => length === 0)) return context;
-    const batch = this.#rows.length;
-    const first = this.#rows[0] ?? [];
-    const own = this.#rows.every((tokens) => areSame(tokens, first))
+    const batch = this.rows.length;
+    const first = this.rows[0] ?? [];
+    const own = this.rows.every((tokens) => areSame(tokens, first))
       ? this.#prefixesOf(first, layer)
-      : [this.#rows.map((tokens) => joinPrefixes(this.#prefixesOf(tokens, layer), 1) as KeyValuePrefix | undefined)];
+      : [this.rows.map((tokens) => joinPrefixes(this.#prefixesOf(tokens, layer), 1) as KeyValuePrefix | undefined)];
     const prefix = joinPrefixes([context.prefix, ...own], batch);
     return { ...context, ...(prefix && { prefix }) };
   }

@@ -240,7 +240,7 @@ test.serial('what does not go together is refused by name', async (t) => {
   const cases: [Record<string, unknown>, RegExp][] = [
     [{ type: 'prefix', virtualTokens: 0 }, /prefix: virtualTokens is out of range; got 0, expected a positive integer/],
     [{ type: 'prefix', projectionSize: 4 }, /projectionSize is out of range; got 4, expected null without projection/],
-    [{ type: 'prefix', init: 'ones' }, /init is out of range; got "ones", expected "random" or "zero"/],
+    [{ type: 'prefix', init: 'ones' }, /init is out of range; got "ones", expected "random" or "uniform" or "zero"/],
     [{ type: 'prefix', order: 'rows' }, /order is out of range/],
     [{ type: 'prompt', init: 'text' }, /initText is out of range; got null, expected a text/],
     [{ type: 'prompt', initText: 'a' }, /expected null without init "text"/],
