@@ -1,10 +1,16 @@
 import type { JsonObject } from '../io/json.js';
 import type { AdapterMethod, AnyMethod } from './adapter.js';
 import { binary } from './binary.js';
+import { bitFit } from './bitfit.js';
+import { blockAdapter } from './block-adapter.js';
 import { bottleneck } from './bottleneck.js';
+import { deepPrompt } from './deep-prompt.js';
+import { full } from './full.js';
 import { hydra } from './hydra.js';
+import { linearProbe } from './linear-probe.js';
 import { lora } from './lora.js';
 import { loraXs } from './lora-xs.js';
+import { mixtureOfAdapters } from './mixture-of-adapters.js';
 import { mosa } from './mosa.js';
 import { pTuning } from './p-tuning.js';
 import { poly } from './poly.js';
@@ -23,6 +29,12 @@ export const adapters = {
   prompt,
   'p-tuning': pTuning,
   poly,
+  'block-adapter': blockAdapter,
+  'mixture-of-adapters': mixtureOfAdapters,
+  'deep-prompt': deepPrompt,
+  bitfit: bitFit,
+  'linear-probe': linearProbe,
+  full,
   // biome-ignore lint/suspicious/noExplicitAny: each method has its own config
 } as const satisfies { readonly [Name in string]: AdapterMethod<Name, any> };
 

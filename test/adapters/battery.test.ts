@@ -5,11 +5,11 @@ import test from 'ava';
 import { type AdapterConfig, adapterNames, attach, loadAdapter } from '#dist/adapters/index.js';
 import { methodOf } from '#dist/adapters/registry.js';
 import { resolveConfig } from '#dist/adapters/resolve-config.js';
+import { TrainedCopy } from '#dist/adapters/trained-copy.js';
 import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
+import type { Model } from '#dist/model.js';
 import type { Module } from '#dist/nn/index.js';
-import { square } from '#dist/ops/elementwise.js';
 import { PackedWeight } from '#dist/ops/linalg.js';
-import { sum } from '#dist/ops/reduce.js';
 import { memory, noGrad, scope } from '#dist/scope.js';
 import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
@@ -29,9 +29,17 @@ function weightsOf(network: Module): Map<string, Float32Array> {
   );
 }
 
-for (const type of adapterNames) {
+/** Methods whose weights a model must have: biases, or a head that is not tied to the embedding. */
+const needsMore: readonly string[] = ['bitfit', 'full'];
+
+/** The stream of the model is too narrow for the usual reduction rates. */
+const sizes: Readonly<Record<string, object>> = { 'block-adapter': { width: 4 }, 'mixture-of-adapters': { width: 4 } };
+
+// Methods for encoders alone are not for this model; test/adapters/encoder-methods.test.ts asks the same of them there.
+for (const type of adapterNames.filter((name) => methodOf(name).networks !== 'encoders')) {
   const method = methodOf(type);
-  const config = { type } as AdapterConfig;
+  const load = (): Promise<Model> => loadTiny(needsMore.includes(type) ? 'models/llama-biases-untied' : undefined);
+  const config = { type, ...sizes[type] } as AdapterConfig;
 
   test(`${type}: the defaults are valid, an unknown key is not`, (t) => {
     t.notThrows(() => resolveConfig({ type }));
@@ -46,7 +54,7 @@ for (const type of adapterNames) {
   test.serial(
     `${type}: starts as the identity unless it says otherwise, changes the output once trained, and is off when disabled`,
     async (t) => {
-      const model = await loadTiny();
+      const model = await load();
       const base = await logitsOf(model, ids);
       const started = memory().tensors;
       const tuned = await attach(model, config, { seed: 1 });
@@ -71,25 +79,28 @@ for (const type of adapterNames) {
   );
 
   test.serial(`${type}: the same seed gives the same start, another one another`, async (t) => {
-    const model = await loadTiny();
+    const model = await load();
+    let copiesOnly = false;
     const start = async (seed: number): Promise<Float32Array[]> => {
       const tuned = await attach(model, config, { seed });
+      copiesOnly = tuned.adapters.get('default').placements.every(({ module }) => module instanceof TrainedCopy);
       const values = tuned.parameters().map((value) => Float32Array.from(value.dataSync() as Float32Array));
       tuned.dispose();
       return values;
     };
     const [one, again, two] = [await start(1), await start(1), await start(2)];
     t.true(one.every((values, i) => sameBits(values, again[i] as Float32Array)));
-    t.false(one.every((values, i) => sameBits(values, two[i] as Float32Array)));
+    // Copies of weights start from those.
+    if (!copiesOnly) t.false(one.every((values, i) => sameBits(values, two[i] as Float32Array)));
     model.dispose();
   });
 
   test.serial(`${type}: only its parameters get gradients, and the base keeps its bits in training`, async (t) => {
-    const model = await loadTiny();
+    const model = await load();
     const before = weightsOf(model.network);
     const tuned = await attach(model, config);
     perturb(tuned);
-    scope(() => sum(square(tuned.forward([ids], { training: true }))).backward());
+    scope(() => tuned.loss({ ids: [ids], training: true }).backward());
     for (const [name, value] of tuned.namedParameters()) {
       if (value.requiresGrad) t.truthy(value.grad, name);
       t.true(value.dtype === 'f32' || value.dtype === 'u8', name);
@@ -103,7 +114,7 @@ for (const type of adapterNames) {
   });
 
   test.serial(`${type}: saved and loaded it computes the same, under names of its own prefix`, async (t) => {
-    const model = await loadTiny();
+    const model = await load();
     const tuned = await attach(model, config);
     perturb(tuned);
     const adapted = await logitsOf(tuned, ids);
@@ -112,8 +123,10 @@ for (const type of adapterNames) {
       await t.throwsAsync(tuned.save(folder), { code: 'config' });
     } else {
       await tuned.save(folder);
+      const copied = tuned.adapters.get('default').placements.filter(({ module }) => module instanceof TrainedCopy);
       const { tensors } = readSafetensorsHeader(join(folder, 'adapter_model.safetensors'));
       for (const name of tensors.keys()) {
+        if (copied.some(({ path }) => name.startsWith(`base_model.model.${path}.`))) continue;
         t.true(method.whole !== undefined || name.startsWith('base_model.model.model.layers.'), name);
         t.regex(name, new RegExp(`(^|\\.)${method.prefix}`));
       }
@@ -131,7 +144,7 @@ for (const type of adapterNames) {
   });
 
   test.serial(`${type}: merged it computes the same, unmerged the weights have their bits back`, async (t) => {
-    const model = await loadTiny();
+    const model = await load();
     const before = weightsOf(model.network);
     const tuned = await attach(model, config);
     perturb(tuned);
@@ -152,7 +165,7 @@ for (const type of adapterNames) {
   });
 
   test.serial(`${type}: a row computes the same bits alone and beside rows of other adapters`, async (t) => {
-    const model = await loadTiny();
+    const model = await load();
     await attach(model, config, { name: 'one', seed: 1 });
     const tuned = await attach(model, config, { name: 'two', seed: 2 });
     for (const name of tuned.names) {
@@ -180,7 +193,7 @@ for (const type of adapterNames) {
 
   test.serial(`${type}: a folder without its tensors is an error`, async (t) => {
     if (method.peftType === undefined) return t.pass();
-    const model = await loadTiny();
+    const model = await load();
     const folder = join(temporaryFolder(), 'adapter');
     mkdirSync(folder);
     writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify({ peft_type: method.peftType }));

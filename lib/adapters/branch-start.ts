@@ -1,0 +1,75 @@
+import { ConfigError } from '../errors.js';
+import { parameter } from '../nn/init.js';
+import { normal, uniform, zeros } from '../ops/create.js';
+import type { Tensor } from '../tensor.js';
+import type { CreateContext } from './adapter.js';
+import { AffineParameters } from './sublayer-bottleneck.js';
+
+/**
+ * Starting values of what goes around sub-layers. `zero_up`: the last product is zero, so that nothing changes at the start. `trunc_normal_0.02`: all linear maps
+ * normal with deviation 0.02 (cut off at 2, a hundred deviations, as transformers does) with biases zero, convolutions as they start. `zero`: everything zero, which learns almost nothing: the
+ * gradient of both matrices is zero too.
+ */
+export type BranchInit = 'zero_up' | 'trunc_normal_0.02' | 'zero';
+export const branchInits: readonly BranchInit[] = ['zero_up', 'trunc_normal_0.02', 'zero'];
+
+const kDeviation = 0.02;
+
+/** Makes the parameters of one branch, at `path` and of a name of their own each. */
+export class BranchStart {
+  readonly #context: Pick<CreateContext, 'dtype' | 'seed' | 'stream'>;
+  readonly #path: string;
+  readonly init: BranchInit;
+
+  constructor(context: Pick<CreateContext, 'dtype' | 'seed' | 'stream'>, path: string, init: BranchInit) {
+    this.#context = context;
+    this.#path = path;
+    this.init = init;
+  }
+
+  zeros(...shape: number[]): Tensor {
+    return parameter(() => zeros(shape, { dtype: this.#context.dtype }));
+  }
+
+  /** Uniform within `bound`. */
+  uniform(name: string, shape: readonly number[], bound: number): Tensor {
+    return parameter(() => uniform(shape, { low: -bound, high: bound, ...this.#random(name) }));
+  }
+
+  normal(name: string, shape: readonly number[], std: number): Tensor {
+    return parameter(() => normal(shape, { std, ...this.#random(name) }));
+  }
+
+  /** A linear map K to N with a bias: the first one of a branch, or the last one. */
+  linear(name: string, place: 'first' | 'last', [outputs, inputs]: readonly [number, number]): AffineParameters {
+    const bias = this.zeros(outputs);
+    if (this.init === 'trunc_normal_0.02') return new AffineParameters(this.normal(name, [outputs, inputs], kDeviation), bias);
+    const isZero = this.init === 'zero' || place === 'last';
+    return new AffineParameters(isZero ? this.zeros(outputs, inputs) : this.uniform(name, [outputs, inputs], 1 / Math.sqrt(inputs)), bias);
+  }
+
+  /** The same for a convolution of one tap, which `trunc_normal_0.02` leaves as convolutions start: all values uniform within 1 / sqrt(K). */
+  convolution(name: string, place: 'first' | 'last', [outputs, inputs]: readonly [number, number]): AffineParameters {
+    if (place === 'last' && this.init === 'zero_up') return new AffineParameters(this.zeros(outputs, inputs), this.zeros(outputs));
+    const bound = 1 / Math.sqrt(inputs);
+    return new AffineParameters(this.uniform(name, [outputs, inputs], bound), this.uniform(`${name}.bias`, [outputs], bound));
+  }
+
+  #random(name: string): { dtype: CreateContext['dtype']; seed: number; stream: number } {
+    const { dtype, seed, stream } = this.#context;
+    return { dtype, seed, stream: stream(this.#path, name) };
+  }
+}
+
+/** Numbers between the two maps: `width`, or D by the reduction rate. Throws `ConfigError` where none are left. */
+export function innerWidth(
+  method: string,
+  { width, reduction }: { readonly width: number | null; readonly reduction: number },
+  stream: number,
+): number {
+  if (width !== null) return width;
+  const inner = Math.round(stream / reduction);
+  if (reduction > stream || inner < 1)
+    throw new ConfigError(`${method}: reduction leaves nothing of a stream of ${stream}; got ${reduction}, expected at most ${stream}`);
+  return inner;
+}
