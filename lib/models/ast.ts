@@ -54,6 +54,8 @@ class AstEmbeddings extends Layer {
   position_embeddings!: Tensor;
   readonly patch_embeddings: AstPatches;
   readonly #config: AstConfig;
+  /** The bare projection, whatever stands for its layer. */
+  readonly #geometry: PatchProjection;
   readonly #grid: Grid;
   readonly #positions: AstPositions;
   readonly #dropout: Dropout;
@@ -67,7 +69,8 @@ class AstEmbeddings extends Layer {
       );
     this.patch_embeddings = new AstPatches(config);
     this.#config = config;
-    this.#grid = this.patch_embeddings.projection.grid(bins, length);
+    this.#geometry = this.patch_embeddings.projection;
+    this.#grid = this.#geometry.grid(bins, length);
     this.#positions = positions;
     this.#dropout = new Dropout(config.hidden_dropout_prob);
   }
@@ -90,7 +93,7 @@ class AstEmbeddings extends Layer {
     const { projection } = this.patch_embeddings;
     const patches = projection.forward(unsqueeze(transpose(features), 1), context);
     const tokens = concat([repeated(this.cls_token, batch), repeated(this.distillation_token, batch), patches], 1);
-    const grid = projection.grid(bins, frames);
+    const grid = this.#geometry.grid(bins, frames);
     const isPublished = grid[1] === this.#grid[1];
     if (!isPublished && this.#positions === 'zero') return this.#dropout.forward(tokens, context);
     return this.#dropout.forward(add(tokens, resizePositions(this.position_embeddings, 2, this.#grid, grid, 'middle')), context);

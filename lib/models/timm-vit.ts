@@ -159,6 +159,8 @@ export class TimmVitNetwork extends EncoderNetwork {
   fc_norm?: Layer;
   /** Absent for embeddings. */
   head?: Layer;
+  /** The bare projection, whatever stands for its layer. */
+  readonly #geometry: PatchProjection;
   readonly #grid: Grid;
   override readonly startable = ['head'];
   readonly #pooling: Pooling | undefined;
@@ -179,7 +181,8 @@ export class TimmVitNetwork extends EncoderNetwork {
     const outputs = task === 'embedding' ? undefined : outputsOf(task, config.num_classes || undefined, head);
     if (outputs !== undefined) this.head = new Linear(width, outputs.labels, { role: 'head', init: 'none' });
     this.#keepsHead = outputs?.isPublished ?? false;
-    this.#grid = gridOf(this.patch_embed.proj, both(config.img_size));
+    this.#geometry = this.patch_embed.proj;
+    this.#grid = gridOf(this.#geometry, both(config.img_size));
     this.shape = {
       hiddenSize: config.embed_dim,
       layers: config.depth,
@@ -195,7 +198,7 @@ export class TimmVitNetwork extends EncoderNetwork {
     const images = pixelsOf(input);
     const { proj } = this.patch_embed;
     const patches = proj.forward(images, context);
-    const grid = proj.grid(images.shape[2] ?? 0, images.shape[3] ?? 0);
+    const grid = this.#geometry.grid(images.shape[2] ?? 0, images.shape[3] ?? 0);
     const tokens = concat([repeated(this.cls_token, images.shape[0] ?? 0), patches], 1);
     const placed = add(tokens, resizePositions(this.pos_embed, 1, this.#grid, grid, 'smooth'));
     const stream = runEncoder(this, this.blocks, placed, context);

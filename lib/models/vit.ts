@@ -59,6 +59,8 @@ class VitEmbeddings extends Layer {
   cls_token!: Tensor;
   position_embeddings!: Tensor;
   readonly patch_embeddings: VitPatches;
+  /** The bare projection, whatever stands for its layer. */
+  readonly #geometry: PatchProjection;
   readonly #grid: Grid;
   readonly #width: number;
   readonly #dropout: Dropout;
@@ -66,7 +68,8 @@ class VitEmbeddings extends Layer {
   constructor(config: VitConfig, init: Init) {
     super();
     this.patch_embeddings = new VitPatches(config, init);
-    this.#grid = gridOf(this.patch_embeddings.projection, both(config.image_size));
+    this.#geometry = this.patch_embeddings.projection;
+    this.#grid = gridOf(this.#geometry, both(config.image_size));
     this.#width = config.hidden_size;
     this.#dropout = new Dropout(config.hidden_dropout_prob);
     if (init === 'none') return;
@@ -89,7 +92,7 @@ class VitEmbeddings extends Layer {
   override forward(images: Tensor, context: ForwardContext = inference): Tensor {
     const { projection } = this.patch_embeddings;
     const patches = projection.forward(images, context);
-    const grid = projection.grid(images.shape[2] ?? 0, images.shape[3] ?? 0);
+    const grid = this.#geometry.grid(images.shape[2] ?? 0, images.shape[3] ?? 0);
     const tokens = concat([repeated(this.cls_token, images.shape[0] ?? 0), patches], 1);
     const placed = add(tokens, resizePositions(this.position_embeddings, 1, this.#grid, grid, 'cubic'));
     return this.#dropout.forward(placed, context);
