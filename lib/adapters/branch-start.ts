@@ -40,12 +40,16 @@ export class BranchStart {
     return parameter(() => normal(shape, { std, ...this.#random(name) }));
   }
 
-  /** A linear map K to N with a bias: the first one of a branch, or the last one. */
-  linear(name: string, place: 'first' | 'last', [outputs, inputs]: readonly [number, number]): AffineParameters {
-    const bias = this.zeros(outputs);
-    if (this.init === 'trunc_normal_0.02') return new AffineParameters(this.normal(name, [outputs, inputs], kDeviation), bias);
-    const isZero = this.init === 'zero' || place === 'last';
-    return new AffineParameters(isZero ? this.zeros(outputs, inputs) : this.uniform(name, [outputs, inputs], 1 / Math.sqrt(inputs)), bias);
+  /** A matrix [N, K]: the first one of a branch, or the last one. */
+  matrix(name: string, place: 'first' | 'last', [outputs, inputs]: readonly [number, number]): Tensor {
+    if (this.init === 'trunc_normal_0.02') return this.normal(name, [outputs, inputs], kDeviation);
+    if (this.init === 'zero' || place === 'last') return this.zeros(outputs, inputs);
+    return this.uniform(name, [outputs, inputs], 1 / Math.sqrt(inputs));
+  }
+
+  /** A linear map K to N with a bias of zero. */
+  linear(name: string, place: 'first' | 'last', shape: readonly [number, number]): AffineParameters {
+    return new AffineParameters(this.matrix(name, place, shape), this.zeros(shape[0]));
   }
 
   /** The same for a convolution of one tap, which `trunc_normal_0.02` leaves as convolutions start: all values uniform within 1 / sqrt(K). */

@@ -92,7 +92,7 @@ class DeepPrompts extends AdapterModule implements VirtualTokens, InnerPrompts {
 }
 
 function whole(network: TokenNetwork, config: DeepPromptConfig, context: CreateContext): AdapterModule {
-  const { virtualTokens: count, deep } = config;
+  const { virtualTokens: count, deep, reading } = config;
   if (!(network instanceof EncoderNetwork))
     throw new ConfigError(
       `${kName}: puts prompts inside an encoder; got ${network.constructor.name}, expected type "prompt" for a language model`,
@@ -101,6 +101,10 @@ function whole(network: TokenNetwork, config: DeepPromptConfig, context: CreateC
   if (count >= contextLength)
     throw new ConfigError(
       `${kName}: virtualTokens must be fewer than the tokens of the model; got ${count}, expected below ${contextLength}`,
+    );
+  if (reading !== 'all' && network.shape.tokens?.unpooled === true)
+    throw new ConfigError(
+      `${kName}: the head pools over patches and prompts alone; got reading "${reading}", expected "all", or pooling that names "cls"`,
     );
   const table = (name: string, rows: number): Tensor => uniformTable([rows, count, hiddenSize], hiddenSize, name, context);
   const others = deep && layers > 1 ? table('deep_prompt_embeddings', layers - 1) : undefined;

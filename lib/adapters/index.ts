@@ -47,6 +47,7 @@ export { type RoutingRow, resizeTasks, routing } from './poly-tasks.js';
 export type { PrefixConfig } from './prefix.js';
 export type { PromptConfig } from './prompt.js';
 export { type AdapterConfig, type AdapterName, adapterNames, adapters, type ConfigOf } from './registry.js';
+export type { SharedLoraConfig } from './shared-lora.js';
 export type { Targets } from './targets.js';
 export type { SaveAdapterOptions } from './tuned.js';
 export { TunedEncoder } from './tuned-encoder.js';

@@ -16,6 +16,7 @@ import { pTuning } from './p-tuning.js';
 import { poly } from './poly.js';
 import { prefix } from './prefix.js';
 import { prompt } from './prompt.js';
+import { sharedLora } from './shared-lora.js';
 
 /** Every adapter method. Types, recipes, checkpoint loading and the common tests are derived from this object. */
 export const adapters = {
@@ -29,6 +30,7 @@ export const adapters = {
   prompt,
   'p-tuning': pTuning,
   poly,
+  'shared-lora': sharedLora,
   'block-adapter': blockAdapter,
   'mixture-of-adapters': mixtureOfAdapters,
   'deep-prompt': deepPrompt,

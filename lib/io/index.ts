@@ -27,6 +27,7 @@ export {
 } from './model-files.js';
 export { type ConvertedMttl, type ConvertMttlOptions, convertMttl, writeMttl } from './mttl-poly.js';
 export { type ConvertedHydra, type ConvertHydraOptions, convertHydra, type HydraLayout } from './published-hydra.js';
+export { type ConvertPetlAstOptions, convertPetlAst } from './published-petl-ast.js';
 export { loadSafetensors, saveSafetensors } from './safetensors.js';
 export { readSafetensorsFiles, readSafetensorsHeader, type SafetensorsFiles, type StoredTensor } from './safetensors-files.js';
 export { parseSafetensorsHeader, type SafetensorsDtype, type SafetensorsEntry, type SafetensorsHeader } from './safetensors-header.js';

@@ -33,7 +33,7 @@ export interface PeftFolder {
 }
 
 export interface PeftSaveOptions {
-  /** Dtype of the tensors in the file. Default: as trained, f32. */
+  /** Dtype of the tensors in the file, counts left aside. Default: as trained, f32. */
   readonly dtype?: 'f32' | 'bf16' | 'f16';
   /** Also write the bare weights of adapted embeddings and heads, as PEFT does; loaders do not need them. Default false. */
   readonly saveEmbeddings?: boolean;
@@ -77,8 +77,9 @@ const kTable = 'prompt_embeddings';
 const kWholePrefix = 'base_model.';
 
 /** The name of a tensor in a file: a latent mapping follows its module with an underscore. */
-const fileName = (name: string, prefix: string): string =>
-  (name === kTable ? '' : prefix) + name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
+export const fileName = (name: string, { whole }: Pick<AnyMethod, 'whole'>): string =>
+  (name === kTable ? '' : whole === undefined ? kPrefix : kWholePrefix) +
+  name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
 
 /**
  * Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there
@@ -156,9 +157,8 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     noGrad(() => {
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
       for (const [name, value] of [...own, ...bases]) {
-        const asked = inCodes ? undefined : options.dtype;
-        tensors[fileName(newer?.nameOf(name) ?? name, method.whole === undefined ? kPrefix : kWholePrefix)] =
-          asked === undefined || value.dtype === asked ? value : cast(value, asked);
+        const asked = inCodes || value.dtype === 'i64' ? undefined : options.dtype;
+        tensors[fileName(newer?.nameOf(name) ?? name, method)] = asked === undefined || value.dtype === asked ? value : cast(value, asked);
       }
     });
     const saveWeights = (target: string) =>

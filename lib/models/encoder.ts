@@ -41,6 +41,8 @@ export interface EncoderTokens {
   readonly special: number;
   /** How many of them, from the first one, the head reads for themselves. */
   readonly read: number;
+  /** Whether pooling leaves the special tokens out. Default false. */
+  readonly unpooled?: boolean;
   /** Rows of the grid of patches, whatever the length of a recording; absent where there is no grid. */
   readonly rows?: number;
 }

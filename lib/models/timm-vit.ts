@@ -189,7 +189,7 @@ export class TimmVitNetwork extends EncoderNetwork {
       heads: config.num_heads,
       contextLength: this.#grid[0] * this.#grid[1] + 1,
       example: [config.in_chans, ...both(config.img_size)],
-      tokens: { special: 1, read: 1, rows: this.#grid[0] },
+      tokens: { special: 1, read: 1, unpooled: this.#readsPatches, rows: this.#grid[0] },
     };
   }
 

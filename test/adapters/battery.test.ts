@@ -32,8 +32,12 @@ function weightsOf(network: Module): Map<string, Float32Array> {
 /** Methods whose weights a model must have: biases, or a head that is not tied to the embedding. */
 const needsMore: readonly string[] = ['bitfit', 'full'];
 
-/** The stream of the model is too narrow for the usual reduction rates. */
-const sizes: Readonly<Record<string, object>> = { 'block-adapter': { width: 4 }, 'mixture-of-adapters': { width: 4 } };
+/** The stream of the model is too narrow for the usual reduction rates, and its queries have another size than its keys. */
+const sizes: Readonly<Record<string, object>> = {
+  'block-adapter': { width: 4 },
+  'mixture-of-adapters': { width: 4 },
+  'shared-lora': { targets: { roles: ['attention.key', 'attention.value'] } },
+};
 
 // Methods for encoders alone are not for this model; test/adapters/encoder-methods.test.ts asks the same of them there.
 for (const type of adapterNames.filter((name) => methodOf(name).networks !== 'encoders')) {

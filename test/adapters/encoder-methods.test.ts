@@ -7,6 +7,7 @@ import type { Target } from '#dist/adapters/adapter.js';
 import { blockAdapter } from '#dist/adapters/block-adapter.js';
 import { SoftMixture } from '#dist/adapters/mixture-branches.js';
 import { AffineParameters, Bottleneck, type Branch } from '#dist/adapters/sublayer-bottleneck.js';
+import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
 import type { EncoderInput, EncoderNetwork } from '#dist/models/encoder.js';
 import { createEncoder } from '#dist/models/encoders.js';
 import type { ForwardContext } from '#dist/nn/index.js';
@@ -69,6 +70,7 @@ for (const [config, count] of [
   [{ type: 'deep-prompt', deep: false, virtualTokens: 300 }, 230400 + kNorm],
   [{ type: 'prefix', virtualTokens: 12, init: 'uniform' }, 221184],
   [{ type: 'bitfit' }, 102144],
+  [{ type: 'shared-lora' }, 221184],
   [{ type: 'mixture-of-adapters', mixture: 'soft' }, 12 * (7 * (768 * 6 * 2 + 768 + 6) + 768 * 7 + kNorm) + kNorm],
 ] as [AdapterConfig, number][]) {
   test.serial(`numbers to train in the published AST: ${JSON.stringify(config)}`, async (t) => {
@@ -369,6 +371,49 @@ test.serial('prompts: where they stand, and what the head reads', async (t) => {
   t.deepEqual(seen, [1 + 3 + patches, 1, 3, patches, 3 + patches]);
   t.is(new Set([...read.values()].map((x) => x.join())).size, 5);
   network.dispose();
+});
+
+test.serial('one pair of factors for query and key is two with the same values, merged or not', async (t) => {
+  const network = await open('ast', 'classification', 'f64');
+  const model = asModel(network, 'ast');
+  const input = inputOf(network, 2, 'f64');
+  const base = answer(network, input);
+  const shared = await attach(model, { type: 'shared-lora', rank: 3, alpha: 6, init: 'trunc_normal_0.02' }, { seed: 4 });
+  t.is(trained(shared.adapters), 2 * 3 * 2 * 32);
+  perturb(shared.adapters, 0.2);
+  const changed = answer(network, input);
+  t.true(relativeError(changed, base) > 1e-3);
+  await shared.merge();
+  t.true(relativeError(answer(network, input), changed) < 1e-12);
+  await shared.unmerge();
+  const [own, plainFolder] = [join(temporaryFolder(), 'own'), join(temporaryFolder(), 'plain')];
+  await shared.save(own);
+  await shared.save(plainFolder, { form: 'lora' });
+  shared.dispose();
+  for (const [folder, numbers] of [
+    [own, 2 * 3 * 2 * 32],
+    [plainFolder, 2 * 2 * 3 * 2 * 32],
+  ] as const) {
+    const loaded = await loadAdapter(model, folder);
+    t.is(trained(loaded.adapters), numbers);
+    t.true(relativeError(answer(network, input), changed) < 1e-12);
+    loaded.dispose();
+  }
+  for (const x of Object.values(input)) x.dispose();
+  model.dispose();
+});
+
+test.serial('counts of conformer stay whole in files of fewer bits', async (t) => {
+  const network = await open();
+  const model = asModel(network, 'ast');
+  const tuned = await attach(model, { type: 'block-adapter', block: 'conformer', width: 3 });
+  const folder = join(temporaryFolder(), 'adapter');
+  await tuned.save(folder, { dtype: 'bf16' });
+  tuned.dispose();
+  const { tensors } = readSafetensorsHeader(join(folder, 'adapter_model.safetensors'));
+  for (const [name, { dtype }] of tensors) t.is(dtype, name.endsWith('num_batches_tracked') ? 'I64' : 'BF16', name);
+  (await loadAdapter(model, folder)).dispose();
+  model.dispose();
 });
 
 // ---- refusals
