@@ -9,7 +9,7 @@ import { glu, quickGelu } from '../ops/gates.js';
 import { concat } from '../ops/join.js';
 import { linear } from '../ops/linalg.js';
 import { narrow, permute, reshape, transpose } from '../ops/shape.js';
-import { noGrad } from '../scope.js';
+import { noGrad, scope } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
 import { type AffineParameters, type BottleneckPass, Branch } from './sublayer-bottleneck.js';
 import { withoutPadding } from './token-mask.js';
@@ -28,7 +28,7 @@ export function identityConvolution(width: number, taps: readonly number[], dtyp
   const inner = taps.reduce((product, size) => product * size, 1);
   const values = new Float64Array(width * width * inner);
   for (let i = 0; i < width; i++) values[(i * width + i) * inner + Math.floor(inner / 2)] = 1;
-  return parameter(() => noGrad(() => cast(tensor(values, { shape: [width, width, ...taps] }), dtype)));
+  return parameter(() => scope(() => noGrad(() => cast(tensor(values, { shape: [width, width, ...taps] }), dtype))));
 }
 
 export interface ConvpassParts {
