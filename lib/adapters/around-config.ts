@@ -1,7 +1,7 @@
-import { ConfigError } from '../errors.js';
 import type { SublayerPoint } from '../nn/sublayer.js';
 import { type CommonConfig, commonDefaults } from './adapter.js';
 import { type BranchInit, branchInits } from './branch-start.js';
+import { requireCount, requireOneOf, wrongOption } from './option-checks.js';
 
 /** Which parts of a block get something around them. */
 export type AroundSublayers = SublayerPoint | 'both';
@@ -28,31 +28,12 @@ export const aroundDefaults: Omit<AroundConfig, 'reduction'> = {
   norms: true,
 };
 
-/** An option that cannot work. */
-export const wrongOption = (method: string, key: string, got: unknown, expected: string): ConfigError =>
-  new ConfigError(`${method}: ${key} cannot be used; got ${JSON.stringify(got) ?? 'nothing'}, expected ${expected}`);
-
-/** Throws `ConfigError` for a value that is none of these. */
-export function requireOneOf(method: string, key: string, got: unknown, allowed: readonly unknown[]): void {
-  if (!allowed.includes(got)) throw wrongOption(method, key, got, allowed.map((each) => JSON.stringify(each)).join(' or '));
-}
-
-/** Throws `ConfigError` for what is no whole number of at least 1. */
-export function requireWhole(method: string, key: string, got: unknown): void {
-  if (!Number.isSafeInteger(got) || (got as number) < 1) throw wrongOption(method, key, got, 'a whole number of at least 1');
-}
-
-/** Throws `ConfigError` for what is no probability below 1. */
-export function requireDropout(method: string, got: unknown): void {
-  if (!(typeof got === 'number' && got >= 0 && got < 1)) throw wrongOption(method, 'dropout', got, 'a number of at least 0 and below 1');
-}
-
 /** Throws `ConfigError` for what cannot work on any model. */
 export function checkAround(method: string, { sublayers, reduction, width, init, norms }: AroundConfig): void {
   requireOneOf(method, 'sublayers', sublayers, ['mlp', 'attention', 'both']);
   if (!(typeof reduction === 'number' && Number.isFinite(reduction) && reduction >= 1))
     throw wrongOption(method, 'reduction', reduction, 'a number of at least 1');
-  if (width !== null) requireWhole(method, 'width', width);
+  if (width !== null) requireCount(method, 'width', width);
   requireOneOf(method, 'init', init, branchInits);
   requireOneOf(method, 'norms', norms, [true, false]);
 }

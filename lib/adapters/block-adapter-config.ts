@@ -1,13 +1,6 @@
-import {
-  type AroundConfig,
-  aroundDefaults,
-  checkAround,
-  requireDropout,
-  requireOneOf,
-  requireWhole,
-  wrongOption,
-} from './around-config.js';
+import { type AroundConfig, aroundDefaults, checkAround } from './around-config.js';
 import type { ConvpassForm } from './convolution-branches.js';
+import { requireCount, requireDropout, requireOneOf, wrongOption } from './option-checks.js';
 
 /** What an adapter computes between its two linear maps: an activation, convolutions, or the convolution module of Conformer. */
 export type AdapterBlock = 'bottleneck' | 'convpass' | 'conformer';
@@ -54,7 +47,7 @@ export function checkBlockAdapter(config: BlockAdapterConfig): void {
   requireOneOf(kName, 'residual', config.residual, ['auto', true, false]);
   requireOneOf(kName, 'block', config.block, ['bottleneck', 'convpass', 'conformer']);
   requireOneOf(kName, 'convolution', config.convolution, ['1d', '2d', 'none']);
-  requireWhole(kName, 'kernelSize', config.kernelSize);
+  requireCount(kName, 'kernelSize', config.kernelSize);
   if (config.dropout !== null) requireDropout(kName, config.dropout);
   if (config.init === 'zero' && config.block !== 'bottleneck')
     throw wrongOption(kName, 'init', 'zero', 'another one: only bottlenecks start so');

@@ -16,7 +16,7 @@ import {
   type Placement,
   type Target,
 } from './adapter.js';
-import { requireDropout, requireOneOf, requireWhole } from './around-config.js';
+import { requireCount, requireDropout, requireOneOf } from './option-checks.js';
 import { uniformTable } from './prompt-encoder.js';
 import { finalNorms, isSavedWhole } from './stream-norms.js';
 import { TrainedCopy } from './trained-copy.js';
@@ -48,7 +48,7 @@ const kName = 'deep-prompt';
 const readings: readonly PromptReading[] = ['all', 'special', 'prompts', 'patches', 'prompts+patches'];
 
 function check({ virtualTokens, deep, dropout: p, reading, norms }: DeepPromptConfig): void {
-  requireWhole(kName, 'virtualTokens', virtualTokens);
+  requireCount(kName, 'virtualTokens', virtualTokens);
   requireOneOf(kName, 'deep', deep, [true, false]);
   requireDropout(kName, p);
   requireOneOf(kName, 'reading', reading, readings);

@@ -1,7 +1,7 @@
 import { ownFormat } from '../io/own-format.js';
 import { type AdapterMethod, type CommonConfig, commonDefaults } from './adapter.js';
-import { requireOneOf } from './around-config.js';
 import { layersOf } from './inject.js';
+import { requireOneOf } from './option-checks.js';
 import { finalNorms, isOfHead } from './stream-norms.js';
 import { ownNames, trainedLayers } from './whole-layers.js';
 

@@ -4,9 +4,10 @@ import { CausalLanguageModel } from '../models/causal-language-model.js';
 import { parameter } from '../nn/init.js';
 import { ones } from '../ops/create.js';
 import type { AdapterMethod, CreateContext, Target } from './adapter.js';
-import { type AroundConfig, aroundDefaults, checkAround, pointsOf, requireOneOf, requireWhole } from './around-config.js';
+import { type AroundConfig, aroundDefaults, checkAround, pointsOf } from './around-config.js';
 import { BranchStart, innerWidth } from './branch-start.js';
 import { DenseMixture, SoftMixture } from './mixture-branches.js';
+import { requireCount, requireOneOf } from './option-checks.js';
 import { trainedNorms } from './stream-norms.js';
 import { Bottleneck, type Branch, SublayerBranches, streamWidth } from './sublayer-bottleneck.js';
 
@@ -36,8 +37,8 @@ const kName = 'mixture-of-adapters';
 function check(config: MixtureConfig): void {
   checkAround(kName, config);
   requireOneOf(kName, 'mixture', config.mixture, ['dense', 'soft']);
-  requireWhole(kName, 'adapters', config.adapters);
-  requireWhole(kName, 'slots', config.slots);
+  requireCount(kName, 'adapters', config.adapters);
+  requireCount(kName, 'slots', config.slots);
   requireOneOf(kName, 'normalize', config.normalize, [true, false]);
   if (config.mixture === 'dense' && (config.slots !== 1 || config.normalize))
     throw new ConfigError(

@@ -3,7 +3,7 @@ import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { relu } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 import { type AdapterMethod, type AdapterModule, type CommonConfig, type CreateContext, commonDefaults } from './adapter.js';
-import { requireCount, requireEmbeddings, requireOneOf, wrongOption } from './prompt-checks.js';
+import { requireCount, requireEmbeddings, requireOneOf, wrongOption } from './option-checks.js';
 import { emptyTable, LstmEncoder, MlpEncoder, type PromptEncoder } from './prompt-encoder.js';
 import { PromptTokens, portableTable } from './virtual-module.js';
 

@@ -3,7 +3,7 @@ import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { tanh } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 import { type AdapterMethod, type AdapterModule, type CommonConfig, type CreateContext, commonDefaults } from './adapter.js';
-import { requireCount, requireOneOf, wrongOption } from './prompt-checks.js';
+import { requireCount, requireOneOf, wrongOption } from './option-checks.js';
 import { emptyTable, MlpEncoder, normalTable, type PromptEncoder, uniformTable } from './prompt-encoder.js';
 import { headsOf, PrefixTokens, portableTable, type SliceOrder } from './virtual-module.js';
 

@@ -9,7 +9,7 @@ import { keep, noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { type AdapterMethod, type AdapterModule, type CommonConfig, type CreateContext, commonDefaults } from './adapter.js';
 import { layersOf } from './inject.js';
-import { requireCount, requireEmbeddings, requireOneOf, wrongOption } from './prompt-checks.js';
+import { requireCount, requireEmbeddings, requireOneOf, wrongOption } from './option-checks.js';
 import { emptyTable, normalTable } from './prompt-encoder.js';
 import { PromptTokens, portableTable } from './virtual-module.js';
 

@@ -17,11 +17,11 @@ import {
   type Target,
 } from './adapter.js';
 import { tensorsOf } from './adapter-set.js';
-import { requireDropout, requireOneOf, requireWhole, wrongOption } from './around-config.js';
 import { type BranchInit, BranchStart } from './branch-start.js';
 import { lora } from './lora.js';
 import { type LoraConfig, loraDefaults } from './lora-config.js';
 import { LoraLinear } from './lora-linear.js';
+import { requireCount, requireDropout, requireOneOf, wrongOption } from './option-checks.js';
 import { nameOf } from './whole-network.js';
 
 /** Options of LoRA with shared factors; each is optional in `attach`. */
@@ -41,7 +41,7 @@ export const sharedLoraDefaults: SharedLoraConfig = { ...commonDefaults, rank: 1
 const kName = 'shared-lora';
 
 function check({ rank, alpha, dropout, init }: SharedLoraConfig): void {
-  requireWhole(kName, 'rank', rank);
+  requireCount(kName, 'rank', rank);
   if (!(typeof alpha === 'number' && alpha > 0 && Number.isFinite(alpha))) throw wrongOption(kName, 'alpha', alpha, 'a positive number');
   requireDropout(kName, dropout);
   requireOneOf(kName, 'init', init, ['zero_up', 'trunc_normal_0.02']);

@@ -195,16 +195,16 @@ test.serial('what cannot be is refused', async (t) => {
   const { hiddenSize, contextLength } = network.shape;
   for (const [config, message] of [
     [{ type: 'block-adapter', reduction: hiddenSize + 1 }, /^block-adapter: reduction leaves nothing of a stream of \d+/],
-    [{ type: 'block-adapter', width: 0 }, /^block-adapter: width cannot be used; got 0/],
-    [{ type: 'block-adapter', sublayers: 'houlsby' }, /^block-adapter: sublayers cannot be used; got "houlsby"/],
-    [{ type: 'block-adapter', block: 'lstm' }, /^block-adapter: block cannot be used; got "lstm"/],
-    [{ type: 'block-adapter', placement: 'after' }, /^block-adapter: placement cannot be used; got "after"/],
-    [{ type: 'block-adapter', residual: 'False' }, /^block-adapter: residual cannot be used; got "False"/],
+    [{ type: 'block-adapter', width: 0 }, /^block-adapter: width is out of range; got 0/],
+    [{ type: 'block-adapter', sublayers: 'houlsby' }, /^block-adapter: sublayers is out of range; got "houlsby"/],
+    [{ type: 'block-adapter', block: 'lstm' }, /^block-adapter: block is out of range; got "lstm"/],
+    [{ type: 'block-adapter', placement: 'after' }, /^block-adapter: placement is out of range; got "after"/],
+    [{ type: 'block-adapter', residual: 'False' }, /^block-adapter: residual is out of range; got "False"/],
     [{ type: 'block-adapter', block: 'conformer', init: 'zero' }, /only bottlenecks start so/],
     [{ type: 'mixture-of-adapters', slots: 2 }, /^mixture-of-adapters: a dense mixture has no slots/],
-    [{ type: 'mixture-of-adapters', adapters: 0 }, /^mixture-of-adapters: adapters cannot be used; got 0/],
+    [{ type: 'mixture-of-adapters', adapters: 0 }, /^mixture-of-adapters: adapters is out of range; got 0/],
     [{ type: 'deep-prompt', virtualTokens: contextLength }, /^deep-prompt: virtualTokens must be fewer than the tokens of the model/],
-    [{ type: 'deep-prompt', reading: 'cls' }, /^deep-prompt: reading cannot be used; got "cls"/],
+    [{ type: 'deep-prompt', reading: 'cls' }, /^deep-prompt: reading is out of range; got "cls"/],
     // P of the paper counts keys and values: an odd one has no half.
     [{ type: 'prefix', virtualTokens: 25 / 2 }, /^prefix: virtualTokens is out of range; got 12.5/],
     [{ type: 'prompt' }, /^prompt: puts embeddings in front of a language model; got AstNetwork/],
