@@ -207,7 +207,7 @@ test.serial('what cannot be is refused', async (t) => {
     [{ type: 'deep-prompt', reading: 'cls' }, /^deep-prompt: reading is out of range; got "cls"/],
     // P of the paper counts keys and values: an odd one has no half.
     [{ type: 'prefix', virtualTokens: 25 / 2 }, /^prefix: virtualTokens is out of range; got 12.5/],
-    [{ type: 'prompt' }, /^prompt: puts embeddings in front of a language model; got AstNetwork/],
+    [{ type: 'prompt' }, /^prompt: puts embeddings in front of the tokens of a text; got AstNetwork/],
   ] as [AdapterConfig, RegExp][]) {
     await t.throwsAsync(attach(network, config), { instanceOf: ConfigError, message });
   }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { type AdapterConfig, attach, loadAdapter } from '#dist/adapters/index.js';
 import type { EncoderNetwork, EncoderTask } from '#dist/models/encoder.js';
+import { tokenRoom } from '#dist/nn/virtual-tokens.js';
 import { square } from '#dist/ops/elementwise.js';
 import { sum } from '#dist/ops/reduce.js';
 import { noGrad, scope } from '#dist/scope.js';
@@ -90,6 +91,28 @@ for (const [name, task] of tasks) {
     t.throws(() => run(network, [Array.from({ length: 22 }, () => 5)], [['a1']]), {
       message: /longer than the context; got 26 tokens, expected at most 24/,
     });
+    set.dispose();
+    network.dispose();
+  });
+}
+
+for (const [name, task] of tasks) {
+  test.serial(`${name}: embeddings in front and prompts inside go together, whatever the length of the rows`, async (t) => {
+    const { network } = await openEncoder(goldenEncoder(name), task);
+    const set = await attach(network, { type: 'prompt', virtualTokens: 4 }, { name: 'front', seed: 1 });
+    await attach(network, { type: 'deep-prompt', virtualTokens: 3 }, { name: 'inside', seed: 2 });
+    const room = network.shape.contextLength;
+    t.deepEqual([tokenRoom(network, ['inside']), tokenRoom(network, ['front', 'inside'])], [room, room - 4]);
+    const rows = rowsOf(name).map((row) => [...row.ids]);
+    const answers = [['front'], ['inside'], ['front', 'inside']].map((names) => {
+      const mix = rows.map(() => names);
+      const together = run(network, rows, mix);
+      for (const [b, row] of rows.entries())
+        t.true(sameBits(run(network, [row], [names])[0] as Float32Array, together[b] as Float32Array), `${names} ${b}`);
+      return together[0] as Float32Array;
+    });
+    t.false(sameBits(answers[2] as Float32Array, answers[0] as Float32Array));
+    t.false(sameBits(answers[2] as Float32Array, answers[1] as Float32Array));
     set.dispose();
     network.dispose();
   });
