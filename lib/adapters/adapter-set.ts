@@ -6,9 +6,10 @@ import type { Model } from '../model.js';
 import { kResidual, residualOf, setCompleted } from '../models/residual.js';
 import type { Module, Parameter } from '../nn/module.js';
 import { unscoped } from '../scope.js';
-import { type DType, Tensor } from '../tensor.js';
+import type { DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
-import type { AdapterModule, AnyMethod, CommonConfig, Placement } from './adapter.js';
+import type { AnyMethod, CommonConfig, Placement } from './adapter.js';
+import { type AdapterRow, rowsOf, tensorsOf } from './adapter-table.js';
 import { contextOf, createPlacements } from './create-placements.js';
 import { noInitial } from './initial-factors.js';
 import { adaptedLayers, eject, inject, modulesOn } from './inject.js';
@@ -48,22 +49,7 @@ export interface Attached {
   readonly file: JsonObject | undefined;
 }
 
-/** One row of `table()`: what an adapter puts on a layer. */
-export interface AdapterRow {
-  readonly adapter: string;
-  readonly path: string;
-  /** Shapes of the adapter's tensors by the end of their checkpoint name. */
-  readonly shapes: Readonly<Record<string, readonly number[]>>;
-  /** Numbers to train among them. */
-  readonly parameters: number;
-}
-
 const kDefaultName = 'default';
-
-/** The tensors of an adapter module by the end of their name in a checkpoint. */
-export function tensorsOf(module: AdapterModule): [string, Tensor][] {
-  return [...module.namedParameters()].filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor);
-}
 
 const pathsOf = (placements: readonly Placement[]): string[] => placements.map(({ path }) => path);
 
@@ -277,10 +263,18 @@ export class AdapterSet {
     this.#activation.enabled = false;
   }
 
-  /** Multiplies the configured strength of an adapter on all its layers. */
+  /** Notes options of an adapter that changed with its tensors. */
+  reconfigure(name: string, options: Partial<CommonConfig>): void {
+    const attached = this.get(name);
+    this.#adapters.set(name, { ...attached, config: { ...attached.config, ...options } });
+  }
+
+  /** Multiplies the configured strength of an adapter on all its layers. Throws `AdapterError` for an adapter without strength: tokens, or trained copies. */
   setScale(name: string, factor: number): void {
-    const { placements } = this.get(name);
+    const { placements, method } = this.get(name);
     if (!Number.isFinite(factor)) throw new AdapterError(`setScale: the factor must be a finite number; got ${factor}`);
+    if (placements.every(({ module }) => module.setScale === undefined))
+      throw new AdapterError(`setScale: an adapter of "${method.name}" has no strength to multiply; got "${name}"`);
     for (const { module } of placements) module.setScale?.(factor);
   }
 
@@ -307,15 +301,7 @@ export class AdapterSet {
 
   /** What each adapter put where. */
   table(names: readonly string[] = this.names): AdapterRow[] {
-    return names.flatMap((adapter) =>
-      this.get(adapter).placements.flatMap(({ path, module }) => {
-        const tensors = tensorsOf(module);
-        if (tensors.length === 0) return [];
-        const trained = tensors.filter(([, value]) => value.requiresGrad);
-        const shapes = Object.fromEntries(tensors.map(([end, value]) => [end, value.shape]));
-        return [{ adapter, path, shapes, parameters: trained.reduce((total, [, value]) => total + value.size, 0) }];
-      }),
-    );
+    return names.flatMap((adapter) => rowsOf(this.get(adapter)));
   }
 
   /** The places of the random sources of an adapter (dropout), for a training checkpoint. */

@@ -262,6 +262,8 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
     config: Config,
     context: CreateContext,
   ): Iterable<Placement> | Promise<Iterable<Placement>>;
+  /** Whether the adapter has a head of its own in place of that of the model, which is then not trained beside it. Default: no. */
+  bringsHead?(config: Config): boolean;
   /** What the modules of a config take out of the frozen weights; undefined where they leave them alone. */
   takes?(config: Config): TakenKind | undefined;
   /**

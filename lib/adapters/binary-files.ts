@@ -20,22 +20,17 @@ import type { SignBits } from '../ops/sign.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterModule } from './adapter.js';
-import { AdapterSet, type Attached, type AttachOptions, adaptersOn } from './adapter-set.js';
+import type { AdapterSet, Attached, AttachOptions } from './adapter-set.js';
 import type { BinaryConfig } from './binary-config.js';
 import { BinaryAdaptFormer, BinaryHead, BinaryLora } from './binary-modules.js';
 import { type BinaryWeight, StoredWeight } from './binary-weight.js';
 import { layersOf } from './inject.js';
 import { resolveConfig } from './resolve-config.js';
 import { streamWidth } from './sublayer-bottleneck.js';
-import { TunedModel } from './tuned-model.js';
+import { type AdapterBase, adaptersOf } from './tuned-of.js';
 
-/** A model with adapters, or a network. */
-export type BinaryBase = TunedModel | AdapterSet | Module;
-
-function setOf(base: BinaryBase): AdapterSet {
-  if (base instanceof TunedModel) return base.adapters;
-  return base instanceof AdapterSet ? base : (adaptersOn(base) ?? new AdapterSet(base));
-}
+/** An encoder with or without adapters, or a network. */
+export type BinaryBase = AdapterBase;
 
 /** The file of its description, whose name ends in `.yaml`. */
 const describes = (file: string): string => file.replace(/(\.bin)?$/, '.yaml');
@@ -58,11 +53,36 @@ function headOf(network: Module): { path: string; layer: Linear } {
   return only;
 }
 
-/** The two matrices of the modules on blocks or layers in the order of the model, which is that of files. */
-const pairsOf = ({ placements }: Attached): BinaryWeight[] =>
-  placements.flatMap(({ module }) =>
-    module instanceof BinaryAdaptFormer || module instanceof BinaryLora ? [module.weights.down, module.weights.up] : [],
+/** The paths that files hold matrices of, in their order: every block, or query and value of every block. */
+function placesIn(network: Module, { adapter }: BinaryConfig): string[] {
+  const layers = layersOf(network);
+  const blocks = layers.filter(({ role }) => role === 'block').map(({ path }) => path);
+  if (adapter === 'adaptformer') return blocks;
+  return blocks.flatMap((block) =>
+    (['attention.query', 'attention.value'] as const).flatMap((role) =>
+      layers.filter((layer) => layer.role === role && layer.path.startsWith(`${block}.`)).map(({ path }) => path),
+    ),
   );
+}
+
+/**
+ * The two matrices of the modules on blocks or layers, in the order of files. Throws `ConfigError` unless these and the head at `head` are
+ * all that the adapter has.
+ */
+function pairsOf({ placements, config }: Attached, network: Module, head: string): BinaryWeight[] {
+  const places = placesIn(network, config as BinaryConfig);
+  const found = new Map<string, BinaryWeight[]>();
+  for (const { path, module } of placements)
+    if (module instanceof BinaryAdaptFormer || module instanceof BinaryLora) found.set(path, [module.weights.down, module.weights.up]);
+  const missing = places.find((path) => !found.has(path));
+  const other = placements.find(({ path }) => path !== head && !places.includes(path))?.path;
+  if (missing !== undefined || other !== undefined)
+    throw new ConfigError(
+      `binary adapter: such files hold the head and ${(config as BinaryConfig).adapter === 'lora' ? 'query and value of every block' : 'every block'} alone; got ` +
+        (missing === undefined ? `"${other}" beside them` : `nothing on "${missing}"`),
+    );
+  return places.flatMap((path) => found.get(path) ?? []);
+}
 
 const moduleAt = ({ placements }: Attached, path: string, kind: (module: AdapterModule) => boolean): AdapterModule | undefined =>
   placements.find((placement) => placement.path === path && kind(placement.module))?.module;
@@ -80,8 +100,8 @@ function fillMatrix(weight: BinaryWeight | undefined, { name, shape, codes, meta
   put(weight.qmeta, tensor(meta));
 }
 
-function fill(attached: Attached, { matrices, head }: BinaryAdapterFile, path: string): void {
-  const weights = pairsOf(attached);
+function fill(attached: Attached, network: Module, { matrices, head }: BinaryAdapterFile, path: string): void {
+  const weights = pairsOf(attached, network, path);
   if (weights.length !== matrices.length)
     throw new AdapterError(`binary adapter: the file has ${matrices.length} matrices; the network takes ${weights.length}`);
   for (const [i, matrix] of matrices.entries()) fillMatrix(weights[i], matrix);
@@ -111,7 +131,7 @@ export async function loadBinaryAdapter(
   file: string,
   options: Pick<AttachOptions, 'name' | 'activate' | 'signal'> = {},
 ): Promise<AdapterSet> {
-  const set = setOf(base);
+  const set = adaptersOf(base);
   const info = readBinaryInfo(await readFile(describes(file), 'utf8'));
   const contents = readBinaryAdapter(await readFile(file), info, backboneOf(set.network));
   const { path, layer } = headOf(set.network);
@@ -130,7 +150,7 @@ export async function loadBinaryAdapter(
     modulesToSave: bihead ? null : [path],
   };
   await set.add(resolveConfig(config), options, { peft_type: 'BINARY' }, async (attached) =>
-    scope(() => noGrad(() => fill(attached, contents, path))),
+    scope(() => noGrad(() => fill(attached, set.network, contents, path))),
   );
   return set;
 }
@@ -155,10 +175,11 @@ export interface SaveBinaryOptions {
 
 /**
  * Writes a binary adapter with its head as the files of its authors, `NAME.bin` and `NAME.yaml`. Throws `ConfigError` for what such files
- * cannot hold: 32 bits, codes that end inside a byte, no trained head, and other modules beside it.
+ * cannot hold: 32 bits, codes that end inside a byte, no trained head, other modules beside it, and other targets than every block, or
+ * query and value of every block.
  */
 export async function saveBinaryAdapter(base: BinaryBase, file: string, options: SaveBinaryOptions = {}): Promise<void> {
-  const set = setOf(base);
+  const set = adaptersOf(base);
   const { name = set.active[0], dataset = '', backbone = 'vit_base_patch16_224_in21k' } = options;
   if (name === undefined) throw new AdapterError('binary adapter: no adapter is active; give the name of one');
   const attached = set.get(name);
@@ -167,7 +188,7 @@ export async function saveBinaryAdapter(base: BinaryBase, file: string, options:
   const { adapter, bits, dim, scale, bihead } = attached.config as BinaryConfig;
   const { path, layer } = headOf(set.network);
   await scope(async () => {
-    const weights = pairsOf(attached);
+    const weights = pairsOf(attached, set.network, path);
     const matrices = await Promise.all(weights.map((weight, i) => noGrad(() => matrixOf(`matrix ${i}`, weight))));
     const copy = moduleAt(attached, path, (module) => !(module instanceof BinaryHead)) as unknown as
       | { weight?: Tensor; bias?: Tensor }

@@ -1,7 +1,7 @@
 import { AdapterError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterForm, AdapterModule, CommonConfig, Placement, PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import type { BinaryConfig } from './binary-config.js';
 import { BinaryLora } from './binary-modules.js';
 import { BinaryWeight } from './binary-weight.js';

@@ -11,6 +11,7 @@ import { BinaryAdaptFormer, BinaryHead, BinaryLora } from './binary-modules.js';
 import { portableBinary } from './binary-portable.js';
 import { type BinaryWeight, MasterWeight, StoredWeight } from './binary-weight.js';
 import { streamWidth } from './sublayer-bottleneck.js';
+import { isSavedWhole } from './targets.js';
 
 /**
  * Deviation of the truncated normal distribution that the second product starts from: a zero matrix has no deviation and cannot be
@@ -69,7 +70,7 @@ function* heads(layers: readonly Target[], _targets: readonly Target[], config: 
   if (found.length !== 1)
     throw new ConfigError(`binary: bihead needs a model with one linear head; got ${found.map(({ path }) => path).join(', ') || 'none'}`);
   for (const { path, layer } of found as (Target & { layer: Linear })[]) {
-    if (config.modulesToSave?.some((entry) => path.endsWith(entry)))
+    if (isSavedWhole(config, path))
       throw new ConfigError(`binary: bihead and modulesToSave both stand for "${path}"; expected one of the two`);
     const { outFeatures, inFeatures } = layer;
     const high = 1 / Math.sqrt(inFeatures);
@@ -102,5 +103,6 @@ export const binary = {
   kinds: ['linear', 'other'],
   create,
   extras: heads,
+  bringsHead: ({ bihead }) => bihead,
   portable: portableBinary,
 } as const satisfies AdapterMethod<'binary', BinaryConfig>;

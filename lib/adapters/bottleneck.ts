@@ -15,6 +15,7 @@ import {
   positionOf,
 } from './bottleneck-config.js';
 import { BottleneckLinear, type BottleneckTensors, LinearBottleneck } from './bottleneck-linear.js';
+import { isSavedWhole } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
 
 /** Deviation of both matrices with `init: 'bert'`. */
@@ -67,9 +68,8 @@ function* biases(
 ): Iterable<Placement> {
   if (config.bias === 'none') return;
   const adapted = new Set(targets.map(({ path }) => path));
-  const saved = config.modulesToSave ?? [];
   for (const { path, layer } of layers) {
-    if (!parametersOf(layer).has('bias') || saved.some((entry) => path.endsWith(entry))) continue;
+    if (!parametersOf(layer).has('bias') || isSavedWhole(config, path)) continue;
     if (config.bias === 'all' || adapted.has(path)) yield { path, module: new TrainedCopy(layer, context.dtype, ['bias']) };
   }
 }

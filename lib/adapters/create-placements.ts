@@ -11,7 +11,7 @@ import type { AdapterSet, AttachOptions } from './adapter-set.js';
 import { readInitialFactors } from './initial-factors.js';
 import { layersOf } from './inject.js';
 import { targetOptions } from './resolve-config.js';
-import { portableTargets, selectModulesToSave, selectTargets } from './targets.js';
+import { isSavedWhole, portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
 import { kWhole } from './whole-network.js';
 
@@ -131,8 +131,8 @@ function savedWhole(
 ): Placement[] {
   if (config.modulesToSave === null) return [];
   const modules = [...network.namedModules()].flatMap(([path, module]) => (path === '' ? [] : [{ path, kind: 'other' as const, module }]));
-  const roots = selectModulesToSave(method.name, modules, config.modulesToSave, config.allowUnmatched).map(({ path }) => path);
+  selectModulesToSave(method.name, modules, config.modulesToSave, config.allowUnmatched);
   return layers
-    .filter(({ path, layer }) => parametersOf(layer).size > 0 && roots.some((root) => path === root || path.startsWith(`${root}.`)))
+    .filter(({ path, layer }) => parametersOf(layer).size > 0 && isSavedWhole(config, path))
     .map(({ path, layer }) => ({ path, module: new TrainedCopy(layer, dtype) }));
 }

@@ -18,7 +18,8 @@ import {
 } from './adapter.js';
 import { requireCount, requireDropout, requireOneOf } from './option-checks.js';
 import { uniformTable } from './prompt-encoder.js';
-import { finalNorms, isSavedWhole } from './stream-norms.js';
+import { finalNorms } from './stream-norms.js';
+import { isSavedWhole } from './targets.js';
 import { TrainedCopy } from './trained-copy.js';
 
 /** Options of prompts inside an encoder; each is optional in `attach`. */

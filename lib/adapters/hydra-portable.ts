@@ -2,7 +2,7 @@ import { AdapterError } from '../errors.js';
 import { zeros } from '../ops/create.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterForm, CommonConfig, Placement, PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import type { HydraConfig } from './hydra-config.js';
 import { type HydraChange, HydraLinear } from './hydra-linear.js';
 import { lora } from './lora.js';

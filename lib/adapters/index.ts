@@ -18,7 +18,8 @@ export {
   type TakenPart,
   type Target,
 } from './adapter.js';
-export { type AdapterRow, AdapterSet, type Attached, type AttachOptions } from './adapter-set.js';
+export { AdapterSet, type Attached, type AttachOptions } from './adapter-set.js';
+export type { AdapterRow } from './adapter-table.js';
 export { attach, attachMethod } from './attach.js';
 export type { BinaryAdapter, BinaryBits, BinaryConfig } from './binary-config.js';
 export { type BinaryBase, loadBinaryAdapter, type SaveBinaryOptions, saveBinaryAdapter } from './binary-files.js';

@@ -4,7 +4,7 @@ import { neg } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterForm, Placement, PortableAdapter, TakenKind } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import type { LoraConfig } from './lora-config.js';
 import { LoraLinear } from './lora-linear.js';
 import type { Pattern } from './patterns.js';

@@ -2,7 +2,7 @@ import { AdapterError } from '../errors.js';
 import { type ResolvedLatentInit, resolveLatentInit } from '../inits/latent.js';
 import { peftLoraXs } from '../io/peft-lora-xs.js';
 import type { AdapterForm, AdapterMethod, CommonConfig, Placement, PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import { lora } from './lora.js';
 import { checkLoraXs, type LoraXsConfig, loraXsDefaults, plainConfig } from './lora-xs-config.js';
 import { LoraXsLinear } from './lora-xs-linear.js';

@@ -15,6 +15,7 @@ import { LoraLinear } from './lora-linear.js';
 import { portableLora, takesOf } from './lora-portable.js';
 import { prepareLora } from './lora-start.js';
 import { checkPatternKeys, fromPattern } from './patterns.js';
+import { isSavedWhole } from './targets.js';
 import { TokenHead, TokenRows } from './token-rows.js';
 import { parametersOf, TrainedBias, TrainedCopy } from './trained-copy.js';
 
@@ -60,9 +61,8 @@ function* extras(layers: readonly Target[], targets: readonly Target[], config: 
 /** Trained biases: `base_layer.bias` under adapted layers, the layer's own name elsewhere. A model without biases has none, as in PEFT. */
 function* biases(layers: readonly Target[], targets: readonly Target[], config: LoraConfig, { dtype }: CreateContext): Iterable<Placement> {
   const adapted = new Set(targets.map(({ path }) => path));
-  const saved = config.modulesToSave ?? [];
   for (const { path, layer } of layers) {
-    if (!parametersOf(layer).has('bias') || saved.some((entry) => path.endsWith(entry))) continue;
+    if (!parametersOf(layer).has('bias') || isSavedWhole(config, path)) continue;
     if (!adapted.has(path) && config.bias === 'lora_only') continue;
     yield { path, module: adapted.has(path) ? new TrainedBias(layer, dtype) : new TrainedCopy(layer, dtype, ['bias']) };
   }

@@ -13,8 +13,9 @@ import type {
   PortableAdapter,
   Target,
 } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import { consistencyLoss } from './consistency.js';
+import { requireEntries } from './expert-values.js';
 import { lora } from './lora.js';
 import { loraDefaults } from './lora-config.js';
 import { startLinear } from './lora-init.js';
@@ -39,7 +40,15 @@ function split(side: Side, product: AffineParameters, path: string, config: Mosa
     stream: (name: string) => stream(path, name),
     keepsStart: side === 'down',
   };
-  return new SplitAffine(product, options, path);
+  return new SplitAffine(product, options);
+}
+
+/** Throws `ConfigError`, before any tensor is made, where a product [outputs, inputs] has fewer entries than experts that own some. */
+function requireSplittable(side: Side, path: string, [outputs, inputs]: readonly [number, number], config: MosaConfig): void {
+  const { experts, share, biasMode, style } = config;
+  if (experts === 1 || share === side) return;
+  requireEntries(`${path}.weight`, outputs * inputs, experts);
+  if (style !== 'lora' && biasMode === 'split') requireEntries(`${path}.bias`, outputs, experts);
 }
 
 function create(target: Target, config: MosaConfig, context: CreateContext): AdapterModule {
@@ -50,6 +59,8 @@ function createLowRank({ path, layer }: Target, config: MosaConfig, context: Cre
   if (!(layer instanceof Linear))
     throw new ConfigError(`mosa: cannot adapt "${path}" with style "lora"; got ${layer.constructor.name}, expected a linear layer`);
   const { width, scale, dropout } = settingsOf(config);
+  requireSplittable('down', `${path}.lora_A`, [width, layer.inFeatures], config);
+  requireSplittable('up', `${path}.lora_B`, [layer.outFeatures, width], config);
   const { a, b } = startLinear(path, layer.inFeatures, layer.outFeatures, width, true, false, context);
   const options = { scale, dropout, seed: context.seed, path };
   if (config.experts === 1) return new LoraLinear(a, b, undefined, options);
@@ -64,6 +75,10 @@ function createBranches(target: Target, config: MosaConfig, style: keyof typeof 
   const { width, scale, dropout } = settingsOf(config);
   const stream = streamWidth('mosa', target);
   const options = { ...form, scale, dropout };
+  for (const point of points) {
+    requireSplittable('down', `${path}.adapter_${point}.down`, [width, stream], config);
+    requireSplittable('up', `${path}.adapter_${point}.up`, [stream, width], config);
+  }
   const branches = points.map((point) => {
     const own = `${path}.adapter_${point}`;
     const { down, up } = bottleneckStart(stream, width, context, own);

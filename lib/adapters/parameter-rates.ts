@@ -2,7 +2,7 @@ import { AdapterError, ConfigError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import type { AnyMethod, ParameterRate } from './adapter.js';
 import type { AdapterSet } from './adapter-set.js';
-import type { TunedModel } from './tuned-model.js';
+import type { AdaptedModel, Tuned } from './tuned.js';
 
 /** Parameters with their own learning rate and weight decay, in the form the optimizers take. */
 export interface AdapterGroup {
@@ -31,7 +31,7 @@ const kOthers = 'others';
  * const optimizer = new AdamW(adapterGroups(tuned, { learningRate: 5e-3, weightDecay: 0.01 }));
  * ```
  */
-export function adapterGroups(tuned: TunedModel | AdapterSet, options: AdapterGroupOptions): AdapterGroup[] {
+export function adapterGroups(tuned: Tuned<AdaptedModel> | AdapterSet, options: AdapterGroupOptions): AdapterGroup[] {
   return groupsOf('adapters' in tuned ? tuned.adapters : tuned, options);
 }
 

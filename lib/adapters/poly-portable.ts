@@ -2,7 +2,7 @@ import { AdapterError } from '../errors.js';
 import { mul } from '../ops/elementwise.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterForm, CommonConfig, MergeDetails, Placement, PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import { lora } from './lora.js';
 import { type LoraConfig, loraDefaults } from './lora-config.js';
 import type { PolyConfig } from './poly-config.js';
@@ -13,12 +13,11 @@ import { PolyLinear } from './poly-linear.js';
  * plain LoRA. Throws `AdapterError` for other forms, and where the task is not named.
  */
 export function portablePoly(
-  attached: PolyConfig,
+  config: PolyConfig,
   placements: readonly Placement[],
   form: AdapterForm,
   { task }: MergeDetails = {},
 ): PortableAdapter<CommonConfig> {
-  const config = { ...attached, tasks: tasksOf(placements) ?? attached.tasks };
   if (form === 'lora') return plainLora(config, placements, task);
   if (form !== 'published' && form !== 'native')
     throw new AdapterError(`save: an adapter of "poly" has no form "${form}"; expected "published", "native" or "lora"`);
@@ -29,10 +28,6 @@ export function portablePoly(
     tensors: named(placements, (end, value) => (folds && end === 'poly_lora_B' ? mul(value, alpha) : value)),
   };
 }
-
-/** The number of tasks as it is now: `resizeTasks` changes it. */
-const tasksOf = (placements: readonly Placement[]): number | undefined =>
-  placements.map(({ module }) => module).find((module) => module instanceof PolyLinear)?.poly_router.tasks;
 
 const named = (placements: readonly Placement[], change: (end: string, value: Tensor) => Tensor): [string, Tensor][] =>
   placements.flatMap(({ path, module }) =>

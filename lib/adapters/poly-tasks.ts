@@ -6,8 +6,9 @@ import { noGrad, scope } from '../scope.js';
 import type { Placement } from './adapter.js';
 import type { AdapterSet } from './adapter-set.js';
 import { startLogits } from './poly.js';
+import type { PolyConfig } from './poly-config.js';
 import { PolyLinear } from './poly-linear.js';
-import type { TunedModel } from './tuned-model.js';
+import type { AdaptedModel, Tuned } from './tuned.js';
 
 /** How much each skill counts in one layer for one task. */
 export interface RoutingRow {
@@ -17,7 +18,7 @@ export interface RoutingRow {
   readonly weights: readonly (readonly number[])[];
 }
 
-const setOf = (tuned: TunedModel | AdapterSet): AdapterSet => ('adapters' in tuned ? tuned.adapters : tuned);
+const setOf = (tuned: Tuned<AdaptedModel> | AdapterSet): AdapterSet => ('adapters' in tuned ? tuned.adapters : tuned);
 
 /** The Poly modules of an adapter. Throws `AdapterError` where it is of another method. */
 function polyOf(set: AdapterSet, name: string, what: string): (Placement & { readonly module: PolyLinear })[] {
@@ -33,7 +34,7 @@ function polyOf(set: AdapterSet, name: string, what: string): (Placement & { rea
  * for (const { path, task, weights } of routing(tuned)) console.log(path, task, weights);
  * ```
  */
-export function routing(tuned: TunedModel | AdapterSet, name?: string, tasks?: readonly TaskId[]): RoutingRow[] {
+export function routing(tuned: Tuned<AdaptedModel> | AdapterSet, name?: string, tasks?: readonly TaskId[]): RoutingRow[] {
   const set = setOf(tuned);
   return polyOf(set, name ?? onlyActive(set), 'routing').flatMap(({ path, module }) => {
     const { poly_router: router, random } = module;
@@ -60,7 +61,12 @@ function onlyActive({ active }: AdapterSet): string {
  * Gives an adapter another number of tasks: the first ones stay, new ones start in nearly equal parts of all skills. Make the optimizer
  * afterwards: the logits are new tensors.
  */
-export function resizeTasks(tuned: TunedModel | AdapterSet, name: string, tasks: number, options: { readonly seed?: number } = {}): void {
+export function resizeTasks(
+  tuned: Tuned<AdaptedModel> | AdapterSet,
+  name: string,
+  tasks: number,
+  options: { readonly seed?: number } = {},
+): void {
   const set = setOf(tuned);
   if (!(Number.isSafeInteger(tasks) && tasks >= 1))
     throw new AdapterError(`resizeTasks: the number of tasks must be a whole number of at least 1; got ${tasks}`);
@@ -75,4 +81,5 @@ export function resizeTasks(tuned: TunedModel | AdapterSet, name: string, tasks:
     router.module_logits = after;
     before.dispose();
   }
+  set.reconfigure(name, { tasks } as Partial<PolyConfig>);
 }

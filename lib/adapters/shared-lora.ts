@@ -16,7 +16,7 @@ import {
   type Preparation,
   type Target,
 } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import { type BranchInit, BranchStart } from './branch-start.js';
 import { lora } from './lora.js';
 import { type LoraConfig, loraDefaults } from './lora-config.js';

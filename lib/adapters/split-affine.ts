@@ -1,5 +1,5 @@
 import { Module } from '../nn/module.js';
-import { Copies, CopiesApart, type ExpertMerge, type ExpertValues, OwnValues, OwnValuesApart, requireEntries } from './expert-values.js';
+import { Copies, CopiesApart, type ExpertMerge, type ExpertValues, OwnValues, OwnValuesApart } from './expert-values.js';
 import type { Affine, AffineParameters } from './sublayer-bottleneck.js';
 
 /** How the product of a bottleneck or a low-rank pair is split. */
@@ -23,17 +23,15 @@ export class SplitAffine extends Module {
   readonly bias?: ExpertValues;
   readonly #merge: ExpertMerge;
 
-  /** Takes the tensors over: a weight, and a bias that is zero. `name` is for errors. */
-  constructor({ weight, bias }: Affine, split: AffineSplit, name: string) {
+  /** Takes the tensors over: a weight, and a bias that is zero. */
+  constructor({ weight, bias }: Affine, split: AffineSplit) {
     super();
     const { experts, seed, stream, skipInactive, keepsStart } = split;
-    requireEntries(`${name}.weight`, weight.size, experts);
     const Own = skipInactive ? OwnValuesApart : OwnValues;
     this.#merge = split.merge;
     this.weight = new Own(weight, { experts, seed, stream: stream('weight.owner'), keepsStart });
     if (bias === undefined) return;
     if (split.biasMode === 'split') {
-      requireEntries(`${name}.bias`, bias.size, experts);
       this.bias = new Own(bias, { experts, seed, stream: stream('bias.owner'), keepsStart: false });
       return;
     }

@@ -2,15 +2,10 @@ import { EncoderNetwork } from '../models/encoder.js';
 import type { Module } from '../nn/module.js';
 import type { SublayerPoint } from '../nn/sublayer.js';
 import type { CommonConfig, CreateContext, Placement, Target } from './adapter.js';
+import { isSavedWhole } from './targets.js';
 import { TrainedCopy } from './trained-copy.js';
 
 const isBelow = (path: string, root: string): boolean => root !== '' && path.startsWith(`${root}.`);
-
-/** Whether `modulesToSave` means the module at `path` or one that it lies in. */
-export function isSavedWhole({ modulesToSave }: Pick<CommonConfig, 'modulesToSave'>, path: string): boolean {
-  const roots = path.split('.').map((_, i, parts) => parts.slice(0, i + 1).join('.'));
-  return (modulesToSave ?? []).some((entry) => entry !== '' && roots.some((root) => root.endsWith(entry)));
-}
 
 /** Whether a layer is, or belongs to, a head. */
 export function isOfHead(network: Module, { path, role }: Pick<Target, 'path' | 'role'>): boolean {

@@ -206,6 +206,12 @@ export function selectModulesToSave<C extends Candidate>(
   return candidates.filter(({ path }) => entries.some((entry) => entry !== '' && path.endsWith(entry)));
 }
 
+/** Whether `modulesToSave` means the module at `path` or one that it lies in. */
+export function isSavedWhole({ modulesToSave }: { readonly modulesToSave: readonly string[] | null }, path: string): boolean {
+  const roots = path.split('.').map((_, i, parts) => parts.slice(0, i + 1).join('.'));
+  return (modulesToSave ?? []).some((entry) => entry !== '' && roots.some((root) => root.endsWith(entry)));
+}
+
 /**
  * Targets in the form a PEFT file holds: strings and lists as given; roles and `'all-linear'` as the shortest list of names that means the same modules,
  * a list of full paths when names alone would mean more.

@@ -5,11 +5,12 @@ import type { ResolvedConfig } from './resolve-config.js';
 
 /**
  * The config of a new adapter with the head of the model among what is trained and saved whole: that of classes or values in any case, as in PEFT, and whatever was
- * drawn at random because the checkpoint lacks it. A `modulesToSave` of one's own stays as it is.
+ * drawn at random because the checkpoint lacks it. A method that brings a head of its own has that in place of it. A `modulesToSave` of one's own stays as it is.
  */
 export function withHead({ method, config }: ResolvedConfig, model: EncoderModel): ResolvedConfig {
   if (config.modulesToSave !== null) return { method, config };
-  const saved = [...new Set([...headsOf(model), ...newLayers(model)])];
+  const heads = (method.bringsHead?.(config) ?? false) ? [] : headsOf(model);
+  const saved = [...new Set([...heads, ...newLayers(model)])];
   return { method, config: saved.length === 0 ? config : { ...config, modulesToSave: saved } };
 }
 

@@ -7,7 +7,8 @@ import type { Model } from '../model.js';
 import { kResidual } from '../models/residual.js';
 import { saveModel } from '../models/save-model.js';
 import type { Tensor } from '../tensor.js';
-import { type AdapterRow, AdapterSet } from './adapter-set.js';
+import { AdapterSet } from './adapter-set.js';
+import type { AdapterRow } from './adapter-table.js';
 import { combineAdapters } from './combine/combine.js';
 import type { CombineOptions, CombinePart } from './combine/options.js';
 import type { MergeOptions, MergeReport } from './merge.js';
@@ -159,9 +160,11 @@ export abstract class Tuned<M extends AdaptedModel> {
     const names = name === undefined ? this.active : [name];
     if (names.length === 0) throw new AdapterError('save: no adapter is active; give the name of one');
     if (rest.form === 'split') return this.#saveSplit(folder, names, rest);
-    const folded = rest.form === 'lora' ? names.find((each) => this.adapters.merged.includes(each)) : undefined;
-    if (folded !== undefined)
-      throw new AdapterError(`save: form "lora" reads the weights below the adapter; got "${folded}" merged into them, unmerge first`);
+    const { merged } = this.adapters;
+    if (rest.form === 'lora' && merged.length > 0)
+      throw new AdapterError(
+        `save: form "lora" reads the weights below the adapter; got ${merged.map((each) => `"${each}"`).join(', ')} merged into them, unmerge first`,
+      );
     const baseModel = this.model.source;
     const written: string[] = [];
     for (const each of names) {

@@ -5,7 +5,7 @@ import { narrow, permute, reshape } from '../ops/shape.js';
 import type { RandomSource } from '../random.js';
 import { Tensor } from '../tensor.js';
 import { type AdapterForm, AdapterModule, type CommonConfig, type Placement, type PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-set.js';
+import { tensorsOf } from './adapter-table.js';
 import type { PromptEncoder } from './prompt-encoder.js';
 import { nameOf } from './whole-network.js';
 

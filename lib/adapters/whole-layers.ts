@@ -1,6 +1,6 @@
 import { ConfigError } from '../errors.js';
 import type { AdapterModule, CommonConfig, CreateContext, Preparation, Target } from './adapter.js';
-import { isSavedWhole } from './stream-norms.js';
+import { isSavedWhole } from './targets.js';
 import { TrainedCopy } from './trained-copy.js';
 
 /** Which parameters of a layer are trained; none: it stays as it is. */

@@ -1,5 +1,6 @@
 import type { Placement } from '../adapters/adapter.js';
-import { AdapterSet, tensorsOf } from '../adapters/adapter-set.js';
+import { AdapterSet } from '../adapters/adapter-set.js';
+import { tensorsOf } from '../adapters/adapter-table.js';
 import { layersOf } from '../adapters/inject.js';
 import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
 import { selectTargets } from '../adapters/targets.js';

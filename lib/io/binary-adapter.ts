@@ -163,9 +163,13 @@ export function writeBinaryAdapter({ info, matrices, head }: BinaryAdapterFile, 
     }
   };
   const given = 'codes' in head ? [...matrices, head] : matrices;
-  for (const [i, place] of placesOf(info, backbone).entries()) {
+  const places = placesOf(info, backbone);
+  if (given.length !== places.length)
+    throw new ConfigError(`binary adapter: got ${given.length} matrices, expected ${places.length} for ${info.method}`);
+  for (const [i, place] of places.entries()) {
     const matrix = given[i];
-    if (matrix?.codes.length !== codeBytes(place) || matrix.bits !== place.bits)
+    const fits = matrix !== undefined && matrix.bits === place.bits && matrix.shape.every((size, side) => size === place.shape[side]);
+    if (!fits || matrix.codes.length !== codeBytes(place))
       throw new ConfigError(
         `binary adapter: "${place.name}" is not [${place.shape.join(', ')}] at ${place.bits} bits; got ${matrix === undefined ? 'nothing' : `[${matrix.shape.join(', ')}] at ${matrix.bits} bits`}`,
       );

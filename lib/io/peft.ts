@@ -3,7 +3,7 @@ import { access, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { AdapterForm, AnyMethod, CommonConfig, PortableAdapter } from '../adapters/adapter.js';
 import type { Attached } from '../adapters/adapter-set.js';
-import { tensorsOf } from '../adapters/adapter-set.js';
+import { tensorsOf } from '../adapters/adapter-table.js';
 import { embeddingBases } from '../adapters/base-weights.js';
 import { newerNames } from '../adapters/newer-names.js';
 import { nameOf } from '../adapters/whole-network.js';

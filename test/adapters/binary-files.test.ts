@@ -1,13 +1,14 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { AdapterError, attach, ConfigError, loadBinaryAdapter, saveBinaryAdapter } from 'lorikeet';
+import { AdapterError, adapterGroups, attach, ConfigError, loadBinaryAdapter, loadModel, saveBinaryAdapter } from 'lorikeet';
 import { normal } from 'lorikeet/ops';
 import { newVit, type VitNetwork } from '#dist/models/vit.js';
 import { RandomScope } from '#dist/random.js';
 import { noGrad, scope } from '#dist/scope.js';
 import { temporaryFolder } from '../helpers/adapters.js';
 import { digitsVitConfig } from '../helpers/digits-vit.js';
+import { goldenEncoder } from '../helpers/encoders.js';
 import { dataFolder } from '../helpers/folders.js';
 import { numbers } from '../helpers/numbers.js';
 import { perturb } from '../helpers/perturb.js';
@@ -87,6 +88,16 @@ test('what such files cannot hold is refused, and the network stays as it was', 
     instanceOf: ConfigError,
     message: /a head with bias; expected bihead, or modulesToSave \["classifier"\]/,
   });
+  const refused = { instanceOf: ConfigError };
+  const lora4 = { adapter: 'lora', bihead: true, dim: 8 };
+  await t.throwsAsync(saved({ ...lora4, targets: ['query', 'key'] }), {
+    ...refused,
+    message: /query and value of every block alone; got nothing on ".*\.value"/,
+  });
+  await t.throwsAsync(saved({ ...lora4, targets: ['query', 'key', 'value'] }), { ...refused, message: /got ".*\.key" beside them/ });
+  await t.throwsAsync(saved({ bihead: true, exclude: '.*\\.1' }), { ...refused, message: /and every block alone; got nothing on ".*\.1"/ });
+  await t.throwsAsync(saved({ modulesToSave: ['classifier', 'layernorm'] }), { ...refused, message: /got ".*layernorm" beside them/ });
+  t.false(existsSync(file));
   await saved({ bihead: true });
   const other = vit(4);
   await t.throwsAsync(loadBinaryAdapter(other, file), { instanceOf: AdapterError, message: /has 5 classes; the head "classifier" has 4/ });
@@ -96,4 +107,29 @@ test('what such files cannot hold is refused, and the network stays as it was', 
   const lora = await attach(network, { type: 'lora' });
   await t.throwsAsync(saveBinaryAdapter(lora, file), { instanceOf: AdapterError, message: /of method "lora"; expected "binary"/ });
   for (const each of [network, other, smaller]) each.dispose();
+});
+
+test('a model takes a head of one bit in place of its own, and the files of its authors', async (t) => {
+  const model = await loadModel(goldenEncoder('vit'), { task: 'classification', dtype: 'f32' });
+  const tuned = await attach(model, { type: 'binary', bits: 1, dim: 8, bihead: true });
+  const names = [...tuned.namedParameters()].map(([name]) => name);
+  t.deepEqual(
+    names.filter((name) => name.startsWith('classifier')),
+    ['classifier.adapter_head.weight'],
+  );
+  t.is(adapterGroups(tuned, { learningRate: 1e-3 })[0]?.parameters.length, names.length);
+  perturb(tuned);
+  const answers = (): Promise<number[]> => {
+    const pixels = normal([2, ...(model.network.shape.example ?? [])], { seed: 3 });
+    return numbers(noGrad(() => model.network.forward({ pixels }, { training: false })));
+  };
+  const adapted = await answers();
+  const file = join(temporaryFolder(), 'own.bin');
+  await saveBinaryAdapter(tuned, file);
+  tuned.dispose();
+  t.notDeepEqual(await answers(), adapted);
+  const loaded = await loadBinaryAdapter(model, file);
+  t.deepEqual(await answers(), adapted);
+  t.is((await attach(model, { type: 'lora' }, { name: 'beside' })).adapters, loaded);
+  model.dispose();
 });

@@ -188,6 +188,21 @@ test.serial('counts of conformer stay whole in files of fewer bits', async (t) =
   model.dispose();
 });
 
+test.serial('biases inside a module that is saved whole are trained once', async (t) => {
+  const network = await open('vit');
+  for (const config of [
+    { type: 'lora', bias: 'all' },
+    { type: 'bottleneck', bias: 'all' },
+  ] as AdapterConfig[]) {
+    const set = await attach(network, { ...config, modulesToSave: ['layer.1'] } as AdapterConfig);
+    const names = [...set.namedParameters()].map(([name]) => name);
+    t.is(new Set(names).size, names.length, config.type);
+    t.true(names.some((name) => name.endsWith('layer.0.output.dense.bias') || name.endsWith('base_layer.bias')));
+    set.dispose();
+  }
+  network.dispose();
+});
+
 // ---- refusals
 
 test.serial('what cannot be is refused', async (t) => {

@@ -48,8 +48,8 @@ function splitBottleneck(share: Shared, options: Partial<AffineSplit>, dtype: DT
   const { down, up } = startOf(dtype);
   const experts = options.experts ?? kExperts;
   return new MosaBottleneck(
-    share === 'down' ? down : new SplitAffine(down, splitOf({ ...options, keepsStart: true }), 'down'),
-    share === 'up' ? up : new SplitAffine(up, splitOf(options), 'up'),
+    share === 'down' ? down : new SplitAffine(down, splitOf({ ...options, keepsStart: true })),
+    share === 'up' ? up : new SplitAffine(up, splitOf(options)),
     experts,
     { width: kWidth, dtype },
     kOptions,

@@ -8,6 +8,7 @@ import {
   attach,
   consistencyLoss,
   loadAdapter,
+  memory,
   restoreState,
   saveState,
   scope,
@@ -242,10 +243,12 @@ test('options that cannot work are errors that say why', async (t) => {
   t.notThrows(() => mosa.check({ ...mosaDefaults, consistency: { kl: 0.5, ce2: 1, deep: 0 } }));
 
   const model = await loadTiny();
+  const { tensors } = memory();
   await t.throwsAsync(attach(model, configOf('adaptformer', { experts: 9, biasMode: 'split', share: 'up' })), {
     code: 'config',
     message: /mosa: "model\.layers\.0\.adapter_mlp\.down\.bias" cannot be split; got 8 entries for 9 experts/,
   });
+  t.is(memory().tensors, tensors);
   await t.throwsAsync(attach(model, { type: 'mosa', targets: ['q_proj'] }), { code: 'config', message: /mosa: .* is not a block/ });
   await t.throwsAsync(attach(model, { type: 'mosa', style: 'lora', targets: { roles: ['block'] } }), {
     code: 'config',

@@ -281,3 +281,13 @@ test.serial('sequences are as long as the context allows beside virtual tokens',
   tuned.dispose();
   model.dispose();
 });
+
+test.serial('tokens have no strength to multiply', async (t) => {
+  const model = await loadTiny();
+  for (const config of kinds) {
+    const tuned = await attach(model, config);
+    t.throws(() => tuned.setScale('default', 0.5), { code: 'adapter', message: /"(prefix|prompt|p-tuning)" has no strength to multiply/ });
+    tuned.dispose();
+  }
+  model.dispose();
+});
