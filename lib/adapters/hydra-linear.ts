@@ -84,9 +84,9 @@ export class HydraLinear extends AdapterModule {
     this.#factor = factor;
   }
 
-  /** x times the scale, on the tape of a trained one. */
-  #scaled(x: Tensor): Tensor {
-    const constant = this.#scale * this.#factor;
+  /** x times the scale and `factor`, on the tape of a trained scale. */
+  #scaled(x: Tensor, factor = this.#factor): Tensor {
+    const constant = this.#scale * factor;
     const y = constant === 1 ? x : mul(x, constant);
     return this.hydra_scale === undefined ? y : mul(y, this.hydra_scale);
   }
@@ -135,9 +135,9 @@ export class HydraLinear extends AdapterModule {
 
   /**
    * The change of a layer with these parameters (those of the frozen one, by default): a = [Ap ; As W], b = scale * [Bp , Bs], bias = scale
-   * * (Bp ap + βp + Bs (as + As b0) + βs).
+   * * (Bp ap + βp + Bs (as + As b0) + βs). The scale is the configured one times `factor`.
    */
-  change(parameters?: LayerParameters): HydraChange {
+  change(parameters?: LayerParameters, factor = 1): HydraChange {
     const { weight, bias: bias0 } = parameters ?? denseParameters(this.#base, this.#ups[0]?.weight.dtype ?? 'f32');
     const { hydra_par_A: parallel, hydra_par_B: up, hydra_seq_A: sequential, hydra_seq_B: again } = this;
     const a: Tensor[] = [];
@@ -159,8 +159,9 @@ export class HydraLinear extends AdapterModule {
           this.#ups.map(({ weight: each }) => each),
           1,
         ),
+        factor,
       ),
-      bias: shift === undefined ? undefined : this.#scaled(shift),
+      bias: shift === undefined ? undefined : this.#scaled(shift, factor),
     };
   }
 
@@ -169,7 +170,7 @@ export class HydraLinear extends AdapterModule {
       throw new AdapterError(
         `merge: the layer is in training and drops elements; got dropout ${this.dropout}, switch to eval or unset dropout`,
       );
-    const { a, b, bias } = this.change(pristine);
+    const { a, b, bias } = this.change(pristine, this.#factor);
     const { weight, bias: before } = merged as { weight: Tensor; bias?: Tensor };
     if (bias !== undefined && before === undefined)
       throw new AdapterError(

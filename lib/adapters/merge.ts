@@ -90,13 +90,16 @@ async function measure(path: string, before: Tensor | undefined, after: () => Te
   return { path, maxError: relative(worst, largest), meanError: relative(average, size) };
 }
 
-/** Those that go around the layer come after those inside it. */
+/** Those that stand for parameters of the layer come first, then those inside it, then those around it. */
 function inOrderOfRunning(modules: readonly AdapterModule[]): AdapterModule[] {
-  const goesAround = (module: AdapterModule): boolean => module.forward !== undefined;
-  return [...modules.filter((module) => !goesAround(module)), ...modules.filter(goesAround)];
+  const rank = ({ replaces, forward }: AdapterModule): number => (replaces !== undefined ? 0 : forward === undefined ? 1 : 2);
+  return [...modules].sort((a, b) => rank(a) - rank(b));
 }
 
-/** The dense parameters of a layer with the modules folded in, in the order in which they run; computed in the dtype of the adapters. */
+/**
+ * The dense parameters of a layer with the modules folded in, in the order in which they run; computed in the dtype of the adapters. As in a
+ * pass, the bare layer of a module has the parameters that other modules put in place.
+ */
 function folded(
   layer: Layer,
   modules: readonly AdapterModule[],
@@ -104,8 +107,11 @@ function folded(
   details: MergeDetails,
 ): { pristine: LayerParameters; merged: LayerParameters } {
   const pristine = denseParameters(layer, dtype);
-  let merged = pristine;
-  for (const module of inOrderOfRunning(modules)) merged = module.merge?.(pristine, merged, details) ?? merged;
+  let [bare, merged] = [pristine, pristine];
+  for (const module of inOrderOfRunning(modules)) {
+    merged = module.merge?.(bare, merged, details) ?? merged;
+    if (module.replaces !== undefined) bare = merged;
+  }
   return { pristine, merged };
 }
 

@@ -99,6 +99,29 @@ for (const dtype of ['f32', 'f64'] as const) {
   });
 }
 
+test.serial('merged beside an adapter that trains the bias of the layer it computes the same, in both orders', async (t) => {
+  const network = new Single(9, 7, 'f64');
+  const { set } = await onSingle(network, { scale: 1.5 });
+  await attach(network, { type: 'lora', targets: ['layer'], bias: 'all' }, { name: 'biases', activate: false });
+  await attach(network, { type: 'full' }, { name: 'whole', activate: false });
+  const x = noise([20, 9], 1, 'f64');
+  const bare = valuesOf(network.bare.bias as Tensor);
+  for (const others of ['biases', 'whole']) {
+    for (const names of [
+      ['default', others],
+      [others, 'default'],
+    ]) {
+      set.activate(names);
+      perturb(set);
+      const adapted = outputOf(network, x);
+      await set.merge();
+      t.true(relativeError(outputOf(network, x), adapted) < 1e-12, names.join());
+      set.unmerge();
+      t.deepEqual(valuesOf(network.bare.bias as Tensor), bare);
+    }
+  }
+});
+
 test.serial('the parallel branch alone is LoRA, bit for bit', async (t) => {
   const network = new Single(9, 7);
   const x = noise([5, 9], 1);
@@ -254,6 +277,8 @@ for (const bias of [false, true]) {
     perturb(tuned);
     const adapted = await logitsOf(tuned, ids);
     const folder = join(temporaryFolder(), 'plain');
+    // What is saved has the configured strength.
+    tuned.setScale('default', 3);
     await tuned.save(folder, { form: 'lora' });
     tuned.dispose();
     const config = JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8')) as Record<string, unknown>;
@@ -374,6 +399,13 @@ test.serial('LoRA form of merged weights is refused, and so is a split one', asy
   await tuned.merge();
   await t.throwsAsync(tuned.save(join(temporaryFolder(), 'x'), { form: 'lora' }), { code: 'adapter', message: /unmerge first/ });
   await tuned.unmerge();
+  await attach(model, { type: 'lora' }, { name: 'beside' });
+  await tuned.merge();
+  await t.throwsAsync(tuned.save(join(temporaryFolder(), 'x'), { name: 'default', form: 'lora' }), {
+    message: /got "beside" merged into them/,
+  });
+  await tuned.unmerge();
+  tuned.activate('default');
   await t.throwsAsync(tuned.save(join(temporaryFolder(), 'x'), { form: 'initial' }), { code: 'adapter', message: /no form "initial"/ });
   model.dispose();
 });
