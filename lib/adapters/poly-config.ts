@@ -106,4 +106,10 @@ export function checkPoly(config: PolyConfig): void {
   if (inventory !== null && !(typeof inventory === 'string' && inventory !== '')) throw wrong('inventory', inventory, 'a folder');
   if (inventory === null && finetune !== 'full')
     throw wrong('finetune', finetune, '"full" without "inventory", the folder of what is to be adapted');
+  if (finetune === 'mu' && (gates === 'straight-through' || gates === 'l2' || sharedSkill || averageCorrection))
+    throw wrong(
+      'finetune',
+      finetune,
+      '"mu" with gates "relaxed" or "sigmoid", without sharedSkill and averageCorrection: its skills count alike',
+    );
 }

@@ -77,11 +77,13 @@ export class PolyLinear extends AdapterModule {
     const training = context?.training ?? false;
     const distinct = [...new Set(tasks)];
     const drawn = this.poly_router.draws(training);
-    if (drawn || (isRecording() && distinct.length > 1)) {
+    // A checkpointed pass runs twice, recorded and not: both must take the same way.
+    const learns = training || context?.checkpointing === true || isRecording();
+    if (drawn || (learns && distinct.length > 1)) {
       const mixed = this.#mixed(drawn ? tasks : distinct, training);
       return this.#byRow(x, next(x), mixed, drawn ? undefined : tasks.map((task) => distinct.indexOf(task)));
     }
-    const adapters = this.#factorsOf(distinct, training);
+    const adapters = this.#factorsOf(distinct, training, learns);
     const segments = segmentsOf(tasks, distinct, x.size / (x.shape.at(-1) ?? 1) / tasks.length);
     if (!first) return add(next(x), sgmv(x, adapters, segments));
     const { weight, bias } = base as Linear;
@@ -141,9 +143,9 @@ export class PolyLinear extends AdapterModule {
     return asLora({ a, b }, 0);
   }
 
-  #factorsOf(distinct: readonly TaskId[], training: boolean): LowRankFactors[] {
+  #factorsOf(distinct: readonly TaskId[], training: boolean, learns: boolean): LowRankFactors[] {
     const { scale } = this;
-    if (isRecording()) {
+    if (learns) {
       const mixed = this.#mixed(distinct, training);
       return distinct.map((_, i) => ({ ...asLora(mixed, i), scale }));
     }

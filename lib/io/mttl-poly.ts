@@ -2,7 +2,8 @@ import { join } from 'node:path';
 import { poly } from '../adapters/poly.js';
 import { type PolyConfig, polyDefaults } from '../adapters/poly-config.js';
 import { FormatError } from '../errors.js';
-import { scope } from '../scope.js';
+import { mul } from '../ops/elementwise.js';
+import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { makeFolder, writeFileAtomically } from './atomic-file.js';
 import { readPeftFolder } from './peft.js';
@@ -32,6 +33,10 @@ export interface ConvertedMttl extends Pick<PolyConfig, 'rank' | 'tasks' | 'skil
   readonly left: readonly string[];
 }
 
+/** B with alpha in it: neither PEFT nor a checkpoint of mttl says what alpha is. */
+const withAlpha = (name: string, value: Tensor, alpha: number): Tensor =>
+  alpha !== 1 && name.endsWith('.poly_lora_B') ? noGrad(() => mul(value, alpha)) : value;
+
 /** The name of a tensor of a checkpoint here; undefined where it is not of Poly. */
 function renamed(name: string): string | undefined {
   const end = kEnds.find(([theirs]) => name.endsWith(`.${theirs}`));
@@ -42,7 +47,7 @@ function renamed(name: string): string | undefined {
 
 /**
  * Writes the `state_dict` of a checkpoint of mttl, saved as safetensors, as a folder that `loadAdapter` and PEFT read: names change,
- * tensors stay. Throws `FormatError` for a file without tensors of Poly, or with layers of different sizes.
+ * tensors stay, but that B is multiplied by alpha. Throws `FormatError` for a file without tensors of Poly, or with layers of different sizes.
  */
 export async function convertMttl(source: string, folder: string, options: ConvertMttlOptions = {}): Promise<ConvertedMttl> {
   const { alpha = polyDefaults.alpha, gates = polyDefaults.gates, baseModel } = options;
@@ -53,10 +58,10 @@ export async function convertMttl(source: string, folder: string, options: Conve
     for (const [name, value] of stored) {
       const own = renamed(name);
       if (own === undefined) left.push(name);
-      else tensors.set(own, value);
+      else tensors.set(own, withAlpha(own, value, alpha));
     }
     const sizes = sizesOf(source, tensors);
-    const config: PolyConfig = { ...polyDefaults, ...sizes, alpha, gates };
+    const config: PolyConfig = { ...polyDefaults, ...sizes, alpha: 1, gates };
     const targets = [...tensors.keys()]
       .filter((name) => name.endsWith('.poly_lora_A'))
       .map((name) => name.slice(0, -'.poly_lora_A'.length));
@@ -89,17 +94,18 @@ function sizesOf(source: string, tensors: ReadonlyMap<string, Tensor>): Pick<Pol
 }
 
 /**
- * The other way: writes a saved Poly adapter as the tensors of a checkpoint of mttl, in one safetensors file. Throws `FormatError` for
- * another method.
+ * The other way: writes a saved Poly adapter as the tensors of a checkpoint of mttl with `lora_alpha` 1, in one safetensors file.
+ * Throws `FormatError` for another method.
  */
 export async function writeMttl(folder: string, target: string): Promise<void> {
   await scope(async () => {
     const { config, tensors } = await readPeftFolder(folder);
     if (config.method.name !== 'poly')
       throw new FormatError(`${folder}: an adapter of another method; got "${config.method.name}", expected "poly"`);
+    const { alpha } = config.config as PolyConfig;
     const named = [...tensors].map(([name, value]): [string, Tensor] => {
       const end = kEnds.find(([, own]) => name.endsWith(`.${own}`));
-      return [kModel + (end === undefined ? name : name.slice(0, -end[1].length) + end[0]), value];
+      return [kModel + (end === undefined ? name : name.slice(0, -end[1].length) + end[0]), withAlpha(name, value, alpha)];
     });
     await saveSafetensors(target, new Map(named));
   });

@@ -234,6 +234,22 @@ test.serial('a batch of several tasks is each task by itself, recorded or not, a
   compare();
 });
 
+test.serial('with checkpointing a batch of several tasks has the same loss and gradients', async (t) => {
+  const model = await loadTiny();
+  const tuned = await attach(model, { type: 'poly', tasks: 3, skills: 2, gates: 'sigmoid' });
+  perturb(tuned, 0.5);
+  const pass = (training: boolean, checkpointing: boolean): number[] =>
+    scope(() => {
+      const loss = tuned.loss({ ids: [ids, ids, ids], tasks: [2, 0, 2], training, checkpointing });
+      loss.backward();
+      const all = [...values(loss), ...tuned.parameters().flatMap(({ grad }) => values(grad as Tensor))];
+      for (const value of tuned.parameters()) value.clearGrad();
+      return all;
+    });
+  for (const training of [true, false]) t.deepEqual(pass(training, true), pass(training, false));
+  model.dispose();
+});
+
 test.serial('tasks that are not in the batch get a gradient of exactly zero', async (t) => {
   for (const gates of ['sigmoid', 'relaxed'] as const) {
     const network = new Single();
@@ -381,6 +397,10 @@ test.serial('routers are shared as the granularity says, and trained once', asyn
     const tuned = await attach(model, { type: 'poly', granularity: granularity as keyof typeof counts });
     t.is([...tuned.namedParameters()].filter(([name]) => name.endsWith('module_logits')).length, routers, granularity);
     t.is(new Set(tuned.parameters()).size, tuned.parameters().length);
+    t.is(
+      tuned.table().reduce((total, { parameters }) => total + parameters, 0),
+      tuned.parameters().reduce((total, { size }) => total + size, 0),
+    );
     model.dispose();
   }
   const model = await loadTiny();
@@ -612,6 +632,7 @@ test.serial('resizeTasks keeps the first tasks', async (t) => {
   t.true(sameBits(await valuesOf(tuned.logits([ids], { tasks: [1] })), before));
   t.notThrows(() => tuned.logits([ids], { tasks: [3] }).dispose());
   t.is(routing(tuned, 'default').length, 8 * 4);
+  t.like(tuned.adapters.get('default').config, { tasks: 4 });
   const folder = join(temporaryFolder(), 'more');
   await tuned.save(folder);
   t.like(JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8')), { n_tasks: 4 });
@@ -637,6 +658,10 @@ test.serial('wrong options, tasks and files are errors', async (t) => {
     [{ granularity: 'fine' as never }, /granularity .*"fine"/],
     [{ finetune: 'z' }, /finetune .*"z".*without "inventory"/],
     [{ routerLearningRate: 0 }, /routerLearningRate .*got 0/],
+    [{ inventory: 'x', finetune: 'mu', gates: 'l2' }, /finetune .*"mu".*count alike/],
+    [{ inventory: 'x', finetune: 'mu', gates: 'straight-through' }, /finetune .*"mu".*count alike/],
+    [{ inventory: 'x', finetune: 'mu', sharedSkill: true }, /finetune .*"mu".*count alike/],
+    [{ inventory: 'x', finetune: 'mu', averageCorrection: true }, /finetune .*"mu".*count alike/],
   ];
   for (const [options, message] of refused) await t.throwsAsync(onSingle(network, options), { code: 'config', message });
 

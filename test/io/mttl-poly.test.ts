@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { attach, loadAdapter, scope } from 'lorikeet';
@@ -36,6 +37,21 @@ test.serial('a checkpoint of mttl loads, and goes both ways with the same bytes'
   model.dispose();
 });
 
+test.serial('alpha goes into B, where nothing says what it is', async (t) => {
+  const model = await loadTiny();
+  const tuned = await attach(model, { type: 'poly', tasks: 2, alpha: 3, targets: ['q_proj'] });
+  perturb(tuned, 0.5);
+  const expected = await valuesOf(tuned.logits([ids], { tasks: [1] }));
+  const folder = temporaryFolder();
+  await tuned.save(join(folder, 'native'), { form: 'native' });
+  tuned.dispose();
+  await writeMttl(join(folder, 'native'), join(folder, 'mttl.safetensors'));
+  await convertMttl(join(folder, 'mttl.safetensors'), join(folder, 'again'));
+  const loaded = await loadAdapter(model, join(folder, 'again'));
+  t.true(relativeError(await valuesOf(loaded.logits([ids], { tasks: [1] })), expected) < 1e-6);
+  model.dispose();
+});
+
 test.serial('alpha and gates come from the hyper-parameters; other tensors are left out', async (t) => {
   const folder = temporaryFolder();
   const tensors: Record<string, Tensor> = {
@@ -48,6 +64,19 @@ test.serial('alpha and gates come from the hyper-parameters; other tensors are l
   await saveSafetensors(source, tensors);
   const found = await convertMttl(source, join(folder, 'out'), { alpha: 3, gates: 'sigmoid' });
   t.deepEqual(found, { rank: 3, tasks: 4, skills: 2, splits: 1, left: ['model.layer.weight'] });
+  const config = JSON.parse(readFileSync(join(folder, 'out', 'adapter_config.json'), 'utf8')) as object;
+  t.like(config, { module_logits: 'sigmoid' });
+  t.false('lora_alpha' in config);
+  const written = await loadSafetensors(join(folder, 'out', 'adapter_model.safetensors'));
+  const [b, given] = [written.get('base_model.model.layer.poly_lora_B'), tensors['model.layer.lora_b']].map(
+    (value) => value?.dataSync() as Float32Array,
+  ) as [Float32Array, Float32Array];
+  t.true(
+    relativeError(
+      b,
+      given.map((value) => 3 * value),
+    ) < 1e-6,
+  );
 
   const broken = async (changes: Record<string, Tensor | undefined>): Promise<unknown> => {
     const entries = Object.entries({ ...tensors, ...changes }).filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
