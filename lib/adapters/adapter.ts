@@ -183,8 +183,8 @@ export interface PortableAdapter<Config> {
   /** The method that reads them, where it is another one than wrote them. */
   readonly method?: AnyMethod;
   readonly config: Config;
-  /** The tensors are codes: a dtype that is asked for does not concern them. */
-  readonly inCodes?: boolean;
+  /** Those of its tensors that are codes, or say what codes mean: a dtype that is asked for does not concern them. */
+  readonly codes?: ReadonlySet<Tensor>;
   /** By name in a checkpoint; the enclosing scope owns what was made for this. */
   readonly tensors: readonly (readonly [name: string, value: Tensor])[];
 }

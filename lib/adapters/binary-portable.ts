@@ -65,10 +65,11 @@ export function portableBinary(config: BinaryConfig, placements: readonly Placem
     throw new AdapterError(
       `save: form "${form}" is of adapters that took a part out of the frozen weights; expected "published", "native" or "lora"`,
     );
-  const tensors = form === 'published' ? stored : trained;
+  const tensorsIn = form === 'published' ? stored : trained;
+  const tensors = placements.flatMap(({ path, module }) => tensorsIn(module).map(([end, value]): Named => [`${path}.${end}`, value]));
   return {
-    inCodes: form === 'published' && config.bits !== 32,
+    codes: new Set(tensors.filter(([name]) => /\.q(weight|meta)$/.test(name)).map(([, value]) => value)),
     config: { ...config, storage: form === 'published' ? 'codes' : 'master' } as BinaryConfig,
-    tensors: placements.flatMap(({ path, module }) => tensors(module).map(([end, value]): Named => [`${path}.${end}`, value])),
+    tensors,
   };
 }

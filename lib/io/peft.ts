@@ -141,7 +141,7 @@ function taskTypeOf(network: Module, { modulesToSave }: CommonConfig): string | 
 /** Writes an adapter as a PEFT folder: the folder appears whole, and one that was there is replaced whole. */
 export async function savePeftFolder(folder: string, attached: Attached, network: Module, options: PeftSaveOptions = {}): Promise<void> {
   await scope(async () => {
-    const { method = attached.method, config: settings, tensors: own, inCodes = false } = portable(attached, options.form, options.task);
+    const { method = attached.method, config: settings, tensors: own, codes } = portable(attached, options.form, options.task);
     const file = method === attached.method ? attached.file : undefined;
     const newer = options.names === 'transformers-5' ? newerNames(attached, network) : undefined;
     const config = writePeftConfig({
@@ -157,7 +157,7 @@ export async function savePeftFolder(folder: string, attached: Attached, network
     noGrad(() => {
       const bases = options.saveEmbeddings === true ? embeddingBases(network, attached) : [];
       for (const [name, value] of [...own, ...bases]) {
-        const asked = inCodes || value.dtype === 'i64' ? undefined : options.dtype;
+        const asked = codes?.has(value) || value.dtype === 'i64' ? undefined : options.dtype;
         tensors[fileName(newer?.nameOf(name) ?? name, method)] = asked === undefined || value.dtype === asked ? value : cast(value, asked);
       }
     });

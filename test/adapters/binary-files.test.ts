@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { AdapterError, adapterGroups, attach, ConfigError, loadBinaryAdapter, loadModel, saveBinaryAdapter } from 'lorikeet';
 import { normal } from 'lorikeet/ops';
+import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
 import { newVit, type VitNetwork } from '#dist/models/vit.js';
 import { RandomScope } from '#dist/random.js';
 import { noGrad, scope } from '#dist/scope.js';
@@ -130,6 +131,12 @@ test('a model takes a head of one bit in place of its own, and the files of its 
   t.notDeepEqual(await answers(), adapted);
   const loaded = await loadBinaryAdapter(model, file);
   t.deepEqual(await answers(), adapted);
-  t.is((await attach(model, { type: 'lora' }, { name: 'beside' })).adapters, loaded);
+  const beside = await attach(model, { type: 'binary', bits: 1, dim: 8 }, { name: 'beside' });
+  t.is(beside.adapters, loaded);
+  // The head is no code: it gets the dtype that is asked for.
+  const folder = join(temporaryFolder(), 'folder');
+  await beside.save(folder, { dtype: 'bf16' });
+  for (const [name, { dtype }] of readSafetensorsHeader(join(folder, 'adapter_model.safetensors')).tensors)
+    t.is(dtype, name.endsWith('.qweight') ? 'U8' : name.endsWith('.qmeta') ? 'F32' : 'BF16', name);
   model.dispose();
 });
