@@ -17,7 +17,7 @@ export interface BottleneckTensors {
 }
 
 /** Where and how it computes. */
-export interface BottleneckOptions extends Pick<BottleneckConfig, 'nonLinearity' | 'dropout'> {
+export interface LinearBottleneckOptions extends Pick<BottleneckConfig, 'nonLinearity' | 'dropout'> {
   readonly position: Position;
   /** The configured factor; 1 beside a learned one. */
   readonly scale: number;
@@ -36,10 +36,10 @@ export class BottleneckLinear extends AdapterModule {
   readonly adapter_scaling?: Tensor;
   override readonly random: RandomSource;
   readonly position: Position;
-  readonly #options: BottleneckOptions;
+  readonly #options: LinearBottleneckOptions;
   #factor = 1;
 
-  constructor({ down, up, scaling }: BottleneckTensors, options: BottleneckOptions) {
+  constructor({ down, up, scaling }: BottleneckTensors, options: LinearBottleneckOptions) {
     super();
     this.adapter_down = new Factor(down);
     this.adapter_up = new Factor(up);

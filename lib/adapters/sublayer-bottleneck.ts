@@ -1,19 +1,19 @@
 import { ConfigError } from '../errors.js';
+import { type Activation, activations } from '../nn/activations.js';
 import { parameter, uniformParameter } from '../nn/init.js';
 import { Module } from '../nn/module.js';
 import { LayerNorm } from '../nn/norm.js';
 import type { SublayerCall, SublayerPoint } from '../nn/sublayer.js';
 import { zeros } from '../ops/create.js';
 import { dropout } from '../ops/dropout.js';
-import { add, cast, gelu, geluTanh, mul, relu, silu, tanh } from '../ops/elementwise.js';
+import { add, cast, mul } from '../ops/elementwise.js';
 import { linear } from '../ops/linalg.js';
 import { RandomSource } from '../random.js';
 import type { DType, Tensor } from '../tensor.js';
 import { AdapterModule, type CreateContext, type Target } from './adapter.js';
 
 /** What a bottleneck may do between its two products. `gelu` is the exact one. */
-export const bottleneckActivations = { relu, gelu, gelu_tanh: geluTanh, silu, tanh, none: (x: Tensor): Tensor => x } as const;
-export type BottleneckActivation = keyof typeof bottleneckActivations;
+export type BottleneckActivation = 'relu' | 'gelu' | 'gelu_tanh' | 'silu' | 'tanh' | 'none';
 
 /** A weight [N, K] and a bias [N]. */
 export interface Affine {
@@ -63,10 +63,12 @@ export abstract class Branch extends Module {
 export abstract class BottleneckBranch extends Branch {
   readonly norm?: LayerNorm;
   readonly #options: BottleneckOptions;
+  readonly #activation: Activation;
 
   constructor(width: number, dtype: DType, options: BottleneckOptions) {
     super();
     this.#options = options;
+    this.#activation = activations[options.activation === 'none' ? 'identity' : options.activation] as Activation;
     if (options.normEpsilon !== undefined) this.norm = new LayerNorm(width, { epsilon: options.normEpsilon, dtype });
   }
 
@@ -74,10 +76,10 @@ export abstract class BottleneckBranch extends Branch {
   protected abstract products(pass: BottleneckPass): { readonly down: Affine; readonly up: Affine };
 
   override forward(x: Tensor, pass: BottleneckPass): Tensor {
-    const { activation, scale = 1, dropout: p = 0 } = this.#options;
+    const { scale = 1, dropout: p = 0 } = this.#options;
     const { down, up } = this.products(pass);
     const wide = cast(x, down.weight.dtype);
-    const hidden = bottleneckActivations[activation](linear(this.norm?.forward(wide) ?? wide, down.weight, down.bias));
+    const hidden = this.#activation(linear(this.norm?.forward(wide) ?? wide, down.weight, down.bias));
     const dropped = pass.training && p > 0 ? dropout(hidden, p, pass.random.next()) : hidden;
     const y = linear(dropped, up.weight, up.bias);
     return cast(scale === 1 ? y : mul(y, scale), x.dtype);
