@@ -51,7 +51,7 @@ export abstract class Conv<Sides extends Pair> extends Layer {
     return [this.outChannels, this.inChannels / this.groups, ...this.kernel];
   }
 
-  /** This layer's walk over its input with another weight, [O', I / groups', ...kernel], and no bias. */
+  /** This layer's walk over its input with another weight, [O', I / groups', ...kernel], and the bias given, if any. */
   abstract apply(x: Tensor, weight: Tensor, bias?: Tensor, options?: ConvOptions<Sides>): Tensor;
 
   override forward(x: Tensor, _context?: ForwardContext): Tensor {
