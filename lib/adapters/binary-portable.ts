@@ -6,7 +6,7 @@ import type { BinaryConfig } from './binary-config.js';
 import { BinaryLora } from './binary-modules.js';
 import { BinaryWeight } from './binary-weight.js';
 import { lora } from './lora.js';
-import { type LoraConfig, loraDefaults } from './lora-config.js';
+import { plainLoraConfig } from './lora-config.js';
 
 type Named = readonly [name: string, value: Tensor];
 
@@ -41,12 +41,10 @@ function asLora(config: BinaryConfig, placements: readonly Placement[]): Portabl
   if (config.adapter !== 'lora')
     throw new AdapterError('save: form "lora" is of binary adapters on linear layers; got adapter "adaptformer", expected "lora"');
   if (config.bihead) throw new AdapterError('save: form "lora" has no place for a head of one bit; expected bihead false');
-  const { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched, dim, scale } = config;
-  const common = { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched };
-  const plain: LoraConfig = { ...loraDefaults, ...common, rank: dim, alpha: scale * dim };
+  const { dim, scale } = config;
   return {
     method: lora,
-    config: plain,
+    config: plainLoraConfig(config, { rank: dim, alpha: scale * dim }),
     tensors: placements.flatMap(({ path, module }): Named[] =>
       module instanceof BinaryLora
         ? [

@@ -6,7 +6,7 @@ import { tensorsOf } from './adapter-table.js';
 import type { HydraConfig } from './hydra-config.js';
 import { type HydraChange, HydraLinear } from './hydra-linear.js';
 import { lora } from './lora.js';
-import { type LoraConfig, loraDefaults } from './lora-config.js';
+import { plainLoraConfig } from './lora-config.js';
 
 const ownTensors = ({ path, module }: Placement): [string, Tensor][] => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value]);
 
@@ -28,13 +28,10 @@ function plainLora(config: HydraConfig, placements: readonly Placement[]): Porta
     if (module instanceof HydraLinear) changes.set(placement, module.change());
   }
   const loraBias = [...changes.values()].some(({ bias }) => bias !== undefined && !isZero(bias));
-  const { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched } = config;
-  const common = { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched };
   const rank = config.rankParallel + config.rankSequential;
-  const plain: LoraConfig = { ...loraDefaults, ...common, rank, alpha: rank, loraBias };
   return {
     method: lora,
-    config: plain,
+    config: plainLoraConfig(config, { rank, alpha: rank, loraBias }),
     tensors: placements.flatMap((placement) => {
       const change = changes.get(placement);
       return change === undefined ? ownTensors(placement) : loraTensors(placement, change, loraBias);

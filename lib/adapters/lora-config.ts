@@ -118,3 +118,11 @@ export function loraConflict(config: LoraConfig, other: LoraConfig): string | un
 export function noBaseBias(): AdapterError {
   return new AdapterError('merge: loraBias cannot be folded into a layer without a bias of its own');
 }
+
+/** The options of plain LoRA that makes the change of an adapter of another method: where that one is, and `own`. */
+export function plainLoraConfig(
+  { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched }: CommonConfig,
+  own: Partial<LoraConfig>,
+): LoraConfig {
+  return { ...loraDefaults, targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched, ...own };
+}

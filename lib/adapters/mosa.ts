@@ -17,7 +17,7 @@ import { tensorsOf } from './adapter-table.js';
 import { consistencyLoss } from './consistency.js';
 import { requireEntries } from './expert-values.js';
 import { lora } from './lora.js';
-import { loraDefaults } from './lora-config.js';
+import { plainLoraConfig } from './lora-config.js';
 import { startLinear } from './lora-init.js';
 import { LoraLinear } from './lora-linear.js';
 import { MosaBottleneck, MosaLinear } from './mosa-branches.js';
@@ -114,9 +114,7 @@ function portable(config: MosaConfig, placements: readonly Placement[], form: Ad
   const tensors = placements.flatMap(({ path, module }) => [...mergedTensors(module, path)]);
   if (config.style !== 'lora') return { config: { ...config, experts: 1 } as MosaConfig, tensors };
   const { width, scale, dropout } = settingsOf(config);
-  const { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched } = config;
-  const common = { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched };
-  return { method: lora, config: { ...loraDefaults, ...common, rank: width, alpha: scale * width, dropout } as CommonConfig, tensors };
+  return { method: lora, config: plainLoraConfig(config, { rank: width, alpha: scale * width, dropout }), tensors };
 }
 
 /**

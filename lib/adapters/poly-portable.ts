@@ -4,7 +4,7 @@ import type { Tensor } from '../tensor.js';
 import type { AdapterForm, CommonConfig, MergeDetails, Placement, PortableAdapter } from './adapter.js';
 import { tensorsOf } from './adapter-table.js';
 import { lora } from './lora.js';
-import { type LoraConfig, loraDefaults } from './lora-config.js';
+import { plainLoraConfig } from './lora-config.js';
 import type { PolyConfig } from './poly-config.js';
 import { PolyLinear } from './poly-linear.js';
 
@@ -42,12 +42,10 @@ function plainLora(config: PolyConfig, placements: readonly Placement[], task: M
     throw new AdapterError(
       `save: form "lora" holds one task of ${config.tasks}; got no task, expected task: 0 to ${config.tasks - 1}, or "mean"`,
     );
-  const { rank, alpha, targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched } = config;
-  const common = { targets, exclude, modulesToSave, layersToTransform, layersPattern, allowUnmatched };
-  const plain: LoraConfig = { ...loraDefaults, ...common, rank, alpha };
+  const { rank, alpha } = config;
   return {
     method: lora,
-    config: plain,
+    config: plainLoraConfig(config, { rank, alpha }),
     tensors: placements.flatMap((placement): [string, Tensor][] => {
       const { path, module } = placement;
       if (!(module instanceof PolyLinear)) return named([placement], (_, value) => value);
