@@ -2,7 +2,6 @@ import { ConfigError } from '../errors.js';
 import { peftBinary } from '../io/peft-binary.js';
 import { truncatedNormal } from '../nn/init.js';
 import { Linear } from '../nn/linear.js';
-import { uniform } from '../ops/create.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterMethod, AdapterModule, CreateContext, Placement, Target } from './adapter.js';
@@ -10,6 +9,7 @@ import { type BinaryBits, type BinaryConfig, binaryDefaults, checkBinary } from 
 import { BinaryAdaptFormer, BinaryHead, BinaryLora } from './binary-modules.js';
 import { portableBinary } from './binary-portable.js';
 import { type BinaryWeight, MasterWeight, StoredWeight } from './binary-weight.js';
+import { randomOf, startUniform } from './named-start.js';
 import { streamWidth } from './sublayer-bottleneck.js';
 import { isSavedWhole } from './targets.js';
 
@@ -38,13 +38,11 @@ function weightOf(
 /** The two products [h, K] and [N, h] of an adapter on `path`. */
 function pair(path: string, inputs: number, outputs: number, config: BinaryConfig, context: CreateContext): [BinaryWeight, BinaryWeight] {
   const { bits, dim } = config;
-  const random = (end: string) => ({ dtype: context.dtype, seed: context.seed, stream: context.stream(path, end) });
-  const spread = 1 / Math.sqrt(inputs);
   const down = weightOf(`${path}: down`, [dim, inputs], bits, config, () =>
-    uniform([dim, inputs], { ...random('down'), low: -spread, high: spread }),
+    startUniform(context, path, 'down', [dim, inputs], 1 / Math.sqrt(inputs)),
   );
   const up = weightOf(`${path}: up`, [outputs, dim], bits, config, () =>
-    truncatedNormal([outputs, dim], { ...random('up'), std: bits === 32 ? 0 : kSpread }),
+    truncatedNormal([outputs, dim], { ...randomOf(context, path, 'up'), std: bits === 32 ? 0 : kSpread }),
   );
   return [down, up];
 }
@@ -73,10 +71,8 @@ function* heads(layers: readonly Target[], _targets: readonly Target[], config: 
     if (isSavedWhole(config, path))
       throw new ConfigError(`binary: bihead and modulesToSave both stand for "${path}"; expected one of the two`);
     const { outFeatures, inFeatures } = layer;
-    const high = 1 / Math.sqrt(inFeatures);
-    const random = { dtype: context.dtype, seed: context.seed, stream: context.stream(path, 'adapter_head') };
     const weight = weightOf(`${path}: head`, [outFeatures, inFeatures], 1, config, () =>
-      uniform([outFeatures, inFeatures], { ...random, low: -high, high }),
+      startUniform(context, path, 'adapter_head', [outFeatures, inFeatures], 1 / Math.sqrt(inFeatures)),
     );
     yield { path, module: new BinaryHead(weight, layer) };
   }

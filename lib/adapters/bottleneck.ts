@@ -2,7 +2,7 @@ import { ConfigError } from '../errors.js';
 import { peftBottleneck } from '../io/peft-bottleneck.js';
 import { isIdentity } from '../nn/activations.js';
 import { Linear } from '../nn/linear.js';
-import { normal, ones, uniform, zeros } from '../ops/create.js';
+import { normal, ones, zeros } from '../ops/create.js';
 import { unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterMethod, AdapterModule, CreateContext, Placement, Target } from './adapter.js';
@@ -15,6 +15,7 @@ import {
   positionOf,
 } from './bottleneck-config.js';
 import { BottleneckLinear, type BottleneckTensors, LinearBottleneck } from './bottleneck-linear.js';
+import { randomOf, startUniform } from './named-start.js';
 import { isSavedWhole } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
 
@@ -24,23 +25,17 @@ const kBertDeviation = 0.02;
 /** Starting values of an adapter at F: [K] to [N]. */
 function start(layer: Linear, position: Position, path: string, config: BottleneckConfig, context: CreateContext): BottleneckTensors {
   const { bottleneckSize: size, init, scaling } = config;
-  const { dtype, seed } = context;
+  const { dtype } = context;
   const inputs = position === 'after' ? layer.outFeatures : layer.inFeatures;
   const outputs = position === 'before' ? layer.inFeatures : layer.outFeatures;
-  const random = (name: string): { dtype: typeof dtype; seed: number; stream: number } => ({
-    dtype,
-    seed,
-    stream: context.stream(path, name),
-  });
-  const bound = 1 / Math.sqrt(inputs);
   const make = (): BottleneckTensors => ({
     down:
       init === 'bert'
-        ? normal([size, inputs], { ...random('adapter_down.weight'), std: kBertDeviation })
-        : uniform([size, inputs], { ...random('adapter_down.weight'), low: -bound, high: bound }),
+        ? normal([size, inputs], { ...randomOf(context, path, 'adapter_down.weight'), std: kBertDeviation })
+        : startUniform(context, path, 'adapter_down.weight', [size, inputs], 1 / Math.sqrt(inputs)),
     up:
       init === 'bert'
-        ? normal([outputs, size], { ...random('adapter_up.weight'), std: kBertDeviation })
+        ? normal([outputs, size], { ...randomOf(context, path, 'adapter_up.weight'), std: kBertDeviation })
         : zeros([outputs, size], { dtype }),
     ...(scaling === 'learned' && { scaling: ones([1], { dtype }) }),
   });

@@ -1,8 +1,8 @@
 import { ConfigError } from '../errors.js';
 import { parameter } from '../nn/init.js';
-import { normal, uniform, zeros } from '../ops/create.js';
+import { normal, zeros } from '../ops/create.js';
 import type { Tensor } from '../tensor.js';
-import type { CreateContext } from './adapter.js';
+import { randomOf, type StartContext, startUniform } from './named-start.js';
 import { AffineParameters } from './sublayer-bottleneck.js';
 
 /**
@@ -17,11 +17,11 @@ const kDeviation = 0.02;
 
 /** Makes the parameters of one branch, at `path` and of a name of their own each. */
 export class BranchStart {
-  readonly #context: Pick<CreateContext, 'dtype' | 'seed' | 'stream'>;
+  readonly #context: StartContext;
   readonly #path: string;
   readonly init: BranchInit;
 
-  constructor(context: Pick<CreateContext, 'dtype' | 'seed' | 'stream'>, path: string, init: BranchInit) {
+  constructor(context: StartContext, path: string, init: BranchInit) {
     this.#context = context;
     this.#path = path;
     this.init = init;
@@ -33,11 +33,11 @@ export class BranchStart {
 
   /** Uniform within `bound`. */
   uniform(name: string, shape: readonly number[], bound: number): Tensor {
-    return parameter(() => uniform(shape, { low: -bound, high: bound, ...this.#random(name) }));
+    return parameter(() => startUniform(this.#context, this.#path, name, shape, bound));
   }
 
   normal(name: string, shape: readonly number[], std: number): Tensor {
-    return parameter(() => normal(shape, { std, ...this.#random(name) }));
+    return parameter(() => normal(shape, { std, ...randomOf(this.#context, this.#path, name) }));
   }
 
   /** A matrix [N, K]: the first one of a branch, or the last one. */
@@ -57,11 +57,6 @@ export class BranchStart {
     if (place === 'last' && this.init === 'zero_up') return new AffineParameters(this.zeros(outputs, inputs), this.zeros(outputs));
     const bound = 1 / Math.sqrt(inputs);
     return new AffineParameters(this.uniform(name, [outputs, inputs], bound), this.uniform(`${name}.bias`, [outputs], bound));
-  }
-
-  #random(name: string): { dtype: CreateContext['dtype']; seed: number; stream: number } {
-    const { dtype, seed, stream } = this.#context;
-    return { dtype, seed, stream: stream(this.#path, name) };
   }
 }
 

@@ -1,7 +1,7 @@
 import { ConfigError } from '../errors.js';
 import { peftHydra } from '../io/peft-hydra.js';
 import { Linear } from '../nn/linear.js';
-import { normal, ones, uniform, zeros } from '../ops/create.js';
+import { normal, ones, zeros } from '../ops/create.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterMethod, CreateContext, Target } from './adapter.js';
@@ -9,30 +9,36 @@ import { checkHydra, type HydraConfig, type HydraInit, hydraDefaults } from './h
 import { type HydraBranch, HydraLinear } from './hydra-linear.js';
 import { portableHydra } from './hydra-portable.js';
 import { Factor } from './low-rank.js';
+import { randomOf, type StartContext, startUniform } from './named-start.js';
 
 /** A trainable tensor that no scope releases. */
 const parameter = (make: () => Tensor): Tensor => unscoped(() => scope(() => noGrad(make))).setRequiresGrad(true);
 
 /** The starting down-projection [R, K]. */
-function startDown(init: HydraInit, shape: readonly [rank: number, inputs: number], random: object): Tensor {
-  if (init === 'normal0.02') return normal(shape, { ...random, std: 0.02 });
+function startDown(
+  init: HydraInit,
+  shape: readonly [rank: number, inputs: number],
+  context: StartContext,
+  path: string,
+  name: string,
+): Tensor {
+  if (init === 'normal0.02') return normal(shape, { ...randomOf(context, path, name), std: 0.02 });
   const [rank, inputs] = shape;
-  const bound = init === 'xavier' ? Math.sqrt(6 / (inputs + rank)) : 1 / Math.sqrt(inputs);
-  return uniform(shape, { ...random, low: -bound, high: bound });
+  return startUniform(context, path, name, shape, init === 'xavier' ? Math.sqrt(6 / (inputs + rank)) : 1 / Math.sqrt(inputs));
 }
 
 function branch(
   name: 'par' | 'seq',
   [rank, inputs, outputs]: readonly [number, number, number],
   { path, bias, init }: { path: string; bias: boolean; init: HydraInit },
-  { dtype, seed, stream }: CreateContext,
+  context: CreateContext,
 ): HydraBranch | undefined {
   if (rank === 0) return undefined;
-  const random = { dtype, seed, stream: stream(path, `hydra_${name}_A.weight`) };
+  const { dtype } = context;
   const none = (size: number): Tensor | undefined => (bias ? parameter(() => zeros([size], { dtype })) : undefined);
   return {
     down: new Factor(
-      parameter(() => startDown(init, [rank, inputs], random)),
+      parameter(() => startDown(init, [rank, inputs], context, path, `hydra_${name}_A.weight`)),
       none(rank),
     ),
     up: new Factor(

@@ -1,13 +1,14 @@
 import { ConfigError } from '../errors.js';
 import type { Conv } from '../nn/conv.js';
 import type { Pair } from '../ops/conv.js';
-import { normal, tensor, uniform, zeros } from '../ops/create.js';
+import { normal, tensor, zeros } from '../ops/create.js';
 import { cast, mul } from '../ops/elementwise.js';
 import { matmul } from '../ops/linalg.js';
 import { contiguous, transpose } from '../ops/shape.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { CreateContext } from './adapter.js';
+import { randomOf, startUniform } from './named-start.js';
 
 /** Starting values that need neither weights nor data. */
 export type PlainInit = boolean | 'gaussian' | 'orthogonal';
@@ -36,23 +37,17 @@ export function startLinear(
   bias: boolean,
   context: CreateContext,
 ): StartingPair {
-  const { dtype, seed } = context;
-  const random = (name: string): { dtype: typeof dtype; seed: number; stream: number } => ({
-    dtype,
-    seed,
-    stream: context.stream(path, name),
-  });
-  const bounded = (name: string, shape: number[], bound: number): Tensor => uniform(shape, { ...random(name), low: -bound, high: bound });
+  const { dtype } = context;
   return parameters(() => {
     if (init === 'orthogonal') return startOrthogonal(path, inputs, outputs, rank, context);
     const a =
       init === 'gaussian'
-        ? normal([rank, inputs], { ...random('lora_A.weight'), std: 1 / rank })
-        : bounded('lora_A.weight', [rank, inputs], 1 / Math.sqrt(inputs));
+        ? normal([rank, inputs], { ...randomOf(context, path, 'lora_A.weight'), std: 1 / rank })
+        : startUniform(context, path, 'lora_A.weight', [rank, inputs], 1 / Math.sqrt(inputs));
     const spread = 1 / Math.sqrt(rank);
-    const b = init === false ? bounded('lora_B.weight', [outputs, rank], spread) : zeros([outputs, rank], { dtype });
+    const b = init === false ? startUniform(context, path, 'lora_B.weight', [outputs, rank], spread) : zeros([outputs, rank], { dtype });
     if (!bias) return { a, b };
-    return { a, b, bias: init === false ? bounded('lora_B.bias', [outputs], spread) : zeros([outputs], { dtype }) };
+    return { a, b, bias: init === false ? startUniform(context, path, 'lora_B.bias', [outputs], spread) : zeros([outputs], { dtype }) };
   });
 }
 
@@ -74,19 +69,19 @@ export function startConv(
     throw new ConfigError(
       `lora: init "orthogonal" is not available for convolutions; got target "${path}", expected true, false or "gaussian"`,
     );
-  const { dtype, seed } = context;
-  const random = (name: string) => ({ dtype, seed, stream: context.stream(path, name) });
-  const bounded = (name: string, shape: number[], bound: number): Tensor => uniform(shape, { ...random(name), low: -bound, high: bound });
+  const { dtype } = context;
   const aShape = [rank, inChannels, ...kernel];
   const bShape = [outChannels, rank / groups, ...kernel.map(() => 1)];
   const spread = 1 / Math.sqrt(rank / groups);
   return parameters(() => ({
     a:
       init === 'gaussian'
-        ? normal(aShape, { ...random('lora_A.weight'), std: 1 / rank })
-        : bounded('lora_A.weight', aShape, 1 / Math.sqrt(aShape.slice(1).reduce((x, y) => x * y, 1))),
-    b: init === false ? bounded('lora_B.weight', bShape, spread) : zeros(bShape, { dtype }),
-    ...(bias ? { bias: init === false ? bounded('lora_B.bias', [outChannels], spread) : zeros([outChannels], { dtype }) } : {}),
+        ? normal(aShape, { ...randomOf(context, path, 'lora_A.weight'), std: 1 / rank })
+        : startUniform(context, path, 'lora_A.weight', aShape, 1 / Math.sqrt(aShape.slice(1).reduce((x, y) => x * y, 1))),
+    b: init === false ? startUniform(context, path, 'lora_B.weight', bShape, spread) : zeros(bShape, { dtype }),
+    ...(bias
+      ? { bias: init === false ? startUniform(context, path, 'lora_B.bias', [outChannels], spread) : zeros([outChannels], { dtype }) }
+      : {}),
   }));
 }
 

@@ -1,10 +1,11 @@
 import { ConfigError } from '../errors.js';
 import { peftPoly } from '../io/peft-poly.js';
 import { Linear } from '../nn/linear.js';
-import { uniform, zeros } from '../ops/create.js';
+import { zeros } from '../ops/create.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterMethod, CreateContext, Preparation, Target } from './adapter.js';
+import { type StartContext, startUniform } from './named-start.js';
 import { checkPoly, type PolyConfig, polyDefaults } from './poly-config.js';
 import { Inventory } from './poly-inventory.js';
 import { PolyLinear } from './poly-linear.js';
@@ -18,15 +19,8 @@ const kLogitsBound = 1e-3;
 const lasting = (make: () => Tensor, trained = true): Tensor => unscoped(() => scope(() => noGrad(make))).setRequiresGrad(trained);
 
 /** New logits [T, H * S] of a router. */
-export function startLogits(
-  tasks: number,
-  { skills, splits }: RouterSettings,
-  path: string,
-  context: Pick<CreateContext, 'dtype' | 'seed' | 'stream'>,
-): Tensor {
-  const { dtype, seed } = context;
-  const random = { dtype, seed, stream: context.stream(path, 'poly_router.module_logits') };
-  return lasting(() => uniform([tasks, splits * skills], { ...random, low: -kLogitsBound, high: kLogitsBound }));
+export function startLogits(tasks: number, { skills, splits }: RouterSettings, path: string, context: StartContext): Tensor {
+  return lasting(() => startUniform(context, path, 'poly_router.module_logits', [tasks, splits * skills], kLogitsBound));
 }
 
 /** The linear layer of a target. Throws `ConfigError` for another kind, and for one that cannot be split. */
@@ -49,16 +43,14 @@ function startFactors(
   context: CreateContext,
 ): { a: Tensor; b: Tensor } {
   const { rank, skills, splits, init, randomB } = config;
-  const { dtype, seed } = context;
-  const bounded = (name: string, shape: readonly number[], bound: number): Tensor =>
-    uniform(shape, { dtype, seed, stream: context.stream(path, name), low: -bound, high: bound });
+  const { dtype } = context;
   const [input, output] = [inFeatures / splits, outFeatures / splits];
   const reference = 1 / Math.sqrt(3 * inFeatures);
   const [boundA, boundB] = init === 'mttl' ? [reference, reference] : [1 / Math.sqrt(input), 1 / Math.sqrt(rank)];
   const shapeB = [splits, skills, rank, output];
   return {
-    a: lasting(() => bounded('poly_lora_A', [splits, skills, input, rank], boundA)),
-    b: lasting(() => (randomB ? bounded('poly_lora_B', shapeB, boundB) : zeros(shapeB, { dtype }))),
+    a: lasting(() => startUniform(context, path, 'poly_lora_A', [splits, skills, input, rank], boundA)),
+    b: lasting(() => (randomB ? startUniform(context, path, 'poly_lora_B', shapeB, boundB) : zeros(shapeB, { dtype }))),
   };
 }
 
