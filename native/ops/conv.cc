@@ -29,10 +29,11 @@ void check_tensors(const Tensor& x, const Tensor& weight, const Tensor& bias, in
 }
 
 ConvAxis axis_of(const char* side, int64_t in, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation) {
-  const int64_t reach = dilation * (kernel - 1) + 1, room = in + before + after;
-  check_shape(reach <= room, "conv2d: the kernel is larger than the padded input; got ", side, " ", in, " with padding ", before, " + ",
-              after, " and kernel ", kernel, " with dilation ", dilation);
-  return {in, (room - reach) / stride + 1, kernel, stride, before, dilation};
+  // Divided, for a product may overflow.
+  const int64_t room = in + before + after, taps = kernel - 1;
+  check_shape(room > 0 && (taps == 0 || dilation <= (room - 1) / taps), "conv2d: the kernel is larger than the padded input; got ", side,
+              " ", in, " with padding ", before, " + ", after, " and kernel ", kernel, " with dilation ", dilation);
+  return {in, (room - 1 - dilation * taps) / stride + 1, kernel, stride, before, dilation};
 }
 
 bool is_depthwise(const ConvArgs& args) { return args.inputs == 1 && args.groups > 1; }

@@ -11,7 +11,10 @@
 namespace lorikeet {
 namespace {
 
-int64_t mask_bytes(int64_t n) { return (n + 7) / 8; }
+/// Largest side of a block whose entries an int64_t still counts.
+constexpr int64_t kLargestBlock = std::numeric_limits<int32_t>::max();
+
+int64_t mask_bytes(int64_t n) { return n / 8 + (n % 8 != 0 ? 1 : 0); }
 
 void check_bits(const char* op, const Tensor& bits, int64_t n) {
   check_argument(n >= 0, op, ": the number of entries cannot be negative; got ", n);
@@ -33,7 +36,7 @@ int64_t chunk_of(int64_t block) {
 
 /// Entries of the mask over x.
 int64_t grid_size(const char* op, const Tensor& x, int64_t block) {
-  check_argument(block >= 1, op, ": the block must be at least 1; got ", block);
+  check_argument(block >= 1 && block <= kLargestBlock, op, ": the block must be from 1 to ", kLargestBlock, "; got ", block);
   if (block == 1) return x.numel();
   check_shape(x.rank() == 2 && x.size(0) % block == 0 && x.size(1) % block == 0, op, ": blocks of ", block, " x ", block,
               " need a matrix that they divide; got ", to_string(x.shape()));
@@ -158,9 +161,9 @@ Tensor index_mask(const Tensor& input, int64_t n) {
 Tensor expand_block_mask(const Tensor& input, int64_t rows, int64_t columns, int64_t block) {
   check_argument(block >= 1 && rows >= 0 && columns >= 0 && rows % block == 0 && columns % block == 0, "expandBlockMask: blocks of ", block,
                  " x ", block, " do not divide the matrix; got [", rows, ", ", columns, "]");
-  const int64_t across = columns / block;
+  const int64_t across = columns / block, entries = Shape{rows, columns}.numel();
   check_bits("expandBlockMask", input, rows / block * across);
-  Tensor grid = contiguous(input), bits = empty(Shape{mask_bytes(rows * columns)}, DType::u8);
+  Tensor grid = contiguous(input), bits = empty(Shape{mask_bytes(entries)}, DType::u8);
   enqueue("expandBlockMask", {grid}, {bits}, [=] {
     auto from = grid.data<uint8_t>();
     auto to = bits.data<uint8_t>();

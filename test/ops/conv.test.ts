@@ -62,3 +62,17 @@ test('convolutions name what does not fit', (t) => {
   line({ padding: -1 }, /^conv1d: padding must be an integer/);
   line({ padding: 'same', stride: 2 }, /^conv1d: padding "same" needs a stride of 1; got 2/);
 });
+
+test('a dilation whose product with the kernel no integer holds is refused', (t) => {
+  const x = ones([1, 2, 4, 4]);
+  for (const [taps, dilation] of [
+    [4097, 2 ** 52],
+    [2049, 2 ** 53 - 1],
+  ] as const) {
+    const refused = { code: 'shape', message: /the kernel is larger than the padded input; got width 4 / };
+    t.throws(() => conv2d(x, ones([2, 1, 1, taps]), undefined, { dilation: [1, dilation], groups: 2 }), refused);
+    t.throws(() => conv2d(x, ones([2, 2, 1, taps]), undefined, { dilation: [1, dilation] }), refused);
+    t.throws(() => conv2d(x, ones([2, 1, 1, taps]), undefined, { dilation: [1, dilation], groups: 2, padding: 'same' }));
+  }
+  t.deepEqual(conv2d(x, ones([2, 1, 1, 1]), undefined, { dilation: 2 ** 53 - 1, groups: 2 }).shape, [1, 2, 4, 4]);
+});

@@ -6,6 +6,7 @@ import {
   indexMask,
   maskCount,
   maskedGather,
+  maskedReplace,
   maskedScatter,
   maskIndices,
   normal,
@@ -206,4 +207,17 @@ test('errors', async (t) => {
   ])
     await t.throwsAsync(maskedGather(x, tensor(wrong, { dtype: 'i32' }), 2).data(), { message: /out of order or outside the tensor/ });
   await t.throwsAsync(indexMask(tensor([2, 1], { dtype: 'i32' }), 10).data(), { message: /indexMask: the index list is out of order/ });
+});
+
+test('sizes whose product no integer holds are refused', (t) => {
+  const [bits, empty] = [ones([1], { dtype: 'u8' }), zeros([0, 0])];
+  t.throws(() => expandBlockMask(bits, [2 ** 32, 2 ** 32], 2 ** 32), { instanceOf: ShapeError, message: /too many elements/ });
+  const message = /the block must be from 1 to 2147483647; got 4294967296/;
+  for (const block of [2 ** 32, Number.MAX_SAFE_INTEGER]) {
+    t.throws(() => maskedGather(empty, zeros([0], { dtype: 'u8' }), 0, { block }), { instanceOf: InvalidArgumentError });
+    t.throws(() => maskedScatter(empty, zeros([0], { dtype: 'u8' }), zeros([0, 1, 1]), { block }), { instanceOf: InvalidArgumentError });
+    t.throws(() => maskedReplace(empty, zeros([0], { dtype: 'u8' }), zeros([0, 1, 1]), { block }), { instanceOf: InvalidArgumentError });
+  }
+  t.throws(() => maskedGather(empty, zeros([0], { dtype: 'u8' }), 0, { block: 2 ** 32 }), { message });
+  t.deepEqual(maskedGather(empty, zeros([0], { dtype: 'u8' }), 0, { block: 2 ** 31 - 1 }).shape, [0, 2 ** 31 - 1, 2 ** 31 - 1]);
 });
