@@ -75,7 +75,15 @@ test('resampling keeps a tone, and takes out what the lower rate cannot hold', (
   const gone = resample(sine(22050, 12000, 44100), 44100, 16000).subarray(500, 7500);
   t.true(distance(gone, new Float32Array(gone.length)) < 2e-3);
   t.is(resample(waves.noise, 16000, 16000), waves.noise);
-  t.throws(() => resample(waves.noise, 0, 16000), { instanceOf: InvalidArgumentError });
+  for (const [from, to] of [
+    [0, 16000],
+    [999, 16000],
+    [4_294_967_291, 16000],
+    [16000, 768_001],
+    [44100.5, 16000],
+  ] as const)
+    t.throws(() => resample(waves.noise, from, to), { instanceOf: InvalidArgumentError, message: /from 1000 to 768000 Hz/ });
+  t.is(resample(waves.noise.subarray(0, 10), 767_999, 16000).length, 1);
 });
 
 test('WAV files of every depth give the samples', async (t) => {
@@ -133,4 +141,44 @@ test('recordings that do not fit are refused', async (t) => {
   t.throws(() => samplesAt(16000, { sampleRate: 16000, channels: [new Float32Array(0)] }), { message: /no samples/ });
   t.throws(() => readFilterBank({ std: 0 }, {}), { instanceOf: ConfigError });
   t.throws(() => audioFrontEnd(undefined, { frontend: { sample_rate: 16000 } }), { instanceOf: ConfigError });
+});
+
+test('a WAV file that is cut, has no numbers or a rate that cannot be is refused', async (t) => {
+  const folder = temporaryFolder();
+  const bytesOf = (samples: number[] = [0.5, -0.5, 0.25, 0], depth = '32f'): Buffer => {
+    const wave = new wavefile.WaveFile();
+    wave.fromScratch(1, 16000, depth, samples);
+    return Buffer.from(wave.toBuffer());
+  };
+  const read = async (name: string, bytes: Buffer): Promise<number[]> => {
+    await writeFile(join(folder, name), bytes);
+    const { channels } = await readWav(join(folder, name));
+    return [...(channels[0] ?? [])];
+  };
+  const refused = async (name: string, bytes: Buffer, message: RegExp): Promise<void> => {
+    const error = await t.throwsAsync(read(name, bytes), { instanceOf: FormatError, message });
+    t.regex(error?.message ?? '', new RegExp(name));
+  };
+  const whole = bytesOf();
+  for (const rate of [1, 999, 768_001, 4_294_967_291]) {
+    const other = Buffer.from(whole);
+    other.writeUInt32LE(rate, whole.indexOf('fmt ') + 12);
+    await refused('rate.wav', other, new RegExp(`a rate of ${rate} Hz; expected 1000 to 768000`));
+  }
+  t.deepEqual(await read('whole.wav', whole), [0.5, -0.5, 0.25, 0]);
+  await refused('half.wav', whole.subarray(0, whole.length - 8), /it is cut; got 8 bytes of samples, expected 16/);
+  const pcm = bytesOf(
+    Array.from({ length: 1000 }, (_, i) => i),
+    '16',
+  );
+  await refused('cut.wav', pcm.subarray(0, pcm.length >> 1), /it is cut; got \d+ bytes of samples, expected 2000/);
+  const at = whole.indexOf('data') + 4;
+  const streamed = Buffer.from(whole);
+  streamed.writeUInt32LE(0xffffffff, at);
+  t.deepEqual(await read('streamed.wav', streamed), [0.5, -0.5, 0.25, 0]);
+  for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    const broken = Buffer.from(whole);
+    broken.writeFloatLE(value, at + 8);
+    await refused('broken.wav', broken, /sample 1 of channel 0 is (NaN|Infinity); expected a finite number/);
+  }
 });
