@@ -83,7 +83,7 @@ export async function loadEncoder<T extends EncoderTask>(
       labels,
       config,
       tokenizer: files.hasTokenizer ? await Tokenizer.fromFolder(folder) : undefined,
-      processor: await readFrontEnd(folder, config, network.modality),
+      processor: await readFrontEnd(folder, config, network),
       newParameters,
       ...parts,
     });

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { ConfigError, FormatError, InvalidArgumentError, throwIfAborted } from '../errors.js';
 import type { Filter } from '../filters.js';
-import type { JsonObject } from '../io/json.js';
+import { isJsonObject, type JsonObject } from '../io/json.js';
 import { readConfig } from '../models/config.js';
 import type { FrontEnd, Values } from './front-end.js';
 import { type Pixels, resizeImage } from './resize-image.js';
@@ -37,6 +37,8 @@ export interface ImageOptions {
   readonly filter: Filter;
   /** What is cut out of the middle; undefined: all. What lies outside the image is black. */
   readonly crop: Size | undefined;
+  /** How half a pixel before it is rounded: down, or to the even number as torchvision does. */
+  readonly halves: 'down' | 'even';
   /** What the values from 0 to 255 are multiplied by. */
   readonly factor: number;
   /** Then taken off, and divided by, for each channel. */
@@ -53,12 +55,19 @@ interface Size {
 const filters: Readonly<Record<number, Filter>> = { 0: 'nearest', 1: 'lanczos', 2: 'linear', 3: 'cubic' };
 const timmFilters: Readonly<Record<string, number>> = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3 };
 
-/** The settings of an image front end: those of `preprocessor_config.json`, of timm's `pretrained_cfg`, or the published size of the config. Throws `ConfigError`. */
-export function readImageOptions(settings: JsonObject | undefined, config: JsonObject): ImageOptions {
-  const read = readConfig(keys, settings ?? fromTimm(config) ?? { size: publishedSize(config) });
+/** Means and deviations of ImageNet, which timm takes where a config has none. */
+const imageNet = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+/**
+ * The settings of an image front end: those of `preprocessor_config.json`, of timm's `pretrained_cfg`, or the published size of the config, else that of `example`,
+ * what the network reads [C, H, W]. Throws `ConfigError`.
+ */
+export function readImageOptions(settings: JsonObject | undefined, config: JsonObject, example?: readonly number[]): ImageOptions {
+  const timm = settings === undefined ? fromTimm(config, example) : undefined;
+  const read = readConfig(keys, settings ?? timm ?? { size: publishedSize(config, example) });
   const filter = filters[read.resample];
   if (filter === undefined) throw new ConfigError(`model config: "resample" ${read.resample} is not supported; expected 0, 1, 2 or 3`);
-  const count = config.num_channels ?? config.in_chans ?? 3;
+  const count = config.num_channels ?? config.in_chans ?? example?.[0] ?? 3;
   if (count !== 1 && count !== 3) throw new ConfigError(`model config: images have 1 or 3 channels; got ${JSON.stringify(count)}`);
   const perChannel = (key: string, values: number | readonly number[]): readonly number[] => {
     const list = typeof values === 'number' ? new Array<number>(count).fill(values) : values;
@@ -73,6 +82,7 @@ export function readImageOptions(settings: JsonObject | undefined, config: JsonO
     size: read.do_resize ? sizeOf(read.size) : undefined,
     filter,
     crop,
+    halves: timm === undefined ? 'down' : 'even',
     factor: read.do_rescale ? read.rescale_factor : 1,
     mean: read.do_normalize ? perChannel('image_mean', read.image_mean) : perChannel('image_mean', 0),
     deviation: read.do_normalize ? perChannel('image_std', read.image_std) : perChannel('image_std', 1),
@@ -84,20 +94,30 @@ function sizeOf(value: z.infer<typeof extent>): Size | { readonly shortest: numb
   return 'shortest_edge' in value ? { shortest: value.shortest_edge } : value;
 }
 
-function publishedSize({ image_size, img_size }: JsonObject): unknown {
-  const size = image_size ?? img_size;
+function publishedSize({ image_size, img_size }: JsonObject, example?: readonly number[]): unknown {
+  const size = image_size ?? img_size ?? example?.slice(1);
   return Array.isArray(size) ? { height: size[0], width: size[1] } : size;
 }
 
-/** timm resizes so that the crop is a share of the shorter side. */
-function fromTimm({ pretrained_cfg: found }: JsonObject): JsonObject | undefined {
-  if (typeof found !== 'object' || found === null || Array.isArray(found)) return undefined;
-  const { input_size: input, crop_pct: share = 1, interpolation = 'bilinear', mean, std } = found as JsonObject;
+/** timm resizes so that the crop is a share of the shorter side; early configs have its settings beside the architecture. */
+function fromTimm(config: JsonObject, example?: readonly number[]): JsonObject | undefined {
+  const { pretrained_cfg: own, architecture } = config;
+  if (!isJsonObject(own) && typeof architecture !== 'string') return undefined;
+  const found = isJsonObject(own) ? own : config;
+  const { crop_pct, crop_mode, interpolation } = found;
+  if (crop_mode != null && crop_mode !== 'center')
+    throw new ConfigError(`model config: "crop_mode" must be center; got ${JSON.stringify(crop_mode)}`);
+  const input = found.input_size ?? example;
   if (!Array.isArray(input)) return undefined;
-  const [height, width] = [Number(input[1]), Number(input[2])];
+  const [depth, height, width] = input.map(Number) as [number, number, number];
+  const { mean, std } = {
+    ...(depth === 3 && imageNet),
+    ...(found.mean != null && { mean: found.mean }),
+    ...(found.std != null && { std: found.std }),
+  };
   return {
-    size: { shortest_edge: Math.floor(Math.min(height, width) / Number(share)) },
-    resample: timmFilters[String(interpolation)] ?? 5,
+    size: { shortest_edge: Math.floor(Math.min(height, width) / Number(crop_pct ?? 0.875)) },
+    resample: timmFilters[String(interpolation ?? 'bicubic')] ?? 5,
     do_center_crop: true,
     crop_size: { height, width },
     ...(mean !== undefined && { image_mean: mean }),
@@ -130,10 +150,16 @@ export async function readImage(file: string, options: ImageOptions, signal?: Ab
   }
 }
 
+const halfDown = (rest: number): number => Math.floor(rest / 2);
+
+/** Half of what is cut away, an uneven one to the even number; of what is added, towards zero. */
+const halfToEven = (rest: number): number => (rest < 0 ? Math.ceil(rest / 2) : Math.floor(rest / 2) + (rest % 4 === 3 ? 1 : 0));
+
 /** Interleaved bytes, cut and normalised, by channel. */
 function toValues({ bytes, width, height, channels: depth }: Pixels, options: ImageOptions): Values {
   const { crop = { height, width }, factor, mean, deviation } = options;
-  const [top, left] = [Math.floor((height - crop.height) / 2), Math.floor((width - crop.width) / 2)];
+  const before = options.halves === 'even' ? halfToEven : halfDown;
+  const [top, left] = [before(height - crop.height), before(width - crop.width)];
   const values = new Float32Array(options.channels * crop.height * crop.width);
   for (let c = 0; c < options.channels; c++)
     for (let y = 0; y < crop.height; y++)
@@ -154,7 +180,7 @@ function valueAt(bytes: Uint8Array, at: number, depth: number, wanted: 1 | 3, ch
 }
 
 /** The front end of a model of images, for the files that sharp reads: PNG, JPEG, WebP, GIF, TIFF and AVIF. Throws `ConfigError` for settings that are wrong. */
-export function imageFrontEnd(settings: JsonObject | undefined, config: JsonObject): FrontEnd {
-  const options = readImageOptions(settings, config);
+export function imageFrontEnd(settings: JsonObject | undefined, config: JsonObject, example?: readonly number[]): FrontEnd {
+  const options = readImageOptions(settings, config, example);
   return { name: 'image processor', read: (file, signal) => readImage(file, options, signal) };
 }

@@ -31,7 +31,8 @@ const keys = z.object({
   proj_bias: flag.default(true),
   input_frames: count,
   input_coeffs: count,
-  num_classes: count,
+  /** 0: without a head. */
+  num_classes: z.int().min(0),
 });
 
 export type KwtConfig = z.infer<typeof keys>;
@@ -111,7 +112,7 @@ export class KwtNetwork extends EncoderNetwork {
     this.#pooling = head.pooling;
     this.patch_embed = new Linear(config.input_coeffs, config.embed_dim, { init: 'none' });
     this.blocks = new ModuleList(Array.from({ length: config.depth }, (_, i) => new KwtBlock(config, i)));
-    const outputs = task === 'embedding' ? undefined : outputsOf(task, config.num_classes, head);
+    const outputs = task === 'embedding' ? undefined : outputsOf(task, config.num_classes || undefined, head);
     const width = readOutWidth(config.embed_dim, head.pooling);
     if (outputs !== undefined) this.head = new Linear(width, outputs.labels, { role: 'head', init: 'none' });
     this.#keepsHead = outputs?.isPublished ?? false;

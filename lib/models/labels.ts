@@ -1,6 +1,7 @@
 import { ConfigError } from '../errors.js';
-import type { JsonObject } from '../io/json.js';
+import { isJsonObject, type JsonObject } from '../io/json.js';
 import type { EncoderTask } from './encoder.js';
+import { modelTypeOf } from './encoders.js';
 
 /** The names of the classes in a published config, or its number of them; undefined where it says nothing. */
 function publishedLabels(config: JsonObject): string[] | undefined {
@@ -13,7 +14,7 @@ function publishedLabels(config: JsonObject): string[] | undefined {
   }
   // timm and KWT.
   const names = config.label_names ?? config.labels;
-  if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return [...names];
+  if (Array.isArray(names) && names.length > 0 && names.every((name) => typeof name === 'string')) return [...names];
   const count = config.num_labels ?? config.num_classes;
   if (typeof count === 'number') return count > 0 ? numbered(count) : undefined;
   // transformers leaves out what is its default.
@@ -50,14 +51,27 @@ export function labelsFor(task: EncoderTask, config: JsonObject, given: readonly
   return [...given];
 }
 
-/** A published config with these labels and what tells of them. */
+/** A published config with these labels and what tells of them, also as timm and KWT spell it. */
 export function withLabels(config: JsonObject, task: EncoderTask, labels: readonly string[]): JsonObject {
-  if (labels.length === 0) return config;
-  const { num_labels: _, problem_type: __, ...rest } = config;
+  if (labels.length === 0) return { ...config, ...countedLabels(config, labels) };
+  const { num_labels: _, problem_type: __, label_descriptions: ___, ...rest } = config;
   return {
     ...rest,
+    ...countedLabels(config, labels),
     id2label: Object.fromEntries(labels.map((name, id) => [String(id), name])),
     label2id: Object.fromEntries(labels.map((name, id) => [name, id])),
     ...(task === 'regression' ? { problem_type: 'regression' } : {}),
   };
+}
+
+const kCount = 'num_classes';
+
+/** What the configs of timm and KWT say of their head, and of timm its parts too, for these labels. */
+function countedLabels(config: JsonObject, labels: readonly string[]): JsonObject {
+  if (!(kCount in config) && modelTypeOf(config) !== 'timm_vit') return {};
+  const parts = Object.entries(config).flatMap(([key, value]) =>
+    isJsonObject(value) && kCount in value ? [[key, { ...value, [kCount]: labels.length }]] : [],
+  );
+  const names = ['label_names', 'labels'].filter((key) => key in config).map((key) => [key, [...labels]]);
+  return { [kCount]: labels.length, ...Object.fromEntries([...parts, ...names]) };
 }

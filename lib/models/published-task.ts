@@ -14,7 +14,7 @@ const classOf = ({ architectures }: JsonObject): string | undefined =>
 
 /**
  * The task that a checkpoint was published for: that of its class in `architectures`, or `embedding` where it is a bare encoder with a pooling of sentence-transformers
- * beside it. Throws `ConfigError` where neither tells.
+ * beside it, or says that it has no classes. Throws `ConfigError` where nothing tells.
  */
 export function publishedTask(source: string, config: JsonObject, hasPooling: boolean, tasks: readonly string[]): EncoderTask {
   const name = classOf(config);
@@ -23,8 +23,9 @@ export function publishedTask(source: string, config: JsonObject, hasPooling: bo
     return task === 'classification' && isRegression(config) ? 'regression' : (task as EncoderTask);
   }
   if (hasPooling) return 'embedding';
-  // timm and KWT name no class, but how many classes their head has.
-  if (typeof config.num_classes === 'number' && config.num_classes > 0) return 'classification';
+  // timm and KWT name no class, but how many classes their head has; none: there is no head.
+  if (config.num_classes === 0) return 'embedding';
+  if (typeof config.num_classes === 'number') return isRegression(config) ? 'regression' : 'classification';
   throw new ConfigError(
     `loadModel: ${source} was published without a head (${name ?? 'no architectures'}); say its task, one of ${tasks.join(', ')}`,
   );

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { CancelledError, ConfigError, FormatError, InvalidArgumentError } from 'lorikeet';
 import sharp from 'sharp';
-import { imageFrontEnd, readImageOptions } from '#dist/data/image.js';
+import { imageFrontEnd, readImage, readImageOptions } from '#dist/data/image.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { goldenEncoder } from '../helpers/encoders.js';
 import { readJson } from '../helpers/folders.js';
@@ -46,6 +46,46 @@ test('the shorter side, the crop and the published size', async (t) => {
   );
   t.deepEqual(padded.shape, [3, 62, 62]);
   t.deepEqual([padded.values[0], (padded.values[10 * 62 + 1] ?? 0) > 0], [0, true]);
+});
+
+test("timm's defaults, and the size of the network where no config has one", (t) => {
+  const options = (config: object, example: number[]): object => readImageOptions(undefined, config as never, example);
+  const standard = { filter: 'cubic', halves: 'even', mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
+  const architecture = 'vit_small_patch16_224';
+  for (const config of [
+    { architecture, model_args: { img_size: 28 } },
+    { architecture, pretrained_cfg: { mean: null } },
+  ])
+    t.like(options(config, [3, 28, 28]), { ...standard, size: { shortest: 32 }, crop: { height: 28, width: 28 } });
+  t.like(options({ architecture, input_size: [3, 20, 20], crop_pct: 1, std: [1, 1, 1] }, [3, 28, 28]), {
+    ...standard,
+    size: { shortest: 20 },
+    deviation: [1, 1, 1],
+  });
+  t.like(options({ architecture }, [1, 28, 28]), { channels: 1, mean: [0.5] });
+  t.like(options({}, [1, 12, 14]), { channels: 1, size: { height: 12, width: 14 }, halves: 'down' });
+  t.throws(() => options({ architecture, pretrained_cfg: { crop_mode: 'squash' } }, [3, 28, 28]), {
+    instanceOf: ConfigError,
+    message: /"crop_mode" must be center; got "squash"/,
+  });
+});
+
+test('the middle of an uneven rest is where torchvision has it for timm, and where transformers has it', async (t) => {
+  const folder = temporaryFolder();
+  const columnsOf = async (halves: 'down' | 'even', width: number, crop: number): Promise<number[]> => {
+    const file = join(folder, `${width}.png`);
+    await sharp(Buffer.from(Array.from({ length: width }, (_, x) => x + 1)), { raw: { width, height: 1, channels: 1 } }).toFile(file);
+    const plain = readImageOptions({ do_resize: false, size: 1, do_rescale: false, do_normalize: false }, { num_channels: 1 });
+    const { values } = await readImage(file, { ...plain, crop: { height: 1, width: crop }, halves });
+    return [...values];
+  };
+  // Half a pixel, 1.5 and 2.5: round() of Python gives 0, 2 and 2.
+  t.deepEqual(await columnsOf('even', 3, 2), [1, 2]);
+  t.deepEqual(await columnsOf('even', 5, 2), [3, 4]);
+  t.deepEqual(await columnsOf('even', 7, 2), [3, 4]);
+  t.deepEqual(await columnsOf('down', 5, 2), [2, 3]);
+  t.deepEqual(await columnsOf('even', 2, 5), [0, 1, 2, 0, 0]);
+  t.deepEqual(await columnsOf('down', 2, 5), [0, 0, 1, 2, 0]);
 });
 
 test('orientation, transparency, grey and deep images', async (t) => {

@@ -1,0 +1,103 @@
+// A head that was trained is there again when the folder is loaded for what it was published for.
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { type EncoderModel, type EncoderTask, loadModel, noGrad, saveModel } from 'lorikeet';
+import { saveSafetensors } from 'lorikeet/io';
+import { normal } from 'lorikeet/ops';
+import { createEncoder } from '#dist/models/encoders.js';
+import { temporaryFolder } from '../helpers/command-line.js';
+import { goldenEncoder } from '../helpers/encoders.js';
+import { readJson } from '../helpers/folders.js';
+import { numbers } from '../helpers/numbers.js';
+
+const folder = temporaryFolder();
+
+const kwt = {
+  architecture: 'kwt',
+  embed_dim: 8,
+  depth: 1,
+  num_heads: 2,
+  mlp_dim: 12,
+  input_frames: 5,
+  input_coeffs: 4,
+  num_classes: 4,
+  labels: ['yes', 'no', 'up', 'down'],
+};
+
+/** A folder with random weights of a keyword transformer. */
+async function writeKwt(): Promise<string> {
+  const network = createEncoder(kwt, 'classification');
+  const weights = [...network.namedModules()].flatMap(([path, module]) =>
+    Object.entries(module.parameterShapes()).map(([name, shape], i) => {
+      const whole = path === '' ? name : `${path}.${name}`;
+      return [whole, normal(shape, { std: 0.2, seed: i, stream: whole.length })] as const;
+    }),
+  );
+  const at = join(folder, 'kwt');
+  mkdirSync(at);
+  writeFileSync(join(at, 'config.json'), JSON.stringify(kwt));
+  await saveSafetensors(join(at, 'model.safetensors'), new Map(weights));
+  return at;
+}
+
+/** A copy of a recorded encoder whose config has more keys. */
+function withKeys(name: string, keys: object): string {
+  const at = join(folder, `${name}-more`);
+  cpSync(goldenEncoder(name), at, { recursive: true });
+  writeFileSync(join(at, 'config.json'), JSON.stringify({ ...readJson<object>(at, 'config.json'), ...keys }));
+  return at;
+}
+
+const answer = async (model: EncoderModel): Promise<number[]> => {
+  const { modality, shape } = model.network;
+  if (modality === 'text') return numbers(noGrad(() => model.forward({ ids: [[2, 5, 6, 3]] })));
+  const example = normal([1, ...(shape.example ?? [])], { seed: 4 });
+  return numbers(noGrad(() => model.forward(modality === 'image' ? { pixels: example } : { features: example })));
+};
+
+const sources: Readonly<Record<string, () => string | Promise<string>>> = {
+  bert: () => goldenEncoder('bert-base'),
+  vit: () => goldenEncoder('vit'),
+  'timm-vit': () => goldenEncoder('timm-vit'),
+  'timm-vit of a published form': () =>
+    withKeys('timm-vit-average', {
+      label_names: ['a', 'b', 'c', 'd', 'e'],
+      label_descriptions: { a: 'the first' },
+      pretrained_cfg: { input_size: [3, 16, 16], num_classes: 5 },
+    }),
+  ast: () => goldenEncoder('ast'),
+  kwt: writeKwt,
+};
+
+for (const [name, source] of Object.entries(sources)) {
+  test.serial(`${name}: heads of other sizes come back as they were`, async (t) => {
+    const path = await source();
+    const requests: [EncoderTask, string[] | undefined][] = [
+      ['classification', ['one', 'two', 'three']],
+      ['regression', ['height', 'width']],
+    ];
+    if (name !== 'bert') requests.push(['embedding', undefined]);
+    for (const [task, labels] of requests) {
+      const model = await loadModel(path, { task, dtype: 'f32', seed: 7, ...(labels && { labels }) });
+      const saved = join(folder, `${name}-${task}`);
+      await saveModel(model, saved);
+      const bare = task === 'embedding' && (name === 'vit' || name === 'ast');
+      const again = await loadModel(saved, { task: bare ? 'embedding' : 'published', dtype: 'f32', seed: 8 });
+      t.deepEqual([again.task, again.labels, again.newParameters], [task, labels ?? [], []], task);
+      t.deepEqual(await answer(again), await answer(model), task);
+      for (const each of [model, again]) each.dispose();
+    }
+  });
+}
+
+test.serial('the sizes that timm reads follow the labels', (t) => {
+  const { num_classes, label_names, label_descriptions, model_args, pretrained_cfg } = readJson<Record<string, unknown>>(
+    folder,
+    'timm-vit of a published form-classification',
+    'config.json',
+  );
+  t.deepEqual([num_classes, label_names, label_descriptions], [3, ['one', 'two', 'three'], undefined]);
+  t.like(model_args, { num_classes: 3 });
+  t.like(pretrained_cfg, { num_classes: 3 });
+});
