@@ -82,7 +82,8 @@ export class BertForEmbedding extends BertNetwork {
   }
 
   sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T> {
-    return splitWeights(weights).base;
+    const { base, unknown } = splitWeights(weights);
+    return new Map([...base, ...unknown]);
   }
 }
 
@@ -116,9 +117,9 @@ class BertWithClassifier extends BertNetwork {
   }
 
   sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T> {
-    const { base, heads } = splitWeights(weights);
+    const { base, heads, unknown } = splitWeights(weights);
     const kept = [...heads].filter(([name]) => this.#keepsHead && name.startsWith('classifier.'));
-    return new Map([...prefixed(this.bert.pooler === undefined ? withoutPooler(base) : base), ...kept]);
+    return new Map([...prefixed(this.bert.pooler === undefined ? withoutPooler(base) : base), ...kept, ...unknown]);
   }
 }
 
@@ -209,8 +210,8 @@ export class BertForMaskedLm extends BertNetwork {
   }
 
   sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T> {
-    const { base, heads } = splitWeights(weights);
-    const found = new Map<string, T>(prefixed(withoutPooler(base)));
+    const { base, heads, unknown } = splitWeights(weights);
+    const found = new Map<string, T>([...prefixed(withoutPooler(base)), ...unknown]);
     for (const [name, value] of heads) if (name.startsWith('cls.predictions.transform.')) found.set(name, value);
     // A tied decoder may be in the file as a second copy.
     const [own, second] = this.#isTied ? ['cls.predictions.bias', kDecoderBias] : [kDecoderBias, 'cls.predictions.bias'];

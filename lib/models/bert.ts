@@ -261,16 +261,24 @@ export class BertModel extends Module {
 const newName = (name: string): string =>
   name.replace(/\.LayerNorm\.gamma$/, '.LayerNorm.weight').replace(/\.LayerNorm\.beta$/, '.LayerNorm.bias');
 
-/** The weights of the bare encoder by names without prefix, and those of heads by their own; buffers go. */
-export function splitWeights<T>(weights: ReadonlyMap<string, T>): { readonly base: Map<string, T>; readonly heads: Map<string, T> } {
+/** Where the heads of transformers' classes have their weights. */
+const kHeads = /^(cls|classifier|qa_outputs)\./;
+
+/** The weights of the bare encoder by names without prefix, those of heads by their own, and all that is neither as it is; buffers go. */
+export function splitWeights<T>(weights: ReadonlyMap<string, T>): {
+  readonly base: Map<string, T>;
+  readonly heads: Map<string, T>;
+  readonly unknown: Map<string, T>;
+} {
   const base = new Map<string, T>();
   const heads = new Map<string, T>();
+  const unknown = new Map<string, T>();
   for (const [stored, value] of weights) {
     const name = newName(stored);
     const bare = name.replace(/^bert\./, '');
     if (bare.endsWith('.position_ids') || bare.endsWith('.token_type_ids')) continue;
     if (/^(embeddings|encoder|pooler)\./.test(bare)) base.set(bare, value);
-    else heads.set(name, value);
+    else (kHeads.test(name) ? heads : unknown).set(name, value);
   }
-  return { base, heads };
+  return { base, heads, unknown };
 }

@@ -196,6 +196,29 @@ test.serial('weights that do not fit are named by what the network calls them', 
   });
 });
 
+test.serial('heads of other classes are left out, and what is no head of any is named', async (t) => {
+  const files = await resolveModel(goldenEncoder('bert-base'));
+  if (files.kind !== 'huggingface') throw new Error('no folder');
+  const weights = safetensorsWeights(files.weights, 'here');
+  const [any] = weights.entries.values();
+  const load = async (task: EncoderTask, names: readonly string[]): Promise<void> => {
+    const network = createEncoder(files.config, task, task === 'masked-lm' ? {} : { labels: 7 });
+    const more = names.map((name) => [name, any as NonNullable<typeof any>] as const);
+    try {
+      await loadWeights(network, { ...weights, entries: new Map([...weights.entries, ...more]) }, { dtype: 'f32' });
+    } finally {
+      network.dispose();
+    }
+  };
+  for (const task of ['classification', 'embedding', 'masked-lm'] as const) {
+    await t.notThrowsAsync(load(task, ['qa_outputs.weight', 'cls.seq_relationship.weight']), task);
+    await t.throwsAsync(load(task, ['adapter.weight', 'bert.extra.weight', 'classifiers.weight']), {
+      instanceOf: FormatError,
+      message: /3 unexpected: adapter\.weight, bert\.extra\.weight, classifiers\.weight/,
+    });
+  }
+});
+
 test('configs that cannot work are refused', (t) => {
   const config = readJson<Record<string, unknown>>(goldenEncoder('bert-base'), 'config.json');
   const refused: readonly (readonly [Record<string, unknown>, EncoderTask, HeadOptions, RegExp])[] = [
