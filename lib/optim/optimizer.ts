@@ -108,7 +108,7 @@ export abstract class Optimizer<Settings extends object> {
     };
   }
 
-  /** Goes back to a state of {@link state}: same groups of the same parameters. The given tensors are copied. */
+  /** Goes back to a state of {@link state}: same groups of the same parameters. The given tensors are copied. Throws `InvalidArgumentError`, and changes nothing, for one that does not fit. */
   loadState(state: OptimizerState): void {
     const slots = this.#slots.flat();
     if (state.kind !== this.kind)
@@ -118,31 +118,37 @@ export abstract class Optimizer<Settings extends object> {
         `${this.kind}: the state does not fit; got ${state.steps.length} parameters in ${state.groups.length} groups, expected ${slots.length} in ${this.groups.length}`,
       );
     }
-    const wanted = new Map<string, Tensor>();
+    const groups = state.groups.map(({ settings }, i) => ({ ...this.groups[i]?.settings, ...settings }) as Settings);
+    const states = slots.map((slot, i) => {
+      if (state.steps[i] === 0) return [];
+      return this.statesOf(slot.parameter, groups[this.#groupOf(i)] as Settings).map((spec) => ({
+        spec,
+        given: this.#fitting(state, `${i}.${spec.name}`, spec),
+      }));
+    });
+    // From here on nothing fails.
     this.groups.forEach((group, i) => {
-      const saved = state.groups[i] as OptimizerState['groups'][number];
-      Object.assign(group.settings, saved.settings);
+      Object.assign(group.settings, groups[i]);
     });
     slots.forEach((slot, i) => {
       slot.step = state.steps[i] as number;
       for (const old of slot.states) old.dispose();
-      const specs = slot.step > 0 ? this.statesOf(slot.parameter, this.#groupOf(i).settings) : [];
-      slot.states = specs.map((spec) => {
+      slot.states = (states[i] ?? []).map(({ spec, given }) => {
         const own = newState(spec, slot.parameter);
-        wanted.set(`${i}.${spec.name}`, own);
+        copyInto(own, given);
         return own;
       });
     });
-    for (const [name, own] of wanted) {
-      const given = state.tensors[name];
-      if (!given) throw new InvalidArgumentError(`${this.kind}: the state lacks the tensor "${name}"`);
-      if (given.shape.join() !== own.shape.join() || given.dtype !== own.dtype) {
-        throw new InvalidArgumentError(
-          `${this.kind}: "${name}" is of another kind; got ${given.dtype} [${given.shape.join(', ')}], expected ${own.dtype} [${own.shape.join(', ')}]`,
-        );
-      }
-      copyInto(own, given);
-    }
+  }
+
+  /** The tensor of a state. Throws `InvalidArgumentError` where there is none of the wanted shape and dtype. */
+  #fitting({ tensors }: OptimizerState, name: string, { shape, dtype }: StateSpec): Tensor {
+    const given = tensors[name];
+    if (!given) throw new InvalidArgumentError(`${this.kind}: the state lacks the tensor "${name}"`);
+    if (given.shape.join() === shape.join() && given.dtype === dtype) return given;
+    throw new InvalidArgumentError(
+      `${this.kind}: "${name}" is of another kind; got ${given.dtype} [${given.shape.join(', ')}], expected ${dtype} [${shape.join(', ')}]`,
+    );
   }
 
   /** Releases the states. The parameters are the caller's. */
@@ -157,18 +163,19 @@ export abstract class Optimizer<Settings extends object> {
     this.dispose();
   }
 
-  #groupOf(parameter: number): Group<Settings> {
+  /** The number of the group of a parameter. */
+  #groupOf(parameter: number): number {
     let first = 0;
-    for (const group of this.groups) {
+    for (const [i, group] of this.groups.entries()) {
       first += group.parameters.length;
-      if (parameter < first) return group;
+      if (parameter < first) return i;
     }
     throw new InvalidArgumentError(`${this.kind}: no parameter ${parameter}`);
   }
 
   #eachState(visit: (name: string, state: Tensor) => void): void {
     this.#slots.flat().forEach((slot, i) => {
-      const specs = this.statesOf(slot.parameter, this.#groupOf(i).settings);
+      const specs = this.statesOf(slot.parameter, (this.groups[this.#groupOf(i)] as Group<Settings>).settings);
       for (const [j, state] of slot.states.entries()) visit(`${i}.${specs[j]?.name}`, state);
     });
   }

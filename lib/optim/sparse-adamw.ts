@@ -33,7 +33,7 @@ const kMask = 'mask';
  */
 export class SparseAdamW extends Optimizer<AdamWSettings> {
   readonly kind = 'sparse-adamw';
-  readonly #masks: Map<Tensor, ParameterMask>;
+  #masks: Map<Tensor, ParameterMask>;
 
   constructor(
     parameters: Iterable<Tensor> | Iterable<ParameterGroup<AdamWSettings>>,
@@ -113,23 +113,39 @@ export class SparseAdamW extends Optimizer<AdamWSettings> {
   }
 
   override loadState(state: OptimizerState): void {
-    if (state.kind === this.kind) {
-      for (const [i, parameter] of this.#parameters().entries()) {
-        const given = state.tensors[`${i}.${kMask}`];
-        const before = this.#masks.get(parameter);
-        if ((given === undefined) !== (before === undefined))
-          throw new InvalidArgumentError(`SparseAdamW: the state has ${given ? 'a' : 'no'} mask for parameter ${i}; expected the opposite`);
-        if (given === undefined || before === undefined) continue;
-        const count = state.tensors[`${i}.firstMoment`]?.size ?? before.count;
-        if (given.dtype === 'i32' && given.size !== count)
-          throw new InvalidArgumentError(
-            `SparseAdamW: the mask of parameter ${i} does not fit its moments; got ${given.size}, expected ${count}`,
-          );
-        this.#masks.set(parameter, { mask: owned(given), count });
-        before.mask.dispose();
-      }
+    const before = this.#masks;
+    const given = state.kind === this.kind ? this.#masksOf(state) : before;
+    const next = new Map([...given].map(([parameter, { mask, count }]) => [parameter, { mask: owned(mask), count }]));
+    // The sizes of the moments follow from the masks.
+    this.#masks = next;
+    try {
+      super.loadState(state);
+    } catch (error) {
+      this.#masks = before;
+      for (const { mask } of next.values()) mask.dispose();
+      throw error;
     }
-    super.loadState(state);
+    for (const { mask } of before.values()) mask.dispose();
+  }
+
+  /** The masks of a state, still its own. Throws `InvalidArgumentError` for those that do not fit the parameters. */
+  #masksOf({ tensors }: OptimizerState): Map<Tensor, ParameterMask> {
+    const masks = new Map<Tensor, ParameterMask>();
+    for (const [i, parameter] of this.#parameters().entries()) {
+      const mask = tensors[`${i}.${kMask}`];
+      const before = this.#masks.get(parameter);
+      if ((mask === undefined) !== (before === undefined))
+        throw new InvalidArgumentError(`SparseAdamW: the state has ${mask ? 'a' : 'no'} mask for parameter ${i}; expected the opposite`);
+      if (mask === undefined || before === undefined) continue;
+      const count = tensors[`${i}.firstMoment`]?.size ?? before.count;
+      const size = mask.dtype === 'i32' ? count : Math.ceil(parameter.size / 8);
+      if (mask.rank !== 1 || mask.size !== size || (mask.dtype !== 'i32' && mask.dtype !== 'u8'))
+        throw new InvalidArgumentError(
+          `SparseAdamW: the mask of parameter ${i} does not fit it and its moments; got ${mask.dtype} [${mask.shape.join(', ')}], expected i32 [${count}] or u8 [${Math.ceil(parameter.size / 8)}]`,
+        );
+      masks.set(parameter, { mask, count });
+    }
+    return masks;
   }
 
   override dispose(): void {

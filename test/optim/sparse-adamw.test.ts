@@ -92,6 +92,38 @@ test('a saved state continues exactly, and brings its masks', (t) => {
   }
 });
 
+test('a state that does not fit changes nothing', (t) => {
+  const [x, y] = [start('f32'), start('f32')];
+  const optimizer = new SparseAdamW([x], new Map([[x, maskOf(4_000, 'bits')]]), options);
+  const twin = new SparseAdamW([y], new Map([[y, maskOf(4_000, 'bits')]]), options);
+  train(x, optimizer);
+  train(y, twin);
+  const other = start('f32');
+  const foreign = new SparseAdamW([other], new Map([[other, maskOf(50, 'indices')]]), { learningRate: 9 });
+  train(other, foreign);
+  const state = foreign.state();
+  const { '0.secondMoment': _, ...lacking } = state.tensors;
+  const before = memory().tensors;
+  const mask = (value: Tensor): object => ({ ...state, tensors: { ...state.tensors, '0.mask': value } });
+  scope(() => {
+    for (const [wrong, message] of [
+      [{ ...state, tensors: lacking }, /lacks the tensor "0.secondMoment"/],
+      [{ ...state, tensors: { ...state.tensors, '0.secondMoment': ones([50], { dtype: 'f64' }) } }, /"0.secondMoment" is of another kind/],
+      [{ ...state, steps: [1, 2] }, /the state does not fit/],
+      [{ ...state, kind: 'adamw' }, /belongs to another optimizer/],
+      [mask(maskOf(49, 'indices').mask), /mask of parameter 0 does not fit it and its moments; got i32 \[49\]/],
+      [mask(ones([50])), /got f32 \[50\], expected i32 \[50\] or u8 \[2502\]/],
+      [mask(ones([7], { dtype: 'u8' })), /got u8 \[7\]/],
+    ] as const)
+      t.throws(() => optimizer.loadState(wrong as typeof state), { instanceOf: InvalidArgumentError, message });
+  });
+  t.is(memory().tensors, before);
+  t.is(optimizer.groups[0]?.settings.learningRate, options.learningRate);
+  train(x, optimizer, 3);
+  train(y, twin, 3);
+  t.true(sameBits(numbers(x), numbers(y)));
+});
+
 test('maskGradients leaves the gradient of owned entries alone', async (t) => {
   const x = start('f32');
   const { mask, count } = maskOf(500, 'bits');
