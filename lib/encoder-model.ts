@@ -22,6 +22,7 @@ export interface EncoderParts<T extends EncoderTask> {
   readonly processor: FrontEnd | undefined;
   readonly source: string;
   readonly newParameters: readonly string[];
+  readonly headSeed: number;
   readonly loadedAs?: LoadedAs | undefined;
 }
 
@@ -47,6 +48,8 @@ export class EncoderModel<T extends EncoderTask = EncoderTask> implements TaskMo
   readonly loadedAs: LoadedAs | undefined;
   /** Parameters that the checkpoint does not have, which were drawn at random: those of a new head. */
   readonly newParameters: readonly string[];
+  /** Seed of those. */
+  readonly headSeed: number;
   readonly #tokenizer: Tokenizer | undefined;
   #disposed = false;
 
@@ -62,6 +65,7 @@ export class EncoderModel<T extends EncoderTask = EncoderTask> implements TaskMo
     this.source = parts.source;
     this.loadedAs = parts.loadedAs;
     this.newParameters = parts.newParameters;
+    this.headSeed = parts.headSeed;
     this.#tokenizer = parts.tokenizer;
   }
 

@@ -8,7 +8,7 @@ import type { LoadedAs } from './model.js';
 import type { EncoderArchitecture, EncoderTask, Modality } from './models/encoder.js';
 import { createEncoder, encoders, modelTypeOf } from './models/encoders.js';
 import { readFrontEnd } from './models/front-ends.js';
-import { labelsFor, withLabels } from './models/labels.js';
+import { labelsFor, startsAnew, withLabels } from './models/labels.js';
 import { type LoadWeightsOptions, loadWeights } from './models/load-weights.js';
 import type { Pooling } from './models/pooling.js';
 import { publishedTask } from './models/published-task.js';
@@ -18,7 +18,10 @@ import type { Device } from './tensor.js';
 export interface HeadRequest<T extends EncoderTask = EncoderTask> {
   /** What the model is to answer; `published`: what its checkpoint was published for. */
   readonly task: T | 'published';
-  /** Names of the classes, or how many there are (of `regression`: of the values). Default: those of the config. A published head of another size starts anew. */
+  /**
+   * Names of the classes, or how many there are (of `regression`: of the values). Default: those of the config. A published head of another size, or of
+   * classes with other names, starts anew; its names in another order are refused.
+   */
   readonly labels?: readonly string[] | number;
   /**
    * How an embedding is made of the hidden states; of images and audio also what a classifier reads. Default: as the files of sentence-transformers say, else as the
@@ -50,14 +53,17 @@ export async function encoderFor<T extends EncoderTask>(
   { folder, config: published }: Pick<HuggingFaceFiles, 'folder' | 'config'>,
   request: HeadRequest<T>,
 ) {
-  const found = await readPooling(folder);
+  const found = request.task === 'published' || request.task === 'embedding' ? await readPooling(folder) : undefined;
   const wanted = request.task === 'published' ? publishedTask(source, published, found !== undefined, tasksOf(published)) : request.task;
   const task = wanted as T;
   const labels = labelsFor(task, published, request.labels);
   if (request.pooling !== undefined && task !== 'embedding' && encoderModality(published) === 'text')
     throw new ConfigError(`loadModel: "pooling" is for task "embedding"; got it with task "${task}" of a model of text`);
   const pooling = request.pooling ?? (task === 'embedding' ? found : undefined);
-  const head = { ...(labels.length === 0 ? {} : { labels: labels.length }), ...(pooling && { pooling }) };
+  const head = {
+    ...(labels.length === 0 ? {} : { labels: labels.length, startsAnew: startsAnew(task, published, labels) }),
+    ...(pooling && { pooling }),
+  };
   return { task, labels, config: withLabels(published, task, labels), network: createEncoder(published, task, head) };
 }
 
@@ -85,6 +91,7 @@ export async function loadEncoder<T extends EncoderTask>(
       tokenizer: files.hasTokenizer ? await Tokenizer.fromFolder(folder) : undefined,
       processor: await readFrontEnd(folder, config, network),
       newParameters,
+      headSeed: seed,
       ...parts,
     });
   } catch (error) {

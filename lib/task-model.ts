@@ -62,6 +62,9 @@ export interface TaskModel<T extends EncoderTask = EncoderTask> {
   /** Where it came from: a folder or a hub id. */
   readonly source: string;
   readonly loadedAs?: LoadedAs | undefined;
+  /** Parameters that the checkpoint does not have, and the seed that they were drawn from. */
+  readonly newParameters?: readonly string[];
+  readonly headSeed?: number;
   forward(rows: EncoderRows, options?: EncoderForwardOptions): Tensor;
   loss(input: TaskLossInput): Tensor;
   predict(inputs: readonly PredictInput[], options?: PredictOptions): Promise<Predictions[T][]>;

@@ -22,9 +22,11 @@ const headsOf = ({ network, labels }: EncoderModel): string[] =>
         [...child.namedModules()].some(([, { role }]) => role === 'head') ? [name] : [],
       );
 
-/** The layers with new parameters; not a decoder that is tied to the embedding, which has none of its own. */
-const newLayers = ({ network, labels, newParameters }: EncoderModel): string[] =>
+/** The layers with new parameters that the task runs; not a decoder that is tied to the embedding, which has none of its own. */
+const newLayers = ({ network, labels, newParameters, task }: EncoderModel): string[] =>
   layersOf(network).flatMap(({ path, layer }) => {
+    // An embedding is pooled of hidden states, past the pooler.
+    if (task === 'embedding') return [];
     const isNew = newParameters.some((name) => name.slice(0, name.lastIndexOf('.')) === path);
     const isTied = layer instanceof Linear && layer.tiedTo !== undefined;
     return isNew && !isTied && !(labels.length > 0 && layer.role === 'head') ? [path] : [];

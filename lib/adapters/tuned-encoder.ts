@@ -60,6 +60,14 @@ export class TunedEncoder<T extends EncoderTask = EncoderTask> extends Tuned<Enc
     return this.model.loadedAs;
   }
 
+  get newParameters(): readonly string[] {
+    return this.model.newParameters;
+  }
+
+  get headSeed(): number {
+    return this.model.headSeed;
+  }
+
   /** The answer of the head, on the tape, by the active adapters or those that `rows` names for each row. */
   forward(rows: EncoderRows, options?: EncoderForwardOptions): Tensor {
     return this.live('forward').forward(rows, options);

@@ -39,6 +39,8 @@ export function encoderBatch(
   const count = 'ids' in rows ? rows.ids.length : (('pixels' in rows ? rows.pixels : rows.features).shape[0] ?? 0);
   if (options.rows !== undefined && options.rows.length !== count)
     throw new ShapeError(`forward: "rows" must name the adapters of every row; got ${options.rows.length} entries, expected ${count}`);
+  if (options.tasks !== undefined && options.tasks.length !== count)
+    throw new ShapeError(`forward: "tasks" must name the task of every row; got ${options.tasks.length} entries, expected ${count}`);
   if (!('ids' in rows)) return { input: rows, context: common };
   const { ids, tokenTypes } = rows;
   checkIds(network, ids);

@@ -51,6 +51,8 @@ export interface EncoderTokens {
 export interface HeadOptions {
   /** Classes, or values of a regression. Default: as many as the config says. A head of another size than the published one starts anew. */
   readonly labels?: number;
+  /** The head starts anew although a published one has its size. Default false. */
+  readonly startsAnew?: boolean;
   /**
    * How an embedding is made of the hidden states; of images and audio also what a classifier reads. Default: text their mean, not normalised; images and audio as
    * published.

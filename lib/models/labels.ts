@@ -43,12 +43,35 @@ export function labelsFor(task: EncoderTask, config: JsonObject, given: readonly
   if (typeof given === 'number') {
     if (!Number.isSafeInteger(given) || given < 1)
       throw new ConfigError(`loadModel: labels must be names or a number of at least 1; got ${given}`);
-    return numbered(given);
+    const published = publishedLabels(config);
+    return published?.length === given ? published : numbered(given);
   }
   const repeated = given.find((name, index) => given.indexOf(name) !== index);
   if (given.length === 0 || repeated !== undefined)
     throw new ConfigError(`loadModel: labels must be different names; got ${repeated === undefined ? 'none' : `"${repeated}" twice`}`);
   return [...given];
+}
+
+/**
+ * Whether a head of these labels starts anew although a published one has as many: its classes are others. Published names such as LABEL_0 say nothing of the classes.
+ * Throws `ConfigError` for the published names in another order, and for a published head that gives an example several labels at once.
+ */
+export function startsAnew(task: EncoderTask, config: JsonObject, labels: readonly string[]): boolean {
+  if (task !== 'classification' && task !== 'token-classification') return false;
+  const published = publishedLabels(config);
+  if (published?.length !== labels.length) return false;
+  const isGeneric = published.every((name) => /^LABEL_\d+$/.test(name));
+  if (!isGeneric && published.some((name) => !labels.includes(name))) return true;
+  if (!isGeneric && published.some((name, index) => name !== labels[index]))
+    throw new ConfigError(
+      `loadModel: labels are those of the published head in another order; got ${labels.join(', ')}, expected ${published.join(', ')}`,
+    );
+  if (task === 'classification' && config.problem_type === 'multi_label_classification')
+    throw new ConfigError(
+      'loadModel: the published head gives an example several labels at once (problem_type multi_label_classification), which no task does; ' +
+        'expected labels of other names, for which a head of classes starts anew',
+    );
+  return false;
 }
 
 /** A published config with these labels and what tells of them, also as timm and KWT spell it. */

@@ -40,7 +40,7 @@ export function outputsOf(
 ): { readonly labels: number; readonly isPublished: boolean } {
   const standard = published ?? (task === 'regression' ? 1 : 2);
   const { labels } = headSizeOf({}, { labels: head.labels ?? standard });
-  return { labels, isPublished: labels === standard };
+  return { labels, isPublished: labels === standard && !head.startsAnew };
 }
 
 /** Throws `ConfigError` unless heads share the width evenly. */

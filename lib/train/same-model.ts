@@ -1,6 +1,7 @@
 import { ConfigError } from '../errors.js';
 import type { JsonObject } from '../io/json.js';
-import type { AnyTrainable } from './trainable.js';
+import { isLanguageModel } from '../model.js';
+import type { AnyTrainable, TrainableEncoder } from './trainable.js';
 
 /** What of a model and its trained adapters decides the bits of a run, beside the values of the parameters. Blocks of a file give the bits of its floats,
  * but not where they are packed for 8-bit integers. */
@@ -17,9 +18,29 @@ export function modelIdentity(model: AnyTrainable): JsonObject {
       dtype: model.dtype,
       quantized: few ? stored : null,
       ...(int8 ? { compute: 'int8' } : {}),
+      ...(isLanguageModel(model) ? {} : taskIdentity(model)),
       adapters: Object.fromEntries(adapters),
     }),
   ) as JsonObject;
+}
+
+/** What an encoder is to answer, and what a head that no checkpoint holds was drawn from. */
+function taskIdentity(model: TrainableEncoder): JsonObject {
+  const { task, labels, network, newParameters = [], headSeed = 0 } = model;
+  const trained = new Set(
+    model.active.flatMap((name) =>
+      model.adapters
+        .get(name)
+        .placements.flatMap(({ path, module }) => Object.keys(module.replaces?.() ?? {}).map((parameter) => `${path}.${parameter}`)),
+    ),
+  );
+  const isFrozen = newParameters.some((name) => !trained.has(name));
+  return {
+    task,
+    labels: [...labels],
+    ...(network.pooling === undefined ? {} : { pooling: { ...network.pooling } as JsonObject }),
+    ...(isFrozen ? { headSeed } : {}),
+  };
 }
 
 /** Throws `ConfigError` where the model is loaded in another way, or its adapters have other options, than in the checkpoint in `folder`. */

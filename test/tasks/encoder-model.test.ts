@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { attach, type EncoderModel, type EncoderTask, loadAdapter, loadModel, noGrad, saveModel, TunedEncoder } from 'lorikeet';
@@ -75,6 +75,10 @@ test.serial('wrong requests say what was expected', async (t) => {
   t.throws(() => model.forward({ ids: [[61]] }), {
     code: 'invalid-argument',
     message: /row 0 has a token that is not in the vocabulary; got 61/,
+  });
+  t.throws(() => model.forward({ ids: [[2, 3]] }, { tasks: [0, 1] }), {
+    code: 'shape',
+    message: /"tasks" must name the task of every row; got 2 entries, expected 1/,
   });
   t.throws(() => model.loss({ ids: [[2, 3]], targets: [2] }), { code: 'invalid-argument', message: /target 0 is no class; got 2/ });
   t.throws(() => model.loss({ ids: [[2, 3]], targets: [0, 1] }), { code: 'shape', message: /an entry for each row; got 2, expected 1/ });
@@ -189,4 +193,48 @@ test.serial("modulesToSave of one's own decides; a checkpoint without pooler or 
   t.deepEqual(await paths(tinyEncoder('bert-masked-lm'), 'classification', 2), ['bert.pooler.dense', 'classifier']);
   t.deepEqual(await paths(folder, 'masked-lm', undefined), ['cls.predictions.transform.dense', 'cls.predictions.transform.LayerNorm']);
   t.deepEqual(await paths(folder, 'embedding', undefined), []);
+  t.deepEqual(await paths(tinyEncoder('bert-masked-lm'), 'embedding', undefined), []);
+});
+
+test.serial('a published head stays where its classes are those that are asked for, and else starts anew', async (t) => {
+  const into = temporaryFolder();
+  let count = 0;
+  /** The recorded classifier, published with these names. */
+  const published = (names: readonly string[], more: object = {}): string => {
+    const path = tinyEncoder('bert-classification', join(into, `${count++}`));
+    const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'));
+    const id2label = Object.fromEntries(names.map((name, id) => [id, name]));
+    writeFileSync(join(path, 'config.json'), JSON.stringify({ ...config, id2label, ...more }));
+    return path;
+  };
+  const found = async (path: string, labels?: readonly string[] | number) => {
+    const model = await loadModel(path, { task: 'classification', dtype: 'f32', ...(labels && { labels }) });
+    model.dispose();
+    return [model.labels, model.newParameters.length];
+  };
+  const names = ['bad', 'fair', 'good'];
+  const source = published(names);
+  t.deepEqual(await found(source), [names, 0]);
+  t.deepEqual(await found(source, 3), [names, 0]);
+  t.deepEqual(await found(source, names), [names, 0]);
+  t.deepEqual(await found(source, ['cat', 'dog', 'bird']), [['cat', 'dog', 'bird'], 2]);
+  t.deepEqual(await found(published(['LABEL_0', 'LABEL_1', 'LABEL_2']), names), [names, 0]);
+  await t.throwsAsync(found(source, ['good', 'fair', 'bad']), {
+    code: 'config',
+    message: /published head in another order; got good, fair, bad, expected bad, fair, good/,
+  });
+  const several = published(names, { problem_type: 'multi_label_classification' });
+  await t.throwsAsync(found(several), { code: 'config', message: /several labels at once/ });
+  await t.throwsAsync(loadModel(several, { task: 'published' }), { code: 'config', message: /several labels at once/ });
+  t.deepEqual(await found(several, ['cat', 'dog', 'bird']), [['cat', 'dog', 'bird'], 2]);
+});
+
+test.serial('modules of sentence-transformers are read for embeddings alone', async (t) => {
+  const source = tinyEncoder();
+  writeFileSync(join(source, 'modules.json'), JSON.stringify([{ type: 'sentence_transformers.models.Dense', path: '2_Dense' }]));
+  (await loadModel(source, { task: 'classification', labels: 2 })).dispose();
+  await t.throwsAsync(loadModel(source, { task: 'embedding' }), {
+    code: 'config',
+    message: /modules\.json has a module that is not supported/,
+  });
 });

@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { attach, type LoadOptions, loadModel, train } from 'lorikeet';
+import { attach, type EncoderTask, type LoadOptions, loadModel, train } from 'lorikeet';
+import type { Pooling } from '#dist/models/pooling.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { shippedModel } from '../helpers/shipped.js';
+import { opinions, tinyEncoder } from '../helpers/tiny-encoder.js';
 
 const folder = temporaryFolder();
 const rows = ['Once upon a time there was a cat.', 'Lily saw a dog in the park.'];
@@ -47,4 +49,43 @@ test.serial('nor with a model kept or computed in another dtype', async (t) => {
     message: /"compute" of the model differs .*; got "int8", expected none/,
   });
   t.is(await run('dtype', 3, true), 3);
+});
+
+test.serial('nor with another task, other labels or another frozen head of an encoder', async (t) => {
+  const source = tinyEncoder();
+  interface Asked {
+    readonly task?: EncoderTask;
+    readonly labels?: readonly string[] | number;
+    readonly pooling?: Pooling;
+    readonly seed?: number;
+  }
+  const go = async (out: string, steps: number, resume: boolean, asked: Asked, modulesToSave?: string[]): Promise<number> => {
+    const model = await loadModel(source, { task: 'classification', dtype: 'f32', ...asked });
+    try {
+      const tuned = await attach(model, { ...lora, ...(modulesToSave && { modulesToSave }) }, { seed: 1 });
+      const training = { steps, batch: 2, sequence: 16, schedule: 'constant', seed: 1 } as const;
+      const rows =
+        asked.task === 'embedding'
+          ? opinions.map(({ text }) => ({ anchor: text, positive: text }))
+          : opinions.map(({ text, label }) => ({ text, label: asked.task === 'regression' ? 1 : label }));
+      return (await train(tuned, { data: { train: { rows } }, training, out: join(folder, out), resume })).steps;
+    } finally {
+      model.dispose();
+    }
+  };
+  const labels = ['contra', 'pro'];
+  await go('classes', 1, false, { labels });
+  const differs = (pattern: string): RegExp => new RegExp(`resume: "${pattern}`);
+  const refused = (out: string, asked: Asked, message: RegExp, saved?: string[]) =>
+    t.throwsAsync(go(out, 2, true, asked, saved), { code: 'config', message });
+  await refused('classes', { labels: ['pro', 'contra'] }, differs('labels" of the model differs .* got \\["pro","contra"\\]'));
+  await refused('classes', { task: 'regression', labels: 1 }, differs('task" of the model differs .* got "regression"'));
+  t.is(await go('classes', 2, true, { labels, seed: 9 }), 2, 'a head that is trained comes from the checkpoint');
+
+  await go('frozen', 1, false, { labels, seed: 3 }, []);
+  await refused('frozen', { labels, seed: 4 }, differs('headSeed" of the model differs .* got 4, expected 3'), []);
+  t.is(await go('frozen', 2, true, { labels, seed: 3 }, []), 2);
+
+  await go('pooled', 1, false, { task: 'embedding', pooling: { mode: 'cls' } });
+  await refused('pooled', { task: 'embedding', pooling: { mode: 'mean' } }, differs('pooling.mode" of the model differs .* got "mean"'));
 });
