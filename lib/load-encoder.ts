@@ -12,6 +12,7 @@ import { labelsFor, startsAnew, withLabels } from './models/labels.js';
 import { type LoadWeightsOptions, loadWeights } from './models/load-weights.js';
 import type { Pooling } from './models/pooling.js';
 import { publishedTask } from './models/published-task.js';
+import type { Recipe } from './recipe.js';
 import type { Device } from './tensor.js';
 
 /** What says which head an encoder gets. */
@@ -30,6 +31,17 @@ export interface HeadRequest<T extends EncoderTask = EncoderTask> {
   readonly pooling?: Pooling;
   /** Seed of a head that the checkpoint lacks. Default 0. */
   readonly seed?: number;
+}
+
+/** The same from the `task` of a recipe; `others` is the seed where it has none of its own. */
+export function headRequestOf({ type: task, labels, pooling, seed: own }: NonNullable<Recipe['task']>, others?: number): HeadRequest {
+  const seed = own ?? others;
+  return {
+    task,
+    ...(labels === undefined ? {} : { labels }),
+    ...(pooling === undefined ? {} : { pooling }),
+    ...(seed === undefined ? {} : { seed }),
+  };
 }
 
 interface Config {

@@ -1,6 +1,7 @@
 import { collateInputs, type ExampleInput, encodeInput, isTokens } from './data/encoder-input.js';
 import { ConfigError, InvalidArgumentError, throwIfAborted } from './errors.js';
 import type { EncoderTask } from './models/encoder.js';
+import { tokenRoom } from './nn/virtual-tokens.js';
 import { noGrad, scope } from './scope.js';
 import type { PredictInput, Predictions, PredictOptions, TaskModel } from './task-model.js';
 import type { Tensor } from './tensor.js';
@@ -12,7 +13,7 @@ const kMaskTokens = 5;
 export async function predictTask<T extends EncoderTask>(
   model: TaskModel<T>,
   inputs: readonly PredictInput[],
-  { batch = 8, maxLength = model.network.shape.contextLength, task, signal }: PredictOptions = {},
+  { batch = 8, maxLength = tokenRoom(model.network), task, signal }: PredictOptions = {},
 ): Promise<Predictions[T][]> {
   const answers = new Array<Predictions[T]>(inputs.length);
   const examples =
@@ -93,7 +94,8 @@ function answerOf(model: TaskModel, values: Float32Array, input: ExampleInput): 
     case 'regression':
       return Array.from(values);
     case 'token-classification':
-      return firstTokens(input).map((t) => {
+      return placesOfWords(input).map((t) => {
+        if (t === undefined) return null;
         const best = indexOfLargest(values.subarray(t * labels.length, (t + 1) * labels.length));
         return labels[best] ?? String(best);
       });
@@ -115,6 +117,15 @@ function masksOf({ tokenizer, network }: TaskModel, values: Float32Array, input:
     const order = [...found.keys()].filter((id) => tokenizer.hasToken(id)).sort((a, b) => (found[b] ?? 0) - (found[a] ?? 0) || a - b);
     return order.slice(0, kMaskTokens).map((id) => ({ token: tokenizer.idToToken(id), id, probability: found[id] ?? 0 }));
   });
+}
+
+/** The place of the first token of every word up to the last one that has any; undefined for one without tokens. */
+function placesOfWords(input: ExampleInput): (number | undefined)[] {
+  const words = isTokens(input) ? input.words : [];
+  const places = firstTokens(input);
+  const last = places.at(-1);
+  const found = new Map(places.map((t) => [words[t], t]));
+  return Array.from({ length: last === undefined ? 0 : (words[last] as number) + 1 }, (_, word) => found.get(word));
 }
 
 /** The place of the first token of every word. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { EncoderTask } from './models/encoder.js';
+import { kPoolingModes } from './models/pooling.js';
 import { isBlockSize, kComputes } from './models/weight-storage.js';
 import { kWeightLayouts } from './ops/linalg.js';
 import { checkTraining } from './recipe-rules.js';
@@ -30,11 +31,19 @@ export const kTasks = [
   'published',
 ] as const satisfies readonly (EncoderTask | 'published')[];
 
+const poolingMode = z.enum(kPoolingModes);
+
 /** A task with what it needs to know. */
 export const taskSchema = z.strictObject({
   type: z.enum(kTasks),
   /** Names of the classes, or how many classes (of `regression`: values) there are. Default: those of the model's config. */
   labels: z.union([z.array(z.string().min(1)).min(1), positiveInt]).optional(),
+  /** How hidden states become an embedding; of images and audio also what a classifier reads. Default: as the files of the model say. */
+  pooling: z
+    .strictObject({ mode: z.union([poolingMode, z.array(poolingMode).min(1)]).optional(), normalize: z.boolean().optional() })
+    .optional(),
+  /** Seed of a head that the checkpoint lacks. Default: `training.seed`. */
+  seed: z.int().min(0).optional(),
 });
 
 const fraction = z.number().min(0).lt(1);

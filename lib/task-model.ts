@@ -18,8 +18,8 @@ export interface Predictions {
     readonly probabilities: Readonly<Record<string, number>>;
   };
   readonly regression: readonly number[];
-  /** A tag for every word that fits into the context. */
-  readonly 'token-classification': readonly string[];
+  /** A tag for every word that fits into the context; null for a word that the tokenizer makes nothing of. */
+  readonly 'token-classification': readonly (string | null)[];
   /** For every mask the likeliest tokens, best first. */
   readonly 'masked-lm': readonly (readonly { readonly token: string; readonly id: number; readonly probability: number }[])[];
   readonly embedding: Float32Array;
@@ -31,7 +31,7 @@ export type PredictInput = EncoderText | Values;
 export interface PredictOptions {
   /** Examples of one forward pass; results do not depend on it. Default 8. */
   readonly batch?: number;
-  /** Texts are cut to this many tokens. Default: the model's context. */
+  /** Texts are cut to this many tokens. Default: the model's context, less what virtual tokens take of it. */
   readonly maxLength?: number;
   /** The task of the examples, for adapters that are routed by task. */
   readonly task?: TaskId | undefined;

@@ -7,6 +7,7 @@ import {
   type Model,
   type TaskModel,
 } from '../index.js';
+import { headRequestOf } from '../load-encoder.js';
 import { isLanguageModel } from '../model.js';
 import type { Compute, ModelDType } from '../models/weight-storage.js';
 import type { WeightLayout } from '../ops/linalg.js';
@@ -72,13 +73,7 @@ export async function openBase(
     ...(device === undefined ? {} : { device }),
   };
   if (task === undefined) return loadModel(model, loading);
-  const { type, labels } = task;
-  const encoder = await loadModel(model, {
-    ...loading,
-    task: type,
-    ...(labels === undefined ? {} : { labels }),
-    ...(seed === undefined ? {} : { seed }),
-  });
+  const encoder = await loadModel(model, { ...loading, ...headRequestOf(task, seed) });
   const [first, ...others] = encoder.newParameters;
   if (first !== undefined)
     output.message(`${others.length + 1} new parameters of the head, drawn at random: ${[first, ...others].join(', ')}`);

@@ -11,12 +11,13 @@ import { readSourceModel, resolveAdapter, type SourceModel } from '../estimate/s
 import { planAdapter } from '../estimate/targets.js';
 import { weightBytes } from '../estimate/weight-bytes.js';
 import { formatBytes } from '../format.js';
-import { encoderFor, requireTask } from '../load-encoder.js';
+import { encoderFor, headRequestOf, requireTask } from '../load-encoder.js';
 import { EncoderNetwork } from '../models/encoder.js';
 import { createNetwork } from '../models/registry.js';
 import type { Module } from '../nn/module.js';
 import type { Recipe } from '../recipe.js';
 import { sourcesOf } from '../recipe-source.js';
+import { checkLoss } from '../tasks/embedding/config.js';
 import { settingsWithin } from '../train/options.js';
 import { factorsOfRun } from './open-recipe.js';
 
@@ -32,9 +33,10 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?:
   const network = task === undefined ? createNetwork(source.config) : await networkOf(recipe, task, source);
   try {
     if (network instanceof EncoderNetwork) checkSources(recipe, (each) => requireTaskFields(network.task, network.modality, each));
-    settingsWithin(network.shape.contextLength, recipe.training);
-    if (recipe.training.memory === 'error') checkRoom(recipe, source, network);
     const adapter = await resolveAdapter(recipe.adapter);
+    settingsWithin(network.shape.contextLength - virtualTokensOf(adapter), recipe.training);
+    checkLoss(recipe.training, network instanceof EncoderNetwork ? network.task : undefined);
+    if (recipe.training.memory === 'error') checkRoom(recipe, source, network);
     await checkCalibration(recipe, adapter, resumed);
     if (network instanceof EncoderNetwork) checkTargets(network, adapter);
     else await planAdapter(source.config, adapter);
@@ -48,16 +50,23 @@ export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?:
 
 async function networkOf(
   { model, training }: Recipe,
-  { type: task, labels }: NonNullable<Recipe['task']>,
+  task: NonNullable<Recipe['task']>,
   { folder = '', config }: SourceModel,
 ): Promise<EncoderNetwork> {
   if (training.packing)
     throw new ConfigError('recipe: training.packing: only texts of language models can share a sequence; expected false');
-  return (await encoderFor(model, { folder, config }, { task, ...(labels === undefined ? {} : { labels }) })).network;
+  return (await encoderFor(model, { folder, config }, headRequestOf(task))).network;
+}
+
+/** Tokens of the context that a method of the whole model takes. */
+function virtualTokensOf({ method, config }: ResolvedConfig): number {
+  const { virtualTokens } = config as { readonly virtualTokens?: unknown };
+  return method.whole !== undefined && typeof virtualTokens === 'number' ? virtualTokens : 0;
 }
 
 /** Throws as `attach` does for targets that match nothing. */
 function checkTargets(network: EncoderNetwork, { method, config }: ResolvedConfig): void {
+  if (method.whole !== undefined) return;
   selectTargets(method.name, layersOf(network), targetOptions(method, config));
 }
 

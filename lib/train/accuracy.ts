@@ -1,6 +1,7 @@
 import { targetCount } from '../data/batch.js';
 import { encodeCompletion, type Sequence } from '../data/encode.js';
 import type { Example } from '../data/example.js';
+import { tasksOf } from '../data/row-task.js';
 import { type DataSource, readExamples } from '../data/source.js';
 import { FormatError, throwIfAborted } from '../errors.js';
 import type { LanguageModel } from '../model.js';
@@ -76,8 +77,8 @@ function differInLast([first, ...others]: readonly Sequence[]): boolean {
 /** Negative log-likelihoods, up to a constant of each row, of rivals that differ in their last token: one pass over what they share. */
 async function lastTokenLosses(model: LanguageModel, rivals: readonly (readonly Sequence[])[]): Promise<number[][]> {
   const prompts = rivals.map(([first]) => Array.from(first?.ids.subarray(0, -1) ?? []));
-  const tasks = rivals.map(([first]) => first?.task).filter((task) => task !== undefined);
-  const options = { training: false, ...(tasks.length === 0 ? {} : { tasks }) };
+  const tasks = tasksOf(rivals.map(([first]) => first as Sequence));
+  const options = { training: false, ...(tasks === undefined ? {} : { tasks }) };
   const [values, vocabulary] = await scope(async () => {
     const logits = noGrad(() => {
       const hidden = model.forward(prompts, options);

@@ -61,7 +61,12 @@ export function evaluate(
   options: EvaluateOptions = {},
 ): Promise<Evaluation | TaskEvaluation> {
   if (options.loss !== undefined) requireEmbedding('evaluate', isLanguageModel(model) ? undefined : model.task);
-  return isLanguageModel(model) ? evaluateLanguage(model, rows, options) : evaluateTask(model, rows as DataSources, options);
+  if (isLanguageModel(model)) return evaluateLanguage(model, rows, options);
+  if (!isSources(rows) && Symbol.iterator in rows)
+    throw new InvalidArgumentError(
+      `evaluate: texts alone say nothing of task "${model.task}"; expected a source such as { rows } or { path }`,
+    );
+  return evaluateTask(model, rows as DataSources, options);
 }
 
 async function evaluateTask(model: TaskModel, sources: DataSources, options: EvaluateOptions): Promise<TaskEvaluation> {

@@ -64,6 +64,8 @@ export function trainingSettings(model: LanguageModel | TaskModel, options: Trai
 /** The same from the context length of a model alone. */
 export function settingsWithin(contextLength: number, options: TrainingOptions): TrainingSettings {
   const settings = checked(trainingSchema, options, 'training');
+  if (contextLength < 2)
+    throw new ConfigError(`training: virtual tokens leave no room for a row; ${contextLength} tokens are left, expected at least 2`);
   const sequence = settings.sequence ?? Math.min(kDefaultSequence, contextLength);
   if (sequence > contextLength)
     throw new ConfigError(`training.sequence: longer than the model's context; got ${sequence}, expected at most ${contextLength}`);

@@ -1,5 +1,6 @@
 import { type DataSource, type DataSources, sourceList } from '../data/source.js';
 import { isLanguageModel } from '../model.js';
+import type { Pooling } from '../models/pooling.js';
 import { checked, formatRecipe, type Recipe } from '../recipe.js';
 import { reportSchema } from '../recipe-schema.js';
 import type { TaskModel } from '../task-model.js';
@@ -34,9 +35,16 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
 }
 
 /** The task of an encoder as a recipe says it. */
-const taskSettings = ({ task, labels }: TaskModel): Recipe['task'] => ({
+const taskSettings = ({ task, labels, network, newParameters = [], headSeed }: TaskModel): Recipe['task'] => ({
   type: task,
   ...(labels.length === 0 ? {} : { labels: [...labels] }),
+  ...(network.pooling === undefined ? {} : { pooling: poolingSettings(network.pooling) }),
+  ...(newParameters.length === 0 || headSeed === undefined ? {} : { seed: headSeed }),
+});
+
+const poolingSettings = ({ mode, normalize }: Pooling): NonNullable<NonNullable<Recipe['task']>['pooling']> => ({
+  ...(mode === undefined ? {} : { mode: typeof mode === 'string' ? mode : [...mode] }),
+  ...(normalize === undefined ? {} : { normalize }),
 });
 
 type RecipeSource = Extract<Recipe['data']['train'], { path: string }>;

@@ -91,3 +91,58 @@ test.serial('what does not go together is told before the model is loaded', asyn
   ]);
   t.false(existsSync(join(folder, 'none')));
 });
+
+test.serial('adapters of the whole model are trained from recipes', async (t) => {
+  for (const type of ['prompt', 'prefix', 'p-tuning']) {
+    const run = join(folder, type);
+    const sets = [`adapter={ type: ${type}, virtualTokens: 4 }`, 'training.steps=1', 'training.sequence=20'].flatMap((set) => [
+      '--set',
+      set,
+    ]);
+    valid(t, 'train', await lorikeet(['train', recipe, '--out', run, ...sets, '--json']));
+    await refused(
+      t,
+      /training\.sequence: longer than the model's context; got 21, expected at most 20/,
+      ...['train', recipe, '--out', join(folder, 'none'), ...sets, '--set', 'training.sequence=21'],
+    );
+  }
+});
+
+test.serial('the loss and the pooling of embeddings are checked, and stand in the run folder', async (t) => {
+  const pairs = join(folder, 'pairs.jsonl');
+  writeFileSync(pairs, opinions.map(({ text }) => `${JSON.stringify({ anchor: text, positive: text })}\n`).join(''));
+  const own = join(folder, 'embedding.yaml');
+  writeFileSync(
+    own,
+    `model: ${model}
+task: { type: embedding, pooling: { mode: cls, normalize: true } }
+dtype: f32
+adapter: { type: lora, rank: 2 }
+data: { train: { path: ${pairs} } }
+training: { steps: 1, batch: 4, sequence: 24 }
+`,
+  );
+  const run = join(folder, 'embeddings');
+  valid(t, 'train', await lorikeet(['train', own, '--out', run, '--json']));
+  t.regex(readFileSync(join(run, 'recipe.yaml'), 'utf8'), /pooling:\n\s+mode: cls\n\s+normalize: true/);
+  await refused(
+    t,
+    /training\.batch: the loss multiple-negatives compares/,
+    'train',
+    own,
+    '--out',
+    join(folder, 'none'),
+    '--set',
+    'training.batch=1',
+  );
+  await refused(
+    t,
+    /unknown key "mod" in "task\.pooling"|"task" is wrong|mod/,
+    'train',
+    own,
+    '--out',
+    run,
+    '--set',
+    'task.pooling={ mod: cls }',
+  );
+});

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { attach, type EncoderModel, type EncoderTask, loadAdapter, loadModel, noGrad, saveModel, TunedEncoder } from 'lorikeet';
+import { attach, type EncoderModel, type EncoderTask, evaluate, loadAdapter, loadModel, noGrad, saveModel, TunedEncoder } from 'lorikeet';
 import { relativeError, sameBits } from '../helpers/adapters.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { goldenEncoder, rowsOf } from '../helpers/encoders.js';
@@ -237,4 +237,30 @@ test.serial('modules of sentence-transformers are read for embeddings alone', as
     code: 'config',
     message: /modules\.json has a module that is not supported/,
   });
+});
+
+test.serial('virtual tokens get their room of what is predicted', async (t) => {
+  const model = await open('classification', 2);
+  const tuned = await attach(model, { type: 'prompt', virtualTokens: 6 });
+  const [answer] = await tuned.predict(['a b c d e f g h i j k l m n o p q r s t u v w x y z']);
+  t.is(Object.keys(answer?.probabilities ?? {}).length, 2);
+  tuned.dispose();
+  model.dispose();
+});
+
+test.serial('a word without a token does not shift the tags of those after it', async (t) => {
+  const tagger = await open('token-classification', ['O', 'X']);
+  const tag = async (...words: string[]) => (await tagger.predict([{ words }]))[0];
+  const [first, second] = (await tag('good', 'film')) ?? [];
+  t.deepEqual(await tag('good', '\u0000', 'film'), [first, null, second]);
+  tagger.dispose();
+});
+
+test.serial('texts alone cannot be evaluated', async (t) => {
+  const model = await open('classification', 2);
+  await t.throwsAsync(async () => evaluate(model, ['good film'] as never), {
+    code: 'invalid-argument',
+    message: /texts alone say nothing of task "classification"/,
+  });
+  model.dispose();
 });

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { attach, type EncoderTask, type LoadOptions, loadModel, train } from 'lorikeet';
 import type { Pooling } from '#dist/models/pooling.js';
+import { readRecipe } from '#dist/recipe.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { shippedModel } from '../helpers/shipped.js';
 import { opinions, tinyEncoder } from '../helpers/tiny-encoder.js';
@@ -87,5 +88,8 @@ test.serial('nor with another task, other labels or another frozen head of an en
   t.is(await go('frozen', 2, true, { labels, seed: 3 }, []), 2);
 
   await go('pooled', 1, false, { task: 'embedding', pooling: { mode: 'cls' } });
+  const written = (out: string) => readRecipe(join(folder, out, 'recipe.yaml')).task;
+  t.deepEqual(written('pooled'), { type: 'embedding', pooling: { mode: 'cls' } });
+  t.deepEqual(written('frozen'), { type: 'classification', labels, seed: 3 });
   await refused('pooled', { task: 'embedding', pooling: { mode: 'mean' } }, differs('pooling.mode" of the model differs .* got "mean"'));
 });

@@ -24,7 +24,7 @@ export async function good(): Promise<void> {
   expectTypeOf(await loadAdapter(model, 'adapter')).toEqualTypeOf<TunedEncoder<'classification'>>();
   expectTypeOf((await tuned.predict(['text']))[0]?.label).toEqualTypeOf<string | undefined>();
   const tagger = await loadModel('folder', { task: 'token-classification' });
-  expectTypeOf((await tagger.predict([{ words: ['a'] }]))[0]).toEqualTypeOf<readonly string[] | undefined>();
+  expectTypeOf((await tagger.predict([{ words: ['a'] }]))[0]).toEqualTypeOf<readonly (string | null)[] | undefined>();
   const published = await loadModel('folder', { task: 'published' });
   expectTypeOf(published).toEqualTypeOf<EncoderModel>();
   expectTypeOf(await train(tuned, { data: { train: { path: 'rows.csv', label: 'stars' } } })).toEqualTypeOf<TrainingResult>();
