@@ -1,7 +1,7 @@
 import { ConfigError, FormatError } from '../errors.js';
 import type { TaskId } from '../nn/context.js';
 import { chatMessages, rowTools } from './messages.js';
-import { fieldOf, type Row } from './row.js';
+import { describeValue, fieldOf, type Row } from './row.js';
 import { rowTask } from './row-task.js';
 import { refuseTaskFields, type TaskFields } from './task-fields.js';
 import { compileText, type TextOf } from './template.js';
@@ -141,6 +141,6 @@ function labelOf(value: unknown, labels: readonly string[], name: string, where:
   const label = typeof index === 'number' ? labels[index] : undefined;
   if (label !== undefined) return label;
   throw new FormatError(
-    `${where}: field "${name}" is no label; got ${JSON.stringify(value)}, expected 0 to ${labels.length - 1} or one of ${labels.join(', ')}`,
+    `${where}: field "${name}" is no label; got ${describeValue(value)}, expected 0 to ${labels.length - 1} or one of ${labels.join(', ')}`,
   );
 }

@@ -1,6 +1,6 @@
 import { ConfigError, FormatError } from '../errors.js';
 import type { TaskId } from '../nn/context.js';
-import { fieldOf, type Row } from './row.js';
+import { describeValue, fieldOf, type Row } from './row.js';
 import type { EncodedRow } from './row-encoding.js';
 
 /**
@@ -12,7 +12,7 @@ export function rowTask(task: TaskId | string | undefined): (row: Row) => { read
   if (typeof task === 'string' && task !== 'mean') return (row) => ({ task: taskIn(row, task) });
   if (task !== 'mean' && !isTask(task))
     throw new ConfigError(
-      `data: "task" cannot be used; got ${JSON.stringify(task)}, expected a whole number of at least 0, "mean" or a field`,
+      `data: "task" cannot be used; got ${describeValue(task)}, expected a whole number of at least 0, "mean" or a field`,
     );
   return () => ({ task });
 }
@@ -22,9 +22,9 @@ const isTask = (value: unknown): value is number => Number.isSafeInteger(value) 
 /** The number of a task in a field; CSV gives it as text. */
 function taskIn(row: Row, name: string): number {
   const value = fieldOf(row, name);
-  const task = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  const task = (typeof value === 'string' && /^\d+$/.test(value)) || typeof value === 'bigint' ? Number(value) : value;
   if (isTask(task)) return task;
-  throw new FormatError(`${row.where}: field "${name}" is no task; got ${JSON.stringify(value)}, expected a whole number of at least 0`);
+  throw new FormatError(`${row.where}: field "${name}" is no task; got ${describeValue(value)}, expected a whole number of at least 0`);
 }
 
 /** The task of every row of a batch; undefined where no source says. Throws `FormatError` where only some do. */

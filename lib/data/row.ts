@@ -24,3 +24,12 @@ export function fieldOf(row: Row, name: string): unknown {
   const problem = value === null ? `field "${name}" is null` : `no field "${name}"`;
   throw new FormatError(`${row.where}: ${problem}; got ${got}${value === null ? '' : didYouMean(name, names)}`);
 }
+
+/** Characters of a value that a message shows. */
+const kShown = 60;
+
+/** A value of a field for a message, as JSON. */
+export function describeValue(value: unknown): string {
+  const text = JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part)) ?? String(value);
+  return text.length > kShown ? `${text.slice(0, kShown - 1)}…` : text;
+}

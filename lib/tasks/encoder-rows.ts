@@ -4,7 +4,7 @@ import { collateInputs, type ExampleInput, isTokens } from '../data/encoder-inpu
 import { textOf } from '../data/example.js';
 import type { Values } from '../data/front-end.js';
 import { openRows } from '../data/open-dataset.js';
-import { fieldOf, type Row } from '../data/row.js';
+import { describeValue, fieldOf, type Row } from '../data/row.js';
 import type { EncodedRow } from '../data/row-encoding.js';
 import { rowTask, tasksOf } from '../data/row-task.js';
 import type { DataSource, DataSources } from '../data/source.js';
@@ -78,7 +78,7 @@ function fileOf(value: unknown, name: string, where: string, folder: string): Fi
   const { values, shape } = value as Partial<Values>;
   if (values instanceof Float32Array && Array.isArray(shape)) return { values, shape };
   throw new FormatError(
-    `${where}: field "${name}" is no path; got ${JSON.stringify(value)?.slice(0, 40)}, expected the path of a file, or { values, shape }`,
+    `${where}: field "${name}" is no path; got ${describeValue(value)}, expected the path of a file, or { values, shape }`,
   );
 }
 
@@ -97,7 +97,7 @@ export function listOf(value: unknown, name: string, where: string): readonly un
   if (Array.isArray(value)) return value;
   if (typeof value === 'string') return value.split(/\s+/).filter((entry) => entry !== '');
   throw new FormatError(
-    `${where}: field "${name}" is no list; got ${JSON.stringify(value)?.slice(0, 40)}, expected a list, or a text to be split at white space`,
+    `${where}: field "${name}" is no list; got ${describeValue(value)}, expected a list, or a text to be split at white space`,
   );
 }
 

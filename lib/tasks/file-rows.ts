@@ -1,6 +1,6 @@
 import type { DatasetOptions, RowSet } from '../data/dataset.js';
 import type { FrontEnd, Values } from '../data/front-end.js';
-import { ConfigError, FormatError } from '../errors.js';
+import { ConfigError, FormatError, InvalidArgumentError } from '../errors.js';
 import type { TaskModel } from '../task-model.js';
 import type { EncoderRow } from './encoder-rows.js';
 
@@ -13,10 +13,11 @@ export interface FileInput {
 const kKeptBytes = 256 * 1024 * 1024;
 const kNamed = 3;
 
-/** Files as a front end reads them; what was read last is kept. */
+/** Files as a front end reads them; what was read last is kept. A file that is asked for while it is read is read once. */
 class FileReader {
   readonly #processor: FrontEnd;
   readonly #signal: AbortSignal | undefined;
+  readonly #reading = new Map<string, Promise<Values>>();
   readonly #kept = new Map<string, Values>();
   #bytes = 0;
 
@@ -27,17 +28,33 @@ class FileReader {
 
   async read(file: string): Promise<Values> {
     const kept = this.#kept.get(file);
-    const found = kept ?? (await this.#processor.read(file, this.#signal));
+    if (kept === undefined) return this.#reading.get(file) ?? this.#readAndKeep(file);
     // Put last, so that what is used often stays.
     this.#kept.delete(file);
+    this.#kept.set(file, kept);
+    return kept;
+  }
+
+  #readAndKeep(file: string): Promise<Values> {
+    const reading = this.#processor
+      .read(file, this.#signal)
+      .then((found) => {
+        this.#keep(file, found);
+        return found;
+      })
+      .finally(() => this.#reading.delete(file));
+    this.#reading.set(file, reading);
+    return reading;
+  }
+
+  #keep(file: string, found: Values): void {
     this.#kept.set(file, found);
-    if (kept === undefined) this.#bytes += found.values.byteLength;
+    this.#bytes += found.values.byteLength;
     for (const [oldest, { values }] of this.#kept) {
       if (this.#bytes <= kKeptBytes || this.#kept.size === 1) break;
       this.#kept.delete(oldest);
       this.#bytes -= values.byteLength;
     }
-    return found;
   }
 }
 
@@ -59,7 +76,8 @@ export function rowsWithFiles<Target>(
     try {
       return { ...row, input: await reader.read(row.input.file) };
     } catch (error) {
-      if (!(error instanceof FormatError)) throw error;
+      // A file that is not there is as wrong as one that cannot be read.
+      if (!(error instanceof FormatError || error instanceof InvalidArgumentError)) throw error;
       if (badRows === 'error') throw new FormatError(`${row.where}: ${error.message}`, { cause: error });
       bad.set(row.where, `${row.where}: ${error.message}`);
       return undefined;

@@ -1,3 +1,4 @@
+import { describeValue } from '../data/row.js';
 import type { DataSource } from '../data/source.js';
 import { ConfigError, didYouMean, FormatError } from '../errors.js';
 
@@ -5,7 +6,7 @@ import { ConfigError, didYouMean, FormatError } from '../errors.js';
 const kListed = 12;
 
 /**
- * A function from the value of a field to the number of its class: a name of the model's labels, or a number (also as text, as CSV gives it). Where the source has
+ * A function from the value of a field to the number of its class: a name of the model's labels (`3` is the label "3" where there is one), or a number (also as text, as CSV gives it). Where the source has
  * `labels` of its own, numbers count those. Throws `ConfigError` for a label of the source that the model does not have; the function `FormatError` at `where`.
  */
 export function labelReader(labels: readonly string[], source: DataSource): (value: unknown, name: string, where: string) => number {
@@ -17,16 +18,18 @@ export function labelReader(labels: readonly string[], source: DataSource): (val
     return index;
   });
   return (value, name, where) => {
-    const known = typeof value === 'string' ? numbers.get(value) : undefined;
+    const known = isScalar(value) ? numbers.get(String(value)) : undefined;
     if (known !== undefined) return known;
     const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : typeof value === 'bigint' ? Number(value) : value;
     const count = named?.length ?? labels.length;
     if (typeof number === 'number' && Number.isInteger(number) && number >= 0 && number < count) return named?.[number] ?? number;
     throw new FormatError(
-      `${where}: field "${name}" is no label; got ${JSON.stringify(number)}, expected 0 to ${count - 1} or one of ${listed(labels)}`,
+      `${where}: field "${name}" is no label; got ${describeValue(value)}, expected 0 to ${count - 1} or one of ${listed(labels)}`,
     );
   };
 }
+
+const isScalar = (value: unknown): boolean => typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint';
 
 const listed = (labels: readonly string[]): string =>
   labels.length > kListed ? `${labels.slice(0, kListed).join(', ')}, …` : labels.join(', ');

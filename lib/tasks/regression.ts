@@ -1,4 +1,4 @@
-import { fieldOf, type Row } from '../data/row.js';
+import { describeValue, fieldOf, type Row } from '../data/row.js';
 import { FormatError } from '../errors.js';
 import type { TaskModel } from '../task-model.js';
 import { countTokens, type EncoderRow, gather, measured, openEncoderRows, routedInputs, trialBatch } from './encoder-rows.js';
@@ -45,10 +45,10 @@ export function regression(model: TaskModel): Task<EncoderRow<readonly number[]>
 function valuesIn(row: Row, name: string, count: number): number[] {
   const value = fieldOf(row, name);
   const values = (Array.isArray(value) ? value : [value]).map((entry) =>
-    typeof entry === 'string' && entry.trim() !== '' ? Number(entry) : entry,
+    (typeof entry === 'string' && entry.trim() !== '') || typeof entry === 'bigint' ? Number(entry) : entry,
   );
   if (values.length === count && values.every((entry) => typeof entry === 'number' && Number.isFinite(entry))) return values;
   throw new FormatError(
-    `${row.where}: field "${name}" is no value to learn; got ${JSON.stringify(value)}, expected ${count === 1 ? 'a finite number' : `a list of ${count} finite numbers`}`,
+    `${row.where}: field "${name}" is no value to learn; got ${describeValue(value)}, expected ${count === 1 ? 'a finite number' : `a list of ${count} finite numbers`}`,
   );
 }

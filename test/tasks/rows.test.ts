@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type EncoderTask, FormatError, type FrontEnd, loadModel } from 'lorikeet';
+import { type EncoderTask, FormatError, type FrontEnd, InvalidArgumentError, loadModel } from 'lorikeet';
 import { type DataSource, type DataSources, exampleOf } from 'lorikeet/data';
 import { collateInputs, encodeInput } from '#dist/data/encoder-input.js';
 import type { TaskModel } from '#dist/task-model.js';
@@ -69,6 +69,27 @@ test(
     'config',
   ),
 );
+test('labels that are digits are names first, as numbers and as text', async (t) => {
+  const model = await loadModel(folder, { task: 'classification', labels: ['1', '2', '5'] });
+  const rows = [1, '1', 2n, '5'].map((label) => ({ text: 'good', label }));
+  const set = await taskOf(model).open({ rows }, { sequence: 24 });
+  t.deepEqual(
+    (await set.rows([0, 1, 2, 3])).map((row) => row?.target),
+    [0, 0, 1, 2],
+  );
+  model.dispose();
+});
+test(
+  'a label that is a bigint',
+  wrong('classification', { rows: [{ text: 'a', label: [7n] }] }, /field "label" is no label; got \["7"\], expected 0 to 1/),
+);
+test('values that are bigints', async (t) => {
+  const [row] = await rowsOf('regression', { rows: [{ text: 'a', label: [7n, 1] }] });
+  t.deepEqual(row?.target, [7, 1]);
+  await t.throwsAsync(rowsOf('regression', { rows: [{ text: 'a', label: [7n] }] }), {
+    message: /field "label" is no value to learn; got \["7"\]/,
+  });
+});
 test('a row without its label', wrong('classification', { rows: [{ text: 'a' }] }, /no field "label"/));
 test(
   'values of a regression',
@@ -151,17 +172,21 @@ test('files are read beside the rows that name them, when they are asked for, on
     name: 'stub',
     async read(file) {
       read.push(file);
+      if (file.endsWith('missing.png')) throw new InvalidArgumentError(`readImage: cannot read "${file}"`);
       if (file.endsWith('broken.png')) throw new FormatError(`${file}: is no image`);
       return { values: new Float32Array([1, 2, 3, 4]), shape: [1, 2, 2] };
     },
   };
   const model = { ...bareModel('image'), processor } as unknown as TaskModel;
   mkdirSync(join(files, 'pictures'));
-  const rows = ['a.png', 'broken.png', 'b.png', 'a.png'].map((image, index) => ({ image, label: index % 2 }));
+  const rows = ['a.png', 'broken.png', 'b.png', 'a.png', 'missing.png', 'c.png', 'c.png'].map((image, index) => ({
+    image,
+    label: index % 2,
+  }));
   writeFileSync(join(files, 'pictures', 'rows.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
   const source = { path: join(files, 'pictures', 'rows.jsonl') };
   const set = await taskOf(model).open(source, { sequence: 24 });
-  t.deepEqual([set.length, read.length], [4, 0]);
+  t.deepEqual([set.length, read.length], [7, 0]);
   await t.throwsAsync(set.rows([0, 1]), { code: 'format', message: /rows\.jsonl:2: .*broken\.png: is no image/ });
   const skipping = await taskOf(model).open(source, { sequence: 24, badRows: 'skip' });
   read.length = 0;
@@ -171,8 +196,18 @@ test('files are read beside the rows that name them, when they are asked for, on
     read,
     ['a.png', 'broken.png', 'b.png'].map((name) => join(files, 'pictures', name)),
   );
+  await t.throwsAsync(set.rows([4]), { code: 'format', message: /rows\.jsonl:5: .*missing\.png/ });
+  read.length = 0;
+  t.deepEqual(
+    (await skipping.rows([4, 5, 6])).map((row) => row?.target),
+    [undefined, 1, 0],
+  );
+  t.deepEqual(
+    read,
+    ['missing.png', 'c.png'].map((name) => join(files, 'pictures', name)),
+  );
   t.deepEqual([found[0]?.input.shape, found[1], found[2]?.target], [[1, 2, 2], undefined, 0]);
-  t.is(skipping.skipped.count, 1);
+  t.is(skipping.skipped.count, 2);
   const batch = collateInputs('image', [found[0].input, found[2].input]);
   t.deepEqual('pixels' in batch && batch.pixels.shape, [2, 1, 2, 2]);
   t.throws(() => collateInputs('image', [found[0].input, { values: new Float32Array(1), shape: [1, 1, 1] }]), {

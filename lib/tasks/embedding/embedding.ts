@@ -1,7 +1,7 @@
 import { collateInputs, type TokenInput } from '../../data/encoder-input.js';
 import { textOf } from '../../data/example.js';
 import { openRows } from '../../data/open-dataset.js';
-import { fieldOf, type Row } from '../../data/row.js';
+import { describeValue, fieldOf, type Row } from '../../data/row.js';
 import { rowTask } from '../../data/row-task.js';
 import type { DataSource } from '../../data/source.js';
 import { requireTaskFields } from '../../data/task-fields.js';
@@ -125,9 +125,9 @@ const listOfTexts = (value: unknown): readonly unknown[] => (Array.isArray(value
 /** A number, also as text. */
 function scoreOf(row: Row, name: string): number {
   const value = fieldOf(row, name);
-  const score = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  const score = (typeof value === 'string' && value.trim() !== '') || typeof value === 'bigint' ? Number(value) : value;
   if (typeof score === 'number' && Number.isFinite(score)) return score;
-  throw new FormatError(`${row.where}: field "${name}" is no score; got ${JSON.stringify(value)}, expected a finite number`);
+  throw new FormatError(`${row.where}: field "${name}" is no score; got ${describeValue(value)}, expected a finite number`);
 }
 
 /** Rows whose texts together have the length of the shape. */
