@@ -1,6 +1,7 @@
 import { ConfigError, throwIfAborted } from '../errors.js';
 import type { AnyInit, Start, StartLayer } from '../inits/init.js';
 import { resolveInit } from '../inits/registry.js';
+import { isIdle } from '../models/encoder.js';
 import { Linear } from '../nn/linear.js';
 import { clone } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
@@ -16,10 +17,12 @@ import { checkSplittable, TakenPair } from './taken-pair.js';
 
 /** Runs the initialisation of the config over the weights or data, or takes what it found before; undefined where neither is needed. */
 export async function prepareLora(
-  targets: readonly Target[],
+  all: readonly Target[],
   config: LoraConfig,
   context: CreateContext,
 ): Promise<Preparation<LoraConfig> | undefined> {
+  // What looks at data sees nothing of a layer that does not run, which then gets no adapter.
+  const targets = all.filter(({ path }) => !(resolveInit(config.init)?.method.usesData && isIdle(context.network, path)));
   const init = resolveInit(config.init);
   if (init === undefined && context.initial !== undefined) throw noInitial('lora');
   if (init === undefined) return undefined;
@@ -46,7 +49,7 @@ export async function prepareLora(
     const adapted = targets.filter(({ path }) => starts.get(path)?.a.shape[0] !== 0);
     return {
       config: found,
-      targets: adapted.length === targets.length ? targets : adapted,
+      targets: adapted.length === all.length ? all : adapted,
       create: (target) => {
         const start = starts.get(target.path);
         if (start === undefined) return createLora(target, found, context);

@@ -1,4 +1,5 @@
 import type { EncoderModel } from '../encoder-model.js';
+import { isIdle } from '../models/encoder.js';
 import { Linear } from '../nn/linear.js';
 import { layersOf } from './inject.js';
 import type { ResolvedConfig } from './resolve-config.js';
@@ -23,10 +24,9 @@ const headsOf = ({ network, labels }: EncoderModel): string[] =>
       );
 
 /** The layers with new parameters that the task runs; not a decoder that is tied to the embedding, which has none of its own. */
-const newLayers = ({ network, labels, newParameters, task }: EncoderModel): string[] =>
+const newLayers = ({ network, labels, newParameters }: EncoderModel): string[] =>
   layersOf(network).flatMap(({ path, layer }) => {
-    // An embedding is pooled of hidden states, past the pooler.
-    if (task === 'embedding') return [];
+    if (isIdle(network, path)) return [];
     const isNew = newParameters.some((name) => name.slice(0, name.lastIndexOf('.')) === path);
     const isTied = layer instanceof Linear && layer.tiedTo !== undefined;
     return isNew && !isTied && !(labels.length > 0 && layer.role === 'head') ? [path] : [];

@@ -19,6 +19,8 @@ export interface CalibrationRuns<Batch = unknown> {
    * are targets. Absent, or undefined for a batch: all rows count.
    */
   counts?(batch: Batch, learnt: boolean): readonly boolean[] | undefined;
+  /** Examples of a batch. An input with one row for each, such as that of a pooler, counts whole, each row as a sample. */
+  examples?(batch: Batch): number;
 }
 
 /** What `attach` takes as `data`: batches of token ids for a model, or batches and the way to run them for a network of one's own. */
@@ -71,6 +73,11 @@ export class Calibration {
     return this.#runs.counts?.(batch, learnt);
   }
 
+  /** See `CalibrationRuns.examples`. */
+  examples(batch: unknown): number | undefined {
+    return this.#runs.examples?.(batch);
+  }
+
   /** Ends the reading of the source where it has not come to its end; the batches that were kept stay. */
   async close(): Promise<void> {
     await this.#source?.return?.();
@@ -93,6 +100,9 @@ function atOnce<T>(name: string, result: T): T {
     `attach: "${name}" of the data has to run the network before it returns; got a promise, expected a function that is not async`,
   );
 }
+
+/** Whether an input [rows, K] of a layer has one row for each of so many examples. */
+export const isOfExamples = ({ shape }: Tensor, examples: number | undefined): boolean => shape.length === 2 && shape[0] === examples;
 
 /** Throws `ConfigError` unless there is one answer of `counts` for each of the `rows` of a layer's input. */
 export function requireCounts(init: string, path: string, counts: number, rows: number): void {

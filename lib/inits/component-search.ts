@@ -1,10 +1,11 @@
 import { ConfigError, throwIfAborted } from '../errors.js';
 import { tensor } from '../ops/create.js';
 import { indexSelect } from '../ops/index-ops.js';
+import { concat } from '../ops/join.js';
 import { contiguous } from '../ops/shape.js';
-import { keep, noGrad } from '../scope.js';
+import { disposeTensors, keep, noGrad } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { type Calibration, requireCounts } from './calibration.js';
+import { type Calibration, isOfExamples, requireCounts } from './calibration.js';
 import type { EvaOptions } from './eva.js';
 import type { InitContext, StartLayer } from './init.js';
 import { flatRows } from './input-groups.js';
@@ -21,6 +22,8 @@ export interface Group {
   readonly leader: string;
   readonly layers: readonly StartLayer[];
   readonly found: PrincipalComponents;
+  /** Rows of an input with one for each example, until there are enough to be taken in. */
+  readonly waiting: Tensor[];
 }
 
 /** The groups of layers that `leaders` tells. Throws `ConfigError` where an input has fewer columns than components are asked for. */
@@ -39,7 +42,7 @@ export function grouped(layers: readonly StartLayer[], leaders: ReadonlyMap<stri
         `eva: rank ${rank} times rho ${rho} asks for ${most} components of the input of "${leader}", which has ${width}; expected a smaller rank or rho`,
       );
     }
-    return { leader, layers: together, found: new PrincipalComponents(leader, most, tau) };
+    return { leader, layers: together, found: new PrincipalComponents(leader, most, tau), waiting: [] };
   });
 }
 
@@ -66,6 +69,18 @@ function chosenRows(
   return { index: index.length === counts.length ? undefined : keep(tensor(index, { dtype: 'i64' })), of: counts.length };
 }
 
+/** Takes in rows of examples as soon as enough of them are there; the group owns them. Returns how many there were. */
+async function takeExamplesIn({ found, waiting }: Group, rows: Tensor): Promise<number> {
+  waiting.push(rows);
+  const count = waiting.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
+  if (count < found.count) return count;
+  const together = waiting.splice(0);
+  using all = keep(concat(together, 0));
+  disposeTensors(together);
+  await found.update(all);
+  return count;
+}
+
 /** One pass: every given group takes in those rows of its input that count. `most` keeps how many each one got at most. */
 async function takeIn(
   batch: unknown,
@@ -76,23 +91,27 @@ async function takeIn(
   head: boolean,
   most: Map<string, number>,
 ): Promise<void> {
-  const byPath = new Map(observed.map((group) => [group.leader, group.found]));
+  const byPath = new Map(observed.map((group) => [group.leader, group]));
+  const examples = data.examples(batch);
   const chosen = chosenRows(data, batch, options.useLabelMask);
   const pending = new Map<string, Promise<void>>();
   const onInput = (path: string, x: Tensor): void => {
+    const group = byPath.get(path) as Group;
+    const { found } = group;
+    const ofExamples = isOfExamples(x, examples);
     const all = flatRows(x);
-    if (chosen !== undefined) requireCounts('eva', path, chosen.of, all.shape[0] ?? 0);
-    const rows = keep(chosen?.index === undefined ? contiguous(all) : indexSelect(all, 0, chosen.index));
-    const found = byPath.get(path) as PrincipalComponents;
-    most.set(path, Math.max(most.get(path) ?? 0, rows.shape[0] ?? 0));
+    if (chosen !== undefined && !ofExamples) requireCounts('eva', path, chosen.of, all.shape[0] ?? 0);
+    const rows = keep(ofExamples || chosen?.index === undefined ? contiguous(all) : indexSelect(all, 0, chosen.index));
     const work = async (): Promise<void> => {
-      if ((rows.shape[0] ?? 0) >= found.count) await found.update(rows);
+      const count = ofExamples ? await takeExamplesIn(group, rows) : (rows.shape[0] ?? 0);
+      most.set(path, Math.max(most.get(path) ?? 0, count));
+      if (!ofExamples && count >= found.count) await found.update(rows);
     };
     // A layer that runs several times in a pass takes its inputs in one after the other.
     const before = pending.get(path);
     pending.set(
       path,
-      (before === undefined ? work() : before.then(work)).finally(() => rows.dispose()),
+      (before === undefined ? work() : before.then(work)).finally(() => (ofExamples ? undefined : rows.dispose())),
     );
   };
   const paths = [...byPath.keys()];

@@ -7,7 +7,7 @@ import { max, min } from '../ops/reduce.js';
 import { narrow, reshape, transpose } from '../ops/shape.js';
 import { noGrad, scope, synchronize, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { type Calibration, requireCounts } from './calibration.js';
+import { type Calibration, isOfExamples, requireCounts } from './calibration.js';
 import { requireFinite } from './finite.js';
 import type { InitContext } from './init.js';
 import { inMode } from './mode.js';
@@ -82,10 +82,10 @@ export class CovarianceSum {
   }
 }
 
-/** An input as samples [S, T, K]: the leading axis counts them; a matrix [T, K] is one sample. */
-function asSamples(x: Tensor): Tensor {
+/** An input as samples [S, T, K]: the leading axis counts them; a matrix [T, K] is one sample, or has one in each row. */
+function asSamples(x: Tensor, ofExamples: boolean): Tensor {
   const width = x.shape.at(-1) ?? 1;
-  const samples = x.rank > 2 ? (x.shape[0] ?? 1) : 1;
+  const samples = x.rank > 2 || ofExamples ? (x.shape[0] ?? 1) : 1;
   return reshape(x, [samples, x.size / samples / width, width]);
 }
 
@@ -123,10 +123,12 @@ export async function covariances(request: CovarianceRequest, context: InitConte
     for await (const batch of data.batches()) {
       throwIfAborted(context.signal, 'corda');
       const counts = data.counts(batch, false);
+      const examples = data.examples(batch);
       const left = samples === null ? Infinity : samples - taken;
       let seen = 0;
       const onInput = (path: string, input: Tensor): void => {
-        const found = counting(asSamples(input), counts, left, path);
+        const ofExamples = isOfExamples(input, examples);
+        const found = counting(asSamples(input, ofExamples), ofExamples ? undefined : counts, left, path);
         const size = found.x.shape[0] ?? 0;
         if (size > 0) sums.get(path)?.add(found.x, found.counts);
         seen = Math.max(seen, size);

@@ -3,6 +3,7 @@ import { isJsonObject } from '../io/json.js';
 import { zeros } from '../ops/create.js';
 import { cast, clone, div, mul, sqrt } from '../ops/elementwise.js';
 import { narrow, unsqueeze } from '../ops/shape.js';
+import { disposeTensors } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { grouped, settle } from './component-search.js';
 import type { InitContext, InitMethod, Start, StartLayer } from './init.js';
@@ -108,7 +109,10 @@ async function* start(layers: readonly StartLayer[], options: EvaOptions, contex
       for (const each of together) yield await startOf(each, found, ranks.get(each.path) ?? 0, options, context);
     }
   } finally {
-    for (const { found } of groups) found.dispose();
+    for (const { found, waiting } of groups) {
+      found.dispose();
+      disposeTensors(waiting);
+    }
   }
 }
 

@@ -56,6 +56,7 @@ abstract class BertNetwork extends EncoderNetwork {
 export class BertForEmbedding extends BertNetwork {
   readonly task = 'embedding';
   override readonly startable = ['pooler'];
+  override readonly idle = ['pooler'];
   readonly embeddings: BertModel['embeddings'];
   readonly encoder: BertModel['encoder'];
   readonly pooler: BertModel['pooler'];

@@ -1,4 +1,5 @@
 import type { ForwardContext } from '../nn/context.js';
+import type { Module } from '../nn/module.js';
 import { TokenNetwork } from '../nn/virtual-tokens.js';
 import type { Reduction } from '../ops/loss.js';
 import type { Tensor } from '../tensor.js';
@@ -76,6 +77,8 @@ export abstract class EncoderNetwork extends TokenNetwork {
   /** Paths of modules that a checkpoint may lack whole: they start from random values of `initialDeviation`, biases 0 and norms 1. */
   readonly startable: readonly string[] = [];
   readonly initialDeviation: number = 0.02;
+  /** Paths of modules that the checkpoint has and the task does not run. */
+  readonly idle: readonly string[] = [];
 
   /** By task: `classification` logits [B, L], `regression` [B, K], `token-classification` [B, T, L], `masked-lm` [B, T, V], `embedding` [B, D]. */
   abstract forward(input: EncoderInput, context: ForwardContext): Tensor;
@@ -86,6 +89,10 @@ export abstract class EncoderNetwork extends TokenNetwork {
   /** The weights of a checkpoint that this network reads, by the names that they have here: those of the bare encoder get its prefix, buffers and other heads go. */
   abstract sanitize<T>(weights: ReadonlyMap<string, T>): Map<string, T>;
 }
+
+/** Whether a layer belongs to what the task of its network does not run. */
+export const isIdle = (network: Module, path: string): boolean =>
+  network instanceof EncoderNetwork && network.idle.some((idle) => path === idle || path.startsWith(`${idle}.`));
 
 /** How the networks of an architecture are made: without weights, from a published config. */
 export interface EncoderArchitecture {

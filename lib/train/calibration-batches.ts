@@ -5,7 +5,9 @@ import { StepLoader } from '../data/step-loader.js';
 import { ConfigError, throwIfAborted } from '../errors.js';
 import type { CalibrationBatch, CalibrationRuns } from '../inits/calibration.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
+import type { TokenRows } from '../models/batch.js';
 import type { EncoderRows } from '../models/encoder-batch.js';
+import { ignoredTarget } from '../models/language-loss.js';
 import { mul } from '../ops/elementwise.js';
 import type { TaskModel } from '../task-model.js';
 import type { EmbeddingLoss } from '../tasks/embedding/config.js';
@@ -100,11 +102,17 @@ function taskRuns(
       const batch = task.batch(rows, { seed: 0, step: 0, first: 0 });
       return mul(batch.loss({ training: model.network.training }), 1 / batch.targets);
     },
-    counts(rows) {
-      const inputs = read(rows);
-      if (!('ids' in inputs)) return undefined;
-      const width = Math.max(...inputs.ids.map((row) => row.length));
-      return inputs.ids.flatMap((row) => Array.from({ length: width }, (_, t) => t < row.length));
+    counts(rows, learnt) {
+      if (model.network.modality !== 'text') return undefined;
+      const { ids } = read(rows) as { readonly ids: TokenRows };
+      const width = Math.max(...ids.map((row) => row.length));
+      const targetsOf = (row: EncoderRow | undefined) =>
+        learnt && model.task === 'token-classification' ? (row?.target as number[]) : undefined;
+      return ids.flatMap((row, b) => {
+        const targets = targetsOf(rows[b]);
+        return Array.from({ length: width }, (_, t) => t < row.length && (targets === undefined || targets[t] !== ignoredTarget));
+      });
     },
+    examples: (rows) => (model.task === 'embedding' ? (read(rows) as { readonly ids: TokenRows }).ids.length : rows.length),
   };
 }
