@@ -1,4 +1,5 @@
 import { formatBytes, formatCount, formatSeconds } from '../format.js';
+import type { DecidingMeasure } from '../tasks/task.js';
 import { type Chart, renderChart, type Series } from './chart.js';
 import { escapeHtml, table } from './html.js';
 import { renderPage } from './page.js';
@@ -18,7 +19,7 @@ import {
 import { modelOf, statusPill } from './run-page.js';
 import { formatNumber } from './scale.js';
 import type { Point } from './series.js';
-import { type RunSummary, summarize } from './summary.js';
+import { decidingMetric, type RunSummary, summarize } from './summary.js';
 
 /** Colours repeat after so many runs. */
 const kColors = 8;
@@ -72,9 +73,10 @@ function compareCharts(runs: readonly NamedRun[]): Chart[] {
   const curves = (read: (run: RunData) => Point[], look?: Series['look']): Series[] =>
     runs.map(({ label, run }, index) => ({ label, points: read(run), color: index % kColors, ...(look === undefined ? {} : { look }) }));
   const smooth = (read: (run: RunData) => Point[]) => (run: RunData) => averaged(read(run));
+  const unit = runs.every(({ run }) => run.recipe.task === undefined) ? 'nats per token' : 'mean over targets';
   return [
-    { title: 'Training loss', unit: 'nats per token', note: 'Moving average.', wide: true, series: curves(smooth(lossPoints)) },
-    { title: 'Held-out loss', unit: 'nats per token', wide: true, series: curves(evaluationPoints, 'marked') },
+    { title: 'Training loss', unit, note: 'Moving average.', wide: true, series: curves(smooth(lossPoints)) },
+    { title: 'Held-out loss', unit, wide: true, series: curves(evaluationPoints, 'marked') },
     { title: 'Learning rate', unit: 'after warm-up and schedule', fromZero: true, series: curves(ratePoints) },
     {
       title: 'Gradient norm',
@@ -111,12 +113,29 @@ interface NumberColumn {
   readonly best?: 'lowest' | 'highest';
 }
 
-const kColumns: readonly NumberColumn[] = [
+/** Columns of runs that these metrics decide, by name; the loss decides where there are none. */
+const columnsOf = (deciding: ReadonlyMap<string, DecidingMeasure>): readonly NumberColumn[] => [
   { title: 'steps', read: ({ steps }) => steps, format: (value) => formatNumber(value, 9) },
   { title: 'loss', read: ({ loss }) => loss, format: (value) => value.toFixed(4), best: 'lowest' },
   { title: 'mean of last tenth', read: ({ recentLoss }) => recentLoss, format: (value) => value.toFixed(4), best: 'lowest' },
   { title: 'held-out loss', read: ({ evalLoss }) => evalLoss, format: (value) => value.toFixed(4), best: 'lowest' },
-  { title: 'best held-out', read: ({ best }) => best?.evalLoss, format: (value) => value.toFixed(4), best: 'lowest' },
+  ...(deciding.size > 0
+    ? [...deciding.values()].map(
+        ({ name, higher }): NumberColumn => ({
+          title: `best held-out ${name}`,
+          read: ({ best }) => best?.evalMetrics?.[name],
+          format: (value) => value.toFixed(4),
+          best: higher ? 'highest' : 'lowest',
+        }),
+      )
+    : [
+        {
+          title: 'best held-out',
+          read: ({ best }: RunSummary) => best?.evalLoss,
+          format: (value: number) => value.toFixed(4),
+          best: 'lowest',
+        } as const,
+      ]),
   { title: 'at step', read: ({ best }) => best?.step, format: (value) => formatNumber(value, 9) },
   { title: 'tokens', read: ({ tokens }) => tokens, format: formatCount },
   { title: 'tokens/s', read: ({ tokensPerSecond }) => tokensPerSecond, format: formatCount, best: 'highest' },
@@ -127,7 +146,9 @@ const kColumns: readonly NumberColumn[] = [
 
 function numbersTable(runs: readonly NamedRun[]): string {
   const summaries = runs.map(({ run }) => summarize(run));
-  const shown = kColumns.filter(({ read }) => summaries.some((summary) => read(summary) !== undefined));
+  const deciding = runs.map(({ run }) => decidingMetric(run)).filter((measure) => measure !== undefined);
+  const columns = columnsOf(new Map(deciding.map((measure) => [measure.name, measure])));
+  const shown = columns.filter(({ read }) => summaries.some((summary) => read(summary) !== undefined));
   const winners = shown.map(({ read, best }) => {
     const values = summaries.map(read).filter((value) => value !== undefined);
     if (best === undefined || new Set(values).size < 2) return undefined;

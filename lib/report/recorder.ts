@@ -5,6 +5,7 @@ import { isLanguageModel } from '../model.js';
 import { memory } from '../scope.js';
 import type { Evaluated, StepReport, TrainingResult } from '../train/run.js';
 import type { RunFolder } from '../train/run-folder.js';
+import type { TrainingSession } from '../train/session.js';
 import type { AnyTrainable } from '../train/trainable.js';
 import { runEnvironment } from './environment.js';
 import { EventFile } from './event-file.js';
@@ -30,8 +31,12 @@ export class RunRecorder {
   #ended = false;
   #warned = false;
 
-  /** `step` is the step that the run stands at: 0, or that of the checkpoint it goes on from. */
-  constructor(folder: RunFolder, step: number, trainableParameters: number, settings: ReportSettings | undefined) {
+  /** The session stands at step 0, or at that of the checkpoint it goes on from. */
+  constructor(
+    folder: RunFolder,
+    { step, trainableParameters, task: { decides } }: Pick<TrainingSession, 'step' | 'trainableParameters' | 'task'>,
+    settings: ReportSettings | undefined,
+  ) {
     this.#folder = folder;
     this.#settings = settings;
     this.#events = EventFile.create(folder.path, step + 1);
@@ -46,6 +51,7 @@ export class RunRecorder {
       started: earlier?.started ?? now,
       updated: now,
       trainableParameters,
+      decides,
       environment: runEnvironment(),
       samples,
     };

@@ -1,4 +1,5 @@
 import { formatBytes, formatCount, formatSeconds } from '../format.js';
+import type { BestState } from '../train/run.js';
 import { renderChart } from './chart.js';
 import type { RunEnvironment } from './environment.js';
 import { eventFiles } from './event-file.js';
@@ -8,7 +9,7 @@ import type { RunData } from './read-run.js';
 import { runCharts } from './run-charts.js';
 import type { RunSample } from './run-record.js';
 import { formatNumber } from './scale.js';
-import { type RunSummary, summarize } from './summary.js';
+import { bestMeasure, decidingMetric, type RunSummary, summarize } from './summary.js';
 
 /** Seconds after which the page of a running run loads itself again. */
 const kRefreshSeconds = 20;
@@ -32,12 +33,12 @@ export function renderRunPage(run: RunData): string {
     ...(record?.error === undefined ? [] : [`<p class="notice">${escapeHtml(record.error)}</p>`]),
     ...policyNotices(summary).map((notice) => `<p class="notice">${escapeHtml(notice)}</p>`),
     ...problems.map((problem) => `<p class="notice">${escapeHtml(problem)}</p>`),
-    tiles(summary),
+    tiles(run, summary),
     charts.some((chart) => chart !== '')
       ? `<section><h2>Curves</h2><div class="charts">${charts.join('\n')}</div></section>`
       : '<p class="soft">No step is done yet.</p>',
     samplesSection(record?.samples ?? []),
-    `<div class="columns"><section><h2>Final numbers</h2><div class="card">${factTable(numberFacts(summary))}</div>${
+    `<div class="columns"><section><h2>Final numbers</h2><div class="card">${factTable(numberFacts(run, summary))}</div>${
       record === undefined ? '' : `<h2>Environment</h2><div class="card">${factTable(environmentFacts(record.environment))}</div>`
     }</section>
 <section><h2>Recipe</h2><div class="card"><pre>${highlightYaml(run.recipeText)}</pre></div></section></div>`,
@@ -79,13 +80,11 @@ function policyNotices({ skippedSteps, stoppedEarly, steps }: RunSummary): strin
   ];
 }
 
-function tiles(summary: RunSummary): string {
-  const { steps, plannedSteps, loss, evalLoss, best, tokens, tokensPerSecond, seconds, peakBytes, trainableParameters } = summary;
+function tiles(run: RunData, summary: RunSummary): string {
+  const { steps, plannedSteps, loss, best, tokens, tokensPerSecond, seconds, peakBytes, trainableParameters } = summary;
   const shown: [string, string][] = [
     ['Training loss', loss === undefined ? '–' : loss.toFixed(4)],
-    ...(best === undefined || evalLoss === undefined
-      ? []
-      : ([[`Held-out loss, best at step ${best.step}`, best.evalLoss.toFixed(4)]] as [string, string][])),
+    ...(best === undefined ? [] : [bestTile(run, best)]),
     [
       'Steps',
       plannedSteps === undefined || plannedSteps === steps
@@ -101,17 +100,49 @@ function tiles(summary: RunSummary): string {
   return `<ul class="tiles">${shown.map(([name, value]) => `<li><span>${escapeHtml(name)}</span><b>${escapeHtml(value)}</b></li>`).join('')}</ul>`;
 }
 
-function numberFacts(summary: RunSummary): [string, string][] {
-  const { steps, loss, recentLoss, evalLoss, best, tokens, tokensPerSecond, seconds, peakBytes, trainableParameters } = summary;
+function bestTile(run: RunData, best: BestState): [string, string] {
+  const { name, value } = bestMeasure(run, best);
+  return [`Held-out ${name}, best at step ${best.step}`, value.toFixed(4)];
+}
+
+/** The numbers of the best state, and of what decides that it is. */
+function bestFacts(run: RunData, best: BestState): [string, string][] {
+  const { name, value } = bestMeasure(run, best);
+  const at = `at step ${best.step}`;
+  if (name === 'loss') return [['held-out loss, best', `${value.toFixed(6)} ${at}`]];
+  return [[`held-out ${name}, best`, `${value.toFixed(6)} ${at} (loss ${best.evalLoss.toFixed(6)})`]];
+}
+
+function numberFacts(run: RunData, summary: RunSummary): [string, string][] {
+  const {
+    steps,
+    loss,
+    recentLoss,
+    evalLoss,
+    evalMetrics = {},
+    best,
+    tokens,
+    tokensPerSecond,
+    seconds,
+    peakBytes,
+    trainableParameters,
+  } = summary;
   const exact = (value: number) => formatNumber(value, 15);
+  const isTask = run.recipe.task !== undefined;
   return [
     ['steps', exact(steps)],
     ...(loss === undefined ? [] : [['loss of the last step', loss.toFixed(6)] as [string, string]]),
     ...(recentLoss === undefined ? [] : [['mean loss of the last tenth', recentLoss.toFixed(6)] as [string, string]]),
     ...(evalLoss === undefined
       ? []
-      : [['held-out loss, last', `${evalLoss.toFixed(6)} (perplexity ${formatNumber(Math.exp(evalLoss))})`] as [string, string]]),
-    ...(best === undefined ? [] : [['held-out loss, best', `${best.evalLoss.toFixed(6)} at step ${best.step}`] as [string, string]]),
+      : [
+          ['held-out loss, last', `${evalLoss.toFixed(6)}${isTask ? '' : ` (perplexity ${formatNumber(Math.exp(evalLoss))})`}`] as [
+            string,
+            string,
+          ],
+        ]),
+    ...Object.entries(evalMetrics).map(([name, value]): [string, string] => [`held-out ${name}, last`, value.toFixed(6)]),
+    ...(best === undefined ? [] : bestFacts(run, best)),
     ['tokens', exact(tokens)],
     ['tokens per second', formatNumber(tokensPerSecond)],
     ['time in steps', formatSeconds(seconds)],
@@ -152,8 +183,9 @@ function highlightYaml(text: string): string {
   return escapeHtml(text.trimEnd()).replaceAll(/^(\s*(?:- )?)([\w.-]+)(?=:)/gm, '$1<span class="k">$2</span>');
 }
 
-function footer({ path }: RunData): string {
+function footer(run: RunData): string {
+  const { path } = run;
   const events =
     eventFiles(path).length > 0 ? ` The same curves are in the TensorBoard events beside this file: tensorboard --logdir ${path}.` : '';
-  return `Values of every step: metrics.jsonl. The adapter: adapter/, the best one by held-out loss: best/.${events}`;
+  return `Values of every step: metrics.jsonl. The adapter: adapter/, the best one by held-out ${decidingMetric(run)?.name ?? 'loss'}: best/.${events}`;
 }

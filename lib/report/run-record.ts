@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../io/atomic-file.js';
+import type { DecidingMeasure } from '../tasks/task.js';
 import type { TrainingResult } from '../train/run.js';
 import type { RunEnvironment } from './environment.js';
 
@@ -23,6 +24,8 @@ export interface RunRecord {
   readonly trainableParameters: number;
   readonly environment: RunEnvironment;
   readonly samples: readonly RunSample[];
+  /** The held-out number that decides which state is the best; absent in older folders: the loss. */
+  readonly decides?: DecidingMeasure;
   /** Why a failed run ended. */
   readonly error?: string;
   readonly result?: TrainingResult;

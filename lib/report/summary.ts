@@ -1,3 +1,4 @@
+import type { DecidingMeasure } from '../tasks/task.js';
 import type { BestState, Evaluated } from '../train/run.js';
 import type { EvaluationRow, RunData } from './read-run.js';
 
@@ -66,4 +67,17 @@ function bestOf(evaluations: RunData['evaluations']): BestState {
 
 function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
+}
+
+/** What decides which state of a run is the best; undefined where it is the loss. */
+export function decidingMetric({ record }: RunData): DecidingMeasure | undefined {
+  const decides = record?.decides;
+  return decides === undefined || decides.name === 'loss' ? undefined : decides;
+}
+
+/** The best held-out number by what decides, with its name. */
+export function bestMeasure(run: RunData, best: BestState): { readonly name: string; readonly value: number } {
+  const name = decidingMetric(run)?.name;
+  const value = name === undefined ? undefined : best.evalMetrics?.[name];
+  return name === undefined || value === undefined ? { name: 'loss', value: best.evalLoss } : { name, value };
 }

@@ -49,7 +49,7 @@ export class ActiveRun {
       await folder.writeRecipe(runRecipe(this.#options, this.#settings, session.model));
       await folder.rewindMetrics(session.step, session.evaluatedStep);
       const report = reportSettings(session.model, this.#options.report);
-      const recorder = new RunRecorder(folder, session.step, session.trainableParameters, report);
+      const recorder = new RunRecorder(folder, session, report);
       this.#recorder = recorder;
       await this.#cancellable(() => recorder.begin(session.model, session.step, this.#options.signal));
     }

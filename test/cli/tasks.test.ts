@@ -52,6 +52,16 @@ test.serial('a task is trained, evaluated, inspected and merged from its recipe'
 
   t.like(valid(t, 'inspect', await lorikeet(['inspect', out, '--json'])).run as object, { evalMetrics: result.evalMetrics });
   valid(t, 'compare', await lorikeet(['compare', out, '--out', join(folder, 'page.html'), '--json']));
+  const page = readFileSync(join(out, 'report.html'), 'utf8');
+  const { accuracy } = result.evalMetrics;
+  t.regex(page, new RegExp(`Held-out accuracy, best at step (30|60).*${accuracy.toFixed(4)}`, 's'));
+  t.regex(page, /the best one by held-out accuracy: best\//);
+  t.notRegex(page, /perplexity|nats per token/);
+  const compared = readFileSync(join(folder, 'page.html'), 'utf8');
+  t.regex(compared, /best held-out accuracy/);
+  t.notRegex(compared, /nats per token/);
+  const table = await lorikeet(['compare', out, '--out', join(folder, 'page.html')]);
+  t.regex(table.stdout, new RegExp(`accuracy ${accuracy.toFixed(4)} at (30|60)`));
 
   const merged = join(folder, 'merged');
   const task = ['--task', 'classification', '--labels', 'contra,pro'];

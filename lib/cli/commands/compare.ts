@@ -5,7 +5,18 @@ import { z } from 'zod';
 import { ConfigError } from '../../errors.js';
 import { formatBytes, formatCount, formatSeconds } from '../../format.js';
 import { writeFileAtomically } from '../../io/atomic-file.js';
-import { labelRuns, type NamedRun, type RunSummary, readRun, recipeDifferences, renderComparePage, summarize } from '../../report/index.js';
+import {
+  bestMeasure,
+  labelRuns,
+  type NamedRun,
+  type RunData,
+  type RunSummary,
+  readRun,
+  recipeDifferences,
+  renderComparePage,
+  summarize,
+} from '../../report/index.js';
+import type { BestState } from '../../train/run.js';
 import { command, runCommand } from '../command.js';
 import type { OutputOptions } from '../output.js';
 import { runOutput } from '../run-output.js';
@@ -61,24 +72,29 @@ function openRun(path: string): NamedRun['run'] {
   return readRun(path);
 }
 
-const kColumns: readonly (readonly [title: string, read: (summary: RunSummary) => string | undefined])[] = [
+const kColumns: readonly (readonly [title: string, read: (summary: RunSummary, run: RunData) => string | undefined])[] = [
   ['state', ({ status }) => status],
   ['steps', ({ steps }) => String(steps)],
   ['loss', ({ loss }) => loss?.toFixed(4)],
   ['held-out', ({ evalLoss }) => evalLoss?.toFixed(4)],
-  ['best', ({ best }) => best && `${best.evalLoss.toFixed(4)} at ${best.step}`],
+  ['best', ({ best }, run) => best && bestText(run, best)],
   ['tokens/s', ({ tokensPerSecond }) => formatCount(tokensPerSecond)],
   ['time', ({ seconds }) => formatSeconds(seconds)],
   ['peak memory', ({ peakBytes }) => (peakBytes === undefined ? undefined : formatBytes(peakBytes))],
   ['trainable', ({ trainableParameters }) => (trainableParameters === undefined ? undefined : formatCount(trainableParameters))],
 ];
 
+function bestText(run: RunData, best: BestState): string {
+  const { name, value } = bestMeasure(run, best);
+  return `${name === 'loss' ? '' : `${name} `}${value.toFixed(4)} at ${best.step}`;
+}
+
 function textTable(runs: readonly NamedRun[]): string {
   const rows = [
     ['run', ...kColumns.map(([title]) => title)],
     ...runs.map(({ label, run }) => {
       const summary = summarize(run);
-      return [label, ...kColumns.map(([, read]) => read(summary) ?? '-')];
+      return [label, ...kColumns.map(([, read]) => read(summary, run) ?? '-')];
     }),
   ];
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
