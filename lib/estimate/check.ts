@@ -6,6 +6,7 @@ import { memory, resetPeakMemory, scope, setMemoryLimit, synchronize } from '../
 import { taskOf } from '../tasks/registry.js';
 import type { TaskBatch } from '../tasks/task.js';
 import type { DType } from '../tensor.js';
+import { objectiveOf } from '../train/objective.js';
 import { createOptimizer } from '../train/optimizer.js';
 import type { TrainingSettings } from '../train/options.js';
 import { type AnyTrainable, drawState, resetGradients, setDrawState, trainableOf } from '../train/trainable.js';
@@ -90,7 +91,7 @@ async function peakOf(model: AnyTrainable, { checkpointing, loss }: TrainingSett
   resetPeakMemory();
   try {
     await scope(async () => {
-      batch.loss({ training: true, checkpointing }).backward();
+      objectiveOf(model)(batch, { training: true, checkpointing }).backward();
       // Work that found no memory fails where its result is read.
       await gradientNorm([...trainableOf(model).values()]).item();
     });

@@ -163,11 +163,13 @@ export async function eachBatch<R extends EncoderRow>(
 
 /** The loss of rows whose targets are classes, with the logits of those that count. */
 export function outputsOf(model: TaskModel, rows: readonly EncoderRow[], targets: TaskTargets): (pass: LossPass) => TaskOutputs {
-  return (pass) => {
-    const answer = wide(model.forward(inputsOf(model, rows), { ...pass, ...routesOf(rows) }));
-    return { loss: taskLoss(model.task, answer, targets, 'sum'), logits: answer.rank === 2 ? answer : ofTokens(answer, targets) };
-  };
+  return (pass) => outputsOfAnswer(model, wide(model.forward(inputsOf(model, rows), { ...pass, ...routesOf(rows) })), targets);
 }
+
+const outputsOfAnswer = ({ task }: TaskModel, answer: Tensor, targets: TaskTargets): TaskOutputs => ({
+  loss: taskLoss(task, answer, targets, 'sum'),
+  logits: answer.rank === 2 ? answer : ofTokens(answer, targets),
+});
 
 /** The logits [B, T, L] of tokens that have a target: [targets, L]. */
 function ofTokens(answer: Tensor, targets: TaskTargets): Tensor {
@@ -218,5 +220,8 @@ export function trialBatch(model: TaskModel, { rows, length }: RowShape, targets
     return modality === 'image' ? { pixels: values } : { features: values };
   };
   const tasks = new Array<number>(rows).fill(0);
-  return { targets: rows, tokens: rows * length, loss: (pass) => model.loss({ ...inputs(), targets, tasks, reduction: 'sum', ...pass }) };
+  const loss = (pass: LossPass): Tensor => model.loss({ ...inputs(), targets, tasks, reduction: 'sum', ...pass });
+  if (!model.task.endsWith('classification')) return { targets: rows, tokens: rows * length, loss };
+  const outputs = (pass: LossPass): TaskOutputs => outputsOfAnswer(model, wide(model.forward(inputs(), { ...pass, tasks })), targets);
+  return { targets: rows, tokens: rows * length, loss, outputs };
 }

@@ -86,6 +86,8 @@ export interface Task<R extends EncodedRow> {
   inputs?(rows: readonly R[]): EncoderRows;
   /** Runs the model over all rows. Throws `InvalidArgumentError` where they hold no target. */
   measure(rows: RowSet<R>, options?: MeasureOptions): Promise<Measured>;
+  /** Tokens of a row at most, where its texts are cut to so many each. Default: as many. */
+  mostTokens?(sequence: number): number;
   /** A made-up batch; undefined where nothing says what rows look like. */
   trial(shape: RowShape): TaskBatch | undefined;
 }

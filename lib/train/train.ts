@@ -1,5 +1,6 @@
 import { CancelledError, ConfigError } from '../errors.js';
 import { checkMemory } from '../estimate/check.js';
+import { taskOf } from '../tasks/registry.js';
 import { ActiveRun } from './active-run.js';
 import { reportSettings, type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
 import { type StepReport, type TrainingResult, TrainingRun } from './run.js';
@@ -37,7 +38,8 @@ async function* trainSteps(
   if (signal?.aborted) throw new CancelledError('train: cancelled before the first step', { cause: signal.reason });
   const data = await RunData.open(model, options, settings);
   try {
-    await checkMemory(model, settings, data.longest ?? settings.sequence);
+    const { sequence } = settings;
+    await checkMemory(model, settings, data.longest ?? taskOf(model, settings.loss).mostTokens?.(sequence) ?? sequence);
     return yield* trainOn(data, model, options, settings);
   } finally {
     await data.close();

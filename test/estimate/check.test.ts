@@ -1,8 +1,10 @@
 import test from 'ava';
-import { memory, setMemoryLimit, train } from 'lorikeet';
+import { type AdapterConfig, attach, loadModel, memory, setMemoryLimit, train } from 'lorikeet';
 import { checkMemory, freeMemory } from '#dist/estimate/check.js';
+import { taskOf } from '#dist/tasks/registry.js';
 import { settingsWithin } from '#dist/train/options.js';
 import { shippedRows, withTuned } from '../helpers/shipped.js';
+import { tinyEncoder } from '../helpers/tiny-encoder.js';
 
 const settings = (more: object = {}) => settingsWithin(512, { batch: 8, sequence: 128, ...more });
 
@@ -74,3 +76,25 @@ test.serial('train looks before its first step, at the limit of the engine as we
     }
   }),
 );
+
+test.serial('what is measured is the step that training makes: the loss of the adapter, and all texts of a streamed row', async (t) => {
+  const folder = tinyEncoder();
+  const model = await loadModel(folder, { task: 'classification', labels: 2, dtype: 'f32' });
+  /** Bytes of activations that a message tells: by shapes in little room, else by measurement. */
+  const told = async (consistency: object | null, room: number): Promise<number> => {
+    const tuned = await attach(model, { type: 'mosa', style: 'houlsby', bottleneckSize: 8, experts: 2, consistency } as AdapterConfig);
+    const error = await t.throwsAsync(checkMemory(tuned, settingsWithin(24, { batch: 256 }), 24, room), { code: 'out-of-memory' });
+    tuned.dispose();
+    const [, size = '', unit] = /activations ([\d.]+) (KiB|MiB)/.exec(error?.message ?? '') ?? [];
+    return Number(size) * 2 ** (unit === 'MiB' ? 20 : 10);
+  };
+  const both = { kl: 1, ce2: 0.5 };
+  const room = (await told(both, 1000)) / 8;
+  const [one, two] = [await told(null, room), await told(both, room)];
+  t.true(two > 1.5 * one, `${two} of two passes, ${one} of one`);
+  model.dispose();
+  const embedder = await loadModel(folder, { task: 'embedding', dtype: 'f32' });
+  t.is(taskOf(embedder, { type: 'triplet' } as never).mostTokens?.(24), 72);
+  t.is(taskOf(embedder).mostTokens?.(24), 72);
+  embedder.dispose();
+});

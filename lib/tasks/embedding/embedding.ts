@@ -48,6 +48,7 @@ export function embedding(model: TaskModel, loss: EmbeddingLoss = embeddingLossS
     batch: (rows) => batchOf(model, loss, rows),
     inputs: (rows) => collateInputs('text', rows.flatMap(textsOf)),
     measure: (set, options = {}) => measureEmbeddings(model, loss, set, options),
+    mostTokens: (sequence) => (isScored(loss) ? 2 : 3) * sequence,
     trial: (shape) => batchOf(model, loss, madeUpRows(model, loss, shape)),
   };
 }
