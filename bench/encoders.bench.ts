@@ -1,12 +1,12 @@
 // Adapters on published encoders beside linear probes and full fine-tuning: accuracy, trained numbers and seconds, means over seeds.
 // npm run bench -- encoders --results FILE [--sets trec6,fsdd,...] [--methods probe,lora,...] [--seeds 1,2,3] [--rows 1000] [--held-rows 500]
 //                           [--epochs 2] [--batch 16] [--dtype f32] [--learning-rates 1e-3,3e-3]
-//   Every finished run is kept in the results file, and a run that is there is not run again. --learning-rates runs each rate in place of
-//   the one that a method has.
+//   Every finished run is kept in the results file, and a run that is there is not run again. --epochs, --dtype and --learning-rates (each
+//   of them is run) take the place of those of a set, its encoder and a method.
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type Report, rounded, type Suite } from './harness.js';
-import { dtypes, encoders, methodsOf, type Run, type RunOptions, sets, trainOne } from './methods/encoders.js';
+import { comparedOn, dtypes, encoders, type Run, type RunOptions, sets, trainOne } from './methods/encoders.js';
 
 const flags = {
   results: { type: 'string' },
@@ -17,7 +17,7 @@ const flags = {
   'held-rows': { type: 'string', default: '500' },
   epochs: { type: 'string' },
   batch: { type: 'string', default: '16' },
-  dtype: { type: 'string', default: 'f32' },
+  dtype: { type: 'string' },
   'learning-rates': { type: 'string' },
 } as const;
 
@@ -34,15 +34,17 @@ function write(file: string, runs: readonly Run[]): void {
 /** The runs that are asked for: all sets and methods with one seed before the next. A method that the encoder of a set lacks is left out. */
 function planOf(values: Values): RunOptions[] {
   const dtype = dtypes.find((name) => name === values.dtype);
-  if (dtype === undefined) throw new Error(`encoders: unknown dtype "${values.dtype}"; expected ${dtypes.join(' or ')}`);
+  if (values.dtype !== undefined && dtype === undefined)
+    throw new Error(`encoders: unknown dtype "${values.dtype}"; expected ${dtypes.join(' or ')}`);
   const chosen = values.methods?.split(',');
   const known = Object.values(encoders).flatMap(({ methods }) => Object.keys(methods));
   for (const name of chosen ?? [])
     if (!known.includes(name)) throw new Error(`encoders: unknown method "${name}"; expected ${[...new Set(known)].join(', ')}`);
   const plan: RunOptions[] = [];
   for (const seed of values.seeds.split(',').map(Number))
-    for (const set of values.sets.split(','))
-      for (const [method, own] of Object.entries(methodsOf(set))) {
+    for (const set of values.sets.split(',')) {
+      const { methods, ...usual } = comparedOn(set);
+      for (const [method, own] of Object.entries(methods)) {
         if (chosen !== undefined && !chosen.includes(method)) continue;
         for (const learningRate of values['learning-rates']?.split(',').map(Number) ?? [own.learningRate])
           plan.push({
@@ -51,12 +53,13 @@ function planOf(values: Values): RunOptions[] {
             learningRate,
             rows: Number(values.rows),
             heldRows: Number(values['held-rows']),
-            epochs: values.epochs === undefined ? (sets[set]?.epochs ?? 1) : Number(values.epochs),
+            epochs: values.epochs === undefined ? usual.epochs : Number(values.epochs),
             batch: Number(values.batch),
-            dtype,
+            dtype: dtype ?? usual.dtype,
             seed,
           });
       }
+    }
   return plan;
 }
 
@@ -118,7 +121,7 @@ function print(found: readonly Summary[], report: Report): void {
       [...rows.values()].map((row) => {
         const { set, method, learningRate, trainable } = row[0] as Summary;
         return {
-          method: methodsOf(set)[method]?.label ?? method,
+          method: comparedOn(set).methods[method]?.label ?? method,
           rate: learningRate,
           trained: trainable,
           ...Object.fromEntries(row.map((each) => [each.set, `${each.accuracy.toFixed(1)} ± ${each.deviation.toFixed(1)}`])),

@@ -9,6 +9,7 @@ import { type Report, rounded } from '../harness.js';
 const data = process.env.LORIKEET_DATA ?? '../shared/data';
 
 export const dtypes = ['f32', 'bf16'] as const;
+type DType = (typeof dtypes)[number];
 
 type Classifier = EncoderModel<'classification'>;
 type Rows = readonly Readonly<Record<string, unknown>>[];
@@ -36,37 +37,39 @@ const outputs = ['output.dense'];
 export const encoders = {
   minilm: {
     path: join(data, 'all-minilm-l6-v2'),
+    dtype: 'bf16',
     methods: {
       probe: { label: 'linear probe', config: { type: 'linear-probe' }, learningRate: 1e-2 },
-      bitfit: { label: 'BitFit', config: { type: 'bitfit' }, learningRate: 3e-3 },
+      bitfit: { label: 'BitFit', config: { type: 'bitfit' }, learningRate: 1e-2 },
       lora: { label: 'LoRA', config: { type: 'lora', rank: 8, alpha: 8, targets: outputs }, learningRate: 3e-3 },
       seqlora: { label: 'SeqLoRA', config: { type: 'hydra', rankParallel: 0, rankSequential: 8, targets: outputs }, learningRate: 3e-3 },
       hydra: { label: 'Hydra', config: { type: 'hydra', rankParallel: 4, rankSequential: 4, targets: outputs }, learningRate: 3e-3 },
       series: {
         label: 'bottleneck, series',
         config: { type: 'bottleneck', bottleneckSize: 8, init: 'mam_adapter', targets: outputs },
-        learningRate: 3e-3,
+        learningRate: 1e-2,
       },
       parallel: {
         label: 'bottleneck, parallel',
         config: { type: 'bottleneck', bottleneckSize: 8, init: 'mam_adapter', parallel: true, targets: outputs },
-        learningRate: 3e-3,
+        learningRate: 1e-2,
       },
-      full: { label: 'full', config: { type: 'full' }, learningRate: 1e-4 },
+      full: { label: 'full', config: { type: 'full' }, learningRate: 3e-4 },
     },
   },
   kwt: {
     path: join(data, 'kwt1-speech-commands'),
+    dtype: 'f32',
     methods: {
       probe: { label: 'linear probe', config: { type: 'linear-probe' }, learningRate: 1e-2 },
-      bitfit: { label: 'BitFit', config: { type: 'bitfit' }, learningRate: 3e-3 },
+      bitfit: { label: 'BitFit', config: { type: 'bitfit' }, learningRate: 1e-2 },
       lora: { label: 'LoRA', config: { type: 'lora', rank: 8, alpha: 8, targets: ['q', 'v'] }, learningRate: 3e-3 },
       block: { label: 'block adapter, parallel', config: { type: 'block-adapter', width: 8 }, learningRate: 3e-3 },
       conformer: { label: 'block adapter, Conformer', config: { type: 'block-adapter', block: 'conformer', width: 8 }, learningRate: 3e-3 },
       full: { label: 'full', config: { type: 'full' }, learningRate: 1e-3 },
     },
   },
-} as const satisfies Record<string, { readonly path: string; readonly methods: Readonly<Record<string, Method>> }>;
+} as const satisfies Record<string, { readonly path: string; readonly dtype: DType; readonly methods: Readonly<Record<string, Method>> }>;
 
 /** So many rows at equal distances: files are sorted by class in places. */
 function spread<T>(rows: readonly T[], most: number): T[] {
@@ -97,7 +100,7 @@ const heard = (model: Classifier, rows: readonly { readonly file: string; readon
 const spokenDigits: DataSet = {
   encoder: 'kwt',
   labels: 10,
-  epochs: 10,
+  epochs: 5,
   split: async (model, most) => {
     const read = (part: string) => {
       const folder = join(data, 'fsdd', part);
@@ -113,7 +116,7 @@ const spokenDigits: DataSet = {
 const environmentalSounds: DataSet = {
   encoder: 'kwt',
   labels: 10,
-  epochs: 20,
+  epochs: 10,
   split: async (model, most) => {
     const clips = (await readAll(join(data, 'esc10/clips.csv'))).map(({ fold, file, label }) => ({
       fold: Number(fold),
@@ -145,7 +148,7 @@ export interface RunOptions {
   readonly heldRows: number;
   readonly epochs: number;
   readonly batch: number;
-  readonly dtype: (typeof dtypes)[number];
+  readonly dtype: DType;
   readonly seed: number;
 }
 
@@ -159,11 +162,18 @@ export interface Run extends RunOptions {
   readonly seconds: number;
 }
 
-/** The methods of the encoder of a set. Throws for a set that there is not. */
-export function methodsOf(set: string): Readonly<Record<string, Method>> {
+interface Compared {
+  readonly methods: Readonly<Record<string, Method>>;
+  readonly epochs: number;
+  readonly dtype: DType;
+}
+
+/** What a set is learnt with where nothing else is asked for. Throws for a set that there is not. */
+export function comparedOn(set: string): Compared {
   const found = sets[set];
   if (found === undefined) throw new Error(`encoders: unknown set "${set}"; expected ${Object.keys(sets).join(', ')}`);
-  return encoders[found.encoder].methods;
+  const { methods, dtype } = encoders[found.encoder];
+  return { methods, dtype, epochs: found.epochs };
 }
 
 /** Tokens that a text is cut to. */
@@ -173,7 +183,7 @@ const kSequence = 64;
 export async function trainOne(options: RunOptions, report: Report): Promise<Run> {
   const { set, method, learningRate, epochs, batch, dtype, seed } = options;
   const { encoder, labels, split } = sets[set] as DataSet;
-  const { label, config } = methodsOf(set)[method] as Method;
+  const { label, config } = comparedOn(set).methods[method] as Method;
   const model = await loadModel(encoders[encoder].path, { task: 'classification', labels, dtype, seed });
   try {
     const rows = await split(model, { train: options.rows, held: options.heldRows });
