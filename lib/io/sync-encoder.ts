@@ -48,15 +48,24 @@ class EncoderWorker {
     const { port1, port2 } = new MessageChannel();
     const before = Atomics.load(this.#signal, 0);
     this.#worker.postMessage({ ...request, port: port2 }, [port2]);
-    const woken = Atomics.wait(this.#signal, 0, before, milliseconds);
+    this.#await(before, milliseconds);
     const reply = receiveMessageOnPort(port1)?.message as EncoderReply | undefined;
     port1.close();
-    if (woken === 'timed-out' || reply === undefined) {
+    if (reply === undefined) {
       this.#failed = true;
       throw new NativeError(`tokenizer: the encoding thread gave no answer within ${milliseconds / 1000} s`);
     }
     if ('error' in reply) throw new NativeError(`tokenizer: cannot encode; ${reply.error}`);
     return reply.ids;
+  }
+
+  /** Sleeps until the signal has changed, at most so long: the call that wakes it up may be a late one of the request before. */
+  #await(before: number, milliseconds: number): void {
+    const end = performance.now() + milliseconds;
+    while (Atomics.load(this.#signal, 0) === before) {
+      const left = end - performance.now();
+      if (left <= 0 || Atomics.wait(this.#signal, 0, before, left) === 'timed-out') return;
+    }
   }
 
   release(tokenizer: number): void {

@@ -77,7 +77,8 @@ for (const type of adapterNames.filter((name) => methodOf(name).networks !== 'en
       t.true(sameBits(await logitsOf(tuned, ids), base));
       tuned.dispose();
       t.true(sameBits(await logitsOf(model, ids), base));
-      t.is(memory().tensors, started);
+      // Fewer, where a tensor of an earlier test was still waiting to be collected.
+      t.true(memory().tensors <= started);
       model.dispose();
     },
   );
