@@ -76,6 +76,7 @@ def record_vit_lora():
     for name, parameter in sorted(model.named_parameters()):
         if parameter.requires_grad:
             parameter.data.add_(0.15 * normal(parameter.shape, gen))
+    model.peft_config["default"].base_model_name_or_path = "vit"
     folder = fresh(FOLDER / "vit-lora")
     model.eval().save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)

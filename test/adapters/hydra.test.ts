@@ -8,13 +8,12 @@ import { Embedding, Linear, Module, ModuleList } from 'lorikeet/nn';
 import { add, matmul, mul, sub, sum, tensor } from 'lorikeet/ops';
 import type { HydraConfig } from '#dist/adapters/hydra-config.js';
 import type { HydraLinear } from '#dist/adapters/hydra-linear.js';
-import { loadSafetensors } from '#dist/io/safetensors.js';
 import { cast } from '#dist/ops/elementwise.js';
 import { PackedWeight } from '#dist/ops/linalg.js';
 import { copyInto, fill } from '#dist/ops/shape.js';
 import { noGrad, scope } from '#dist/scope.js';
 import type { DType, Tensor } from '#dist/tensor.js';
-import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
+import { loadTiny, logitsOf, relativeError, temporaryFolder } from '../helpers/adapters.js';
 import { centralDifferences } from '../helpers/gradient-check.js';
 import { numbersOf, type OpCase, outputWeights } from '../helpers/op-case.js';
 import { perturb } from '../helpers/perturb.js';
@@ -290,32 +289,6 @@ for (const bias of [false, true]) {
   });
 }
 
-test.serial('a file holds the config and the named tensors, a learned scale among them', async (t) => {
-  const model = await loadTiny();
-  const tuned = await attach(model, { type: 'hydra', rankParallel: 3, rankSequential: 1, scale: 'learned', bias: true, init: 'kaiming' });
-  perturb(tuned);
-  const adapted = await logitsOf(tuned, ids);
-  const folder = join(temporaryFolder(), 'hydra');
-  await tuned.save(folder);
-  tuned.dispose();
-  const config = JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8')) as Record<string, unknown>;
-  t.like(config, { peft_type: 'HYDRA', r_parallel: 3, r_sequential: 1, scale: 'learned', hydra_bias: true, init_hydra_weights: 'kaiming' });
-  const names = [...(await loadSafetensors(join(folder, 'adapter_model.safetensors'))).keys()].filter((name) =>
-    name.includes('layers.0.mlp'),
-  );
-  const start = 'base_model.model.model.layers.0.mlp.down_proj.hydra_';
-  t.deepEqual(names.sort(), [
-    ...['par_A', 'par_B'].flatMap((name) => [`${start}${name}.bias`, `${start}${name}.weight`]),
-    `${start}scale`,
-    ...['seq_A', 'seq_B'].flatMap((name) => [`${start}${name}.bias`, `${start}${name}.weight`]),
-  ]);
-  const loaded = await loadAdapter(model, folder);
-  t.true(sameBits(await logitsOf(loaded, ids), adapted));
-  t.is(loaded.parameters().length, 4 * 9);
-  loaded.dispose();
-  model.dispose();
-});
-
 test.serial('on a base of bf16 it is the same to the precision of bf16', async (t) => {
   const network = new Single(16, 12);
   const x = noise([5, 16], 1);
@@ -390,22 +363,4 @@ test.serial('a sequential branch on a fused projection warns', async (t) => {
   await new Promise((resolve) => setImmediate(resolve));
   process.off('warning', listen);
   t.is(warnings.filter((message) => /sequential branch mixes queries, keys and values/.test(message)).length, 1);
-});
-
-test.serial('LoRA form of merged weights is refused, and so is a split one', async (t) => {
-  const model = await loadTiny();
-  const tuned = await attach(model, { type: 'hydra' });
-  perturb(tuned);
-  await tuned.merge();
-  await t.throwsAsync(tuned.save(join(temporaryFolder(), 'x'), { form: 'lora' }), { code: 'adapter', message: /unmerge first/ });
-  await tuned.unmerge();
-  await attach(model, { type: 'lora' }, { name: 'beside' });
-  await tuned.merge();
-  await t.throwsAsync(tuned.save(join(temporaryFolder(), 'x'), { name: 'default', form: 'lora' }), {
-    message: /got "beside" merged into them/,
-  });
-  await tuned.unmerge();
-  tuned.activate('default');
-  await t.throwsAsync(tuned.save(join(temporaryFolder(), 'x'), { form: 'initial' }), { code: 'adapter', message: /no form "initial"/ });
-  model.dispose();
 });
