@@ -7,7 +7,7 @@ import { matmul } from '../ops/linalg.js';
 import { reshape } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import type { LayerCall, LayerParameters } from './adapter.js';
-import { noBaseBias } from './lora-config.js';
+import { foldPair } from './fold-pair.js';
 import { type LowRankOptions, LowRankPair } from './low-rank.js';
 
 type AnyConv = Conv<Pair>;
@@ -48,21 +48,10 @@ export class LoraConv extends LowRankPair {
     const { groups } = this.#base;
     if (groups > 1)
       throw new AdapterError(`merge: LoRA on a convolution in groups cannot be folded into it; got ${groups} groups, expected 1`);
-    const { weight, bias } = merged as { weight: Tensor; bias?: Tensor };
-    const own = this.lora_B.bias;
-    if (own !== undefined && bias === undefined) throw noBaseBias();
-    return {
-      weight: add(weight, this.delta()),
-      ...(bias === undefined ? {} : { bias: own === undefined ? bias : add(bias, mul(own, this.scale)) }),
-    };
+    return foldPair(this, merged, add);
   }
 
   override unmerge(merged: LayerParameters): LayerParameters {
-    const { weight, bias } = merged as { weight: Tensor; bias?: Tensor };
-    const own = this.lora_B.bias;
-    return {
-      weight: sub(weight, this.delta()),
-      ...(bias === undefined ? {} : { bias: own === undefined ? bias : sub(bias, mul(own, this.scale)) }),
-    };
+    return foldPair(this, merged, sub);
   }
 }
