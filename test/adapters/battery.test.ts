@@ -10,9 +10,10 @@ import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
 import type { Model } from '#dist/model.js';
 import type { Module } from '#dist/nn/index.js';
 import { PackedWeight } from '#dist/ops/linalg.js';
-import { memory, noGrad, scope } from '#dist/scope.js';
+import { noGrad, scope } from '#dist/scope.js';
 import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
+import { settledMemory } from '../helpers/settled-bytes.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
 const kMergeTolerance = 1e-5;
@@ -60,7 +61,7 @@ for (const type of adapterNames.filter((name) => methodOf(name).networks !== 'en
     async (t) => {
       const model = await load();
       const base = await logitsOf(model, ids);
-      const started = memory().tensors;
+      const started = (await settledMemory()).tensors;
       const tuned = await attach(model, config, { seed: 1 });
       const start = await logitsOf(tuned, ids);
       const exact = method.startsAsIdentity?.(tuned.adapters.get('default').config) ?? true;
@@ -77,8 +78,7 @@ for (const type of adapterNames.filter((name) => methodOf(name).networks !== 'en
       t.true(sameBits(await logitsOf(tuned, ids), base));
       tuned.dispose();
       t.true(sameBits(await logitsOf(model, ids), base));
-      // Fewer, where a tensor of an earlier test was still waiting to be collected.
-      t.true(memory().tensors <= started);
+      t.is((await settledMemory()).tensors, started);
       model.dispose();
     },
   );

@@ -6,12 +6,15 @@ import { memory, synchronize } from 'lorikeet';
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-/** Bytes of native memory once queued work is done and tensors that earlier tests dropped are collected, so that none of them is freed while bytes are compared. */
-export async function settledBytes(): Promise<number> {
+/** Native memory once queued work is done and tensors that earlier tests dropped are collected, so that none of them is freed while numbers are compared. */
+export async function settledMemory(): Promise<ReturnType<typeof memory>> {
   await synchronize();
   collect();
   // Finalizers run when the event loop turns.
   await setImmediate();
   await synchronize();
-  return memory().bytes;
+  return memory();
 }
+
+/** Its bytes. */
+export const settledBytes = async (): Promise<number> => (await settledMemory()).bytes;
