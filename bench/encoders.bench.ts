@@ -1,8 +1,9 @@
 // Adapters on published encoders beside linear probes and full fine-tuning: accuracy, trained numbers and seconds, means over seeds.
 // npm run bench -- encoders --results FILE [--sets trec6,fsdd,...] [--methods probe,lora,...] [--seeds 1,2,3] [--rows 1000] [--held-rows 500]
-//                           [--epochs 2] [--batch 16] [--dtype f32] [--learning-rates 1e-3,3e-3]
+//                           [--epochs 2] [--batch 16] [--dtype f32] [--learning-rates 1e-3,3e-3] [--search]
 //   Every finished run is kept in the results file, and a run that is there is not run again. --epochs, --dtype and --learning-rates (each
-//   of them is run) take the place of those of a set, its encoder and a method.
+//   of them is run) take the place of those of a set, its encoder and a method. --search measures with rows of the training part that are
+//   not trained on, to choose rates with.
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type Report, rounded, type Suite } from './harness.js';
@@ -19,11 +20,12 @@ const flags = {
   batch: { type: 'string', default: '16' },
   dtype: { type: 'string' },
   'learning-rates': { type: 'string' },
+  search: { type: 'boolean', default: false },
 } as const;
 
 type Values = ReturnType<typeof parseArgs<{ options: typeof flags }>>['values'];
 
-const identity = ['set', 'method', 'learningRate', 'rows', 'heldRows', 'epochs', 'batch', 'dtype', 'seed'] as const;
+const identity = ['set', 'method', 'learningRate', 'rows', 'heldRows', 'epochs', 'batch', 'dtype', 'seed', 'search'] as const;
 const sameRun = (a: RunOptions, b: RunOptions): boolean => identity.every((key) => a[key] === b[key]);
 
 function write(file: string, runs: readonly Run[]): void {
@@ -57,6 +59,7 @@ function planOf(values: Values): RunOptions[] {
             batch: Number(values.batch),
             dtype: dtype ?? usual.dtype,
             seed,
+            search: values.search,
           });
       }
     }

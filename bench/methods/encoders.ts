@@ -14,8 +14,16 @@ type DType = (typeof dtypes)[number];
 type Classifier = EncoderModel<'classification'>;
 type Rows = readonly Readonly<Record<string, unknown>>[];
 
-/** Rows to train on and to measure with; at most so many of each. */
-type Split = (model: Classifier, most: { readonly train: number; readonly held: number }) => Promise<{ train: Rows; held: Rows }>;
+interface Wanted {
+  /** At most so many rows to train on, and to measure with. */
+  readonly train: number;
+  readonly held: number;
+  /** Rows to measure with are of the training part too, beside those trained on: a search must not see the rows that are compared. */
+  readonly search: boolean;
+}
+
+/** Rows to train on and to measure with. */
+type Split = (model: Classifier, wanted: Wanted) => Promise<{ train: Rows; held: Rows }>;
 
 interface DataSet {
   readonly encoder: keyof typeof encoders;
@@ -33,7 +41,7 @@ interface Method {
 /** Where the methods that adapt linear layers stand in BERT, as Hydra does by default: the outputs of attention and of the MLP. */
 const outputs = ['output.dense'];
 
-/** Each encoder with its methods. Rates are the best for one data set and a seed that is not compared (`--learning-rates`). */
+/** Each encoder with its methods. Rates are the best of a search (`--search`) over data sets, with a seed and rows that are not compared. */
 export const encoders = {
   minilm: {
     path: join(data, 'all-minilm-l6-v2'),
@@ -77,13 +85,20 @@ function spread<T>(rows: readonly T[], most: number): T[] {
   return Array.from({ length: count }, (_, i) => rows[Math.floor((i * rows.length) / count)] as T);
 }
 
+/** Rows to train on and the ones of the same part to measure a search with: every other row is for training. */
+function halves<T>(rows: readonly T[], { train, held }: Wanted): { train: T[]; held: T[] } {
+  const of = (odd: number): T[] => rows.filter((_, i) => i % 2 === odd);
+  return { train: spread(of(0), train), held: spread(of(1), held) };
+}
+
 const sentences = (name: string, labels: number): DataSet => ({
   encoder: 'minilm',
   labels,
   epochs: 2,
-  split: async (_, most) => {
+  split: async (_, wanted) => {
     const read = (part: string): Promise<Rows> => readAll(join(data, `sentence-classification/${name}.${part}.jsonl`));
-    return { train: spread(await read('train'), most.train), held: spread(await read('dev'), most.held) };
+    if (wanted.search) return halves(await read('train'), wanted);
+    return { train: spread(await read('train'), wanted.train), held: spread(await read('dev'), wanted.held) };
   },
 });
 
@@ -101,30 +116,35 @@ const spokenDigits: DataSet = {
   encoder: 'kwt',
   labels: 10,
   epochs: 5,
-  split: async (model, most) => {
+  split: async (model, wanted) => {
     const read = (part: string) => {
       const folder = join(data, 'fsdd', part);
       return readdirSync(folder)
         .sort()
         .map((name) => ({ file: join(folder, name), label: Number(name[0]) }));
     };
-    return { train: await heard(model, spread(read('train'), most.train)), held: await heard(model, spread(read('test'), most.held)) };
+    const { train, held } = wanted.search
+      ? halves(read('train'), wanted)
+      : { train: spread(read('train'), wanted.train), held: spread(read('test'), wanted.held) };
+    return { train: await heard(model, train), held: await heard(model, held) };
   },
 };
 
-/** Folds 1 to 3 to train on, 4 to measure with. */
+/** Folds 1 to 3 to train on, 4 to measure with; for a search 1 and 2, and 3. */
 const environmentalSounds: DataSet = {
   encoder: 'kwt',
   labels: 10,
   epochs: 10,
-  split: async (model, most) => {
+  split: async (model, wanted) => {
     const clips = (await readAll(join(data, 'esc10/clips.csv'))).map(({ fold, file, label }) => ({
       fold: Number(fold),
       file: join(data, `esc10/fold${fold}`, String(file)),
       label: Number(label),
     }));
-    const of = (isHeld: boolean) => clips.filter(({ fold }) => (fold === 4) === isHeld);
-    return { train: await heard(model, spread(of(false), most.train)), held: await heard(model, spread(of(true), most.held)) };
+    const heldFold = wanted.search ? 3 : 4;
+    const train = clips.filter(({ fold }) => fold < heldFold);
+    const held = clips.filter(({ fold }) => fold === heldFold);
+    return { train: await heard(model, spread(train, wanted.train)), held: await heard(model, spread(held, wanted.held)) };
   },
 };
 
@@ -150,6 +170,8 @@ export interface RunOptions {
   readonly batch: number;
   readonly dtype: DType;
   readonly seed: number;
+  /** Measured with rows of the training part, see `Wanted`. */
+  readonly search: boolean;
 }
 
 export interface Run extends RunOptions {
@@ -186,7 +208,7 @@ export async function trainOne(options: RunOptions, report: Report): Promise<Run
   const { label, config } = comparedOn(set).methods[method] as Method;
   const model = await loadModel(encoders[encoder].path, { task: 'classification', labels, dtype, seed });
   try {
-    const rows = await split(model, { train: options.rows, held: options.heldRows });
+    const rows = await split(model, { train: options.rows, held: options.heldRows, search: options.search });
     const tuned = await attach(model, config, { seed });
     const steps = Math.ceil((epochs * rows.train.length) / batch);
     const cut = encoder === 'minilm' ? { sequence: kSequence, lengthGrouped: true } : {};
