@@ -103,8 +103,8 @@ const labelsOf = ({ digits, groups }: SplitDigits, { rows, tasks }: Rows): numbe
 const imagesOf = ({ images }: SplitDigits, rows: readonly number[]): Tensor => indexSelect(images, 0, tensor([...rows], { dtype: 'i64' }));
 
 /** Mean cross-entropy of the logits; `ids` are the tasks as the adapter knows them. */
-function lossOf(network: SplitMlp, data: SplitDigits, given: Rows, ids: readonly TaskId[] | undefined): Tensor {
-  const context = { training: true, ...(ids === undefined ? {} : { tasks: ids }) };
+function lossOf(network: SplitMlp, data: SplitDigits, given: Rows, ids: readonly TaskId[] | undefined, training = true): Tensor {
+  const context = { training, ...(ids === undefined ? {} : { tasks: ids }) };
   const logits = network.forward(imagesOf(data, given.rows), context);
   return mean(sub(softplus(logits), mul(logits, tensor(labelsOf(data, given)))));
 }
@@ -118,24 +118,19 @@ interface Training {
   readonly ids: (rows: Rows) => readonly TaskId[] | undefined;
 }
 
-/** Trains the active adapter by AdamW with a linear decay; returns the losses. */
-function trainOn(data: SplitDigits, { network, set, steps, learningRate, batch, ids }: Training): number[] {
+/** Trains the active adapter by AdamW with a linear decay. */
+function trainOn(data: SplitDigits, { network, set, steps, learningRate, batch, ids }: Training): void {
   const optimizer = new AdamW(adapterGroups(set, { learningRate }), { weightDecay: 0 });
   const schedule = linearSchedule({ steps });
-  const losses: number[] = [];
   for (let step = 0; step < steps; step++) {
-    const loss = scope(() => {
+    scope(() => {
       const rows = batch(step);
-      const value = lossOf(network, data, rows, ids(rows));
-      value.backward();
+      lossOf(network, data, rows, ids(rows)).backward();
       optimizer.step({ rateFactor: schedule(step) });
       optimizer.zeroGrad();
-      return value.dataSync()[0] as number;
     });
-    losses.push(loss);
   }
   optimizer.dispose();
-  return losses;
 }
 
 /** Share of rows on the right side, in percent. */
@@ -149,9 +144,8 @@ function accuracyOf(network: SplitMlp, data: SplitDigits, given: Rows, ids: read
 export interface Pretraining {
   readonly network: SplitMlp;
   readonly set: AdapterSet;
-  /** Mean of the last tenth of the losses. */
+  /** Over all pictures and training tasks, as the adapter is left. */
   readonly loss: number;
-  /** Over all pictures and training tasks. */
   readonly accuracy: number;
 }
 
@@ -162,7 +156,7 @@ export async function pretrain(data: SplitDigits, config: AdapterConfig, options
   const set = await attach(network, { targets: ['first', 'second'], ...config } as AdapterConfig, { seed });
   const routed = config.type === 'poly';
   const below = drawsOf(seed + 1000);
-  const losses = trainOn(data, {
+  trainOn(data, {
     network,
     set,
     steps,
@@ -173,12 +167,13 @@ export async function pretrain(data: SplitDigits, config: AdapterConfig, options
     }),
     ids: ({ tasks }) => (routed ? tasks : undefined),
   });
-  const last = losses.slice(-Math.ceil(steps / 10));
-  const accuracies = Array.from({ length: kTrainTasks }, (_, task) => {
+  const found = Array.from({ length: kTrainTasks }, (_, task) => {
     const all = { rows: data.digits.map((_, row) => row), tasks: data.digits.map(() => task) };
-    return accuracyOf(network, data, all, routed ? [task] : undefined);
+    const ids = routed ? [task] : undefined;
+    const loss = scope(() => noGrad(() => lossOf(network, data, all, ids, false)).dataSync()[0] as number);
+    return { loss, accuracy: accuracyOf(network, data, all, ids) };
   });
-  return { network, set, loss: average(last), accuracy: average(accuracies) };
+  return { network, set, loss: average(found.map(({ loss }) => loss)), accuracy: average(found.map(({ accuracy }) => accuracy)) };
 }
 
 export const average = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0) / values.length;
