@@ -47,22 +47,22 @@ export const encoders = {
     path: join(data, 'all-minilm-l6-v2'),
     dtype: 'bf16',
     methods: {
-      probe: { label: 'linear probe', config: { type: 'linear-probe' }, learningRate: 1e-2 },
+      probe: { label: 'linear probe', config: { type: 'linear-probe' }, learningRate: 3e-3 },
       bitfit: { label: 'BitFit', config: { type: 'bitfit' }, learningRate: 1e-2 },
       lora: { label: 'LoRA', config: { type: 'lora', rank: 8, alpha: 8, targets: outputs }, learningRate: 3e-3 },
       seqlora: { label: 'SeqLoRA', config: { type: 'hydra', rankParallel: 0, rankSequential: 8, targets: outputs }, learningRate: 3e-3 },
-      hydra: { label: 'Hydra', config: { type: 'hydra', rankParallel: 4, rankSequential: 4, targets: outputs }, learningRate: 3e-3 },
+      hydra: { label: 'Hydra', config: { type: 'hydra', rankParallel: 4, rankSequential: 4, targets: outputs }, learningRate: 2e-3 },
       series: {
         label: 'bottleneck, series',
         config: { type: 'bottleneck', bottleneckSize: 8, init: 'mam_adapter', targets: outputs },
-        learningRate: 1e-2,
+        learningRate: 3e-3,
       },
       parallel: {
         label: 'bottleneck, parallel',
         config: { type: 'bottleneck', bottleneckSize: 8, init: 'mam_adapter', parallel: true, targets: outputs },
-        learningRate: 1e-2,
+        learningRate: 3e-3,
       },
-      full: { label: 'full', config: { type: 'full' }, learningRate: 3e-4 },
+      full: { label: 'full', config: { type: 'full' }, learningRate: 1e-4 },
     },
   },
   kwt: {
@@ -70,7 +70,7 @@ export const encoders = {
     dtype: 'f32',
     methods: {
       probe: { label: 'linear probe', config: { type: 'linear-probe' }, learningRate: 1e-2 },
-      bitfit: { label: 'BitFit', config: { type: 'bitfit' }, learningRate: 1e-2 },
+      bitfit: { label: 'BitFit', config: { type: 'bitfit' }, learningRate: 3e-3 },
       lora: { label: 'LoRA', config: { type: 'lora', rank: 8, alpha: 8, targets: ['q', 'v'] }, learningRate: 3e-3 },
       block: { label: 'block adapter, parallel', config: { type: 'block-adapter', width: 8 }, learningRate: 3e-3 },
       conformer: { label: 'block adapter, Conformer', config: { type: 'block-adapter', block: 'conformer', width: 8 }, learningRate: 3e-3 },
