@@ -147,5 +147,5 @@ export class EncoderModel<T extends EncoderTask = EncoderTask> implements TaskMo
 /** The embeddings of a model whose task is `embedding`. */
 async function embedWith(model: TaskModel, inputs: readonly PredictInput[], options: PredictOptions | undefined): Promise<Float32Array[]> {
   if (model.task !== 'embedding') throw new ConfigError(`embed: the model was loaded for task "${model.task}"; expected task "embedding"`);
-  return predictTask(model as TaskModel<'embedding'>, inputs, options);
+  return predictTask(model as TaskModel<'embedding'>, inputs, options, 'embed');
 }

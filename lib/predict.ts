@@ -1,7 +1,9 @@
-import { collateInputs, type ExampleInput, encodeInput, isTokens } from './data/encoder-input.js';
+import { collateInputs, type ExampleInput, isTokens } from './data/encoder-input.js';
+import { describeInput } from './data/row.js';
 import { ConfigError, InvalidArgumentError, throwIfAborted } from './errors.js';
 import type { EncoderTask } from './models/encoder.js';
 import { tokenRoom } from './nn/virtual-tokens.js';
+import { readExample } from './read-example.js';
 import { noGrad, scope } from './scope.js';
 import type { PredictInput, Predictions, PredictOptions, TaskModel } from './task-model.js';
 import type { Tensor } from './tensor.js';
@@ -9,26 +11,31 @@ import type { Tensor } from './tensor.js';
 /** Tokens that are told for a mask. */
 const kMaskTokens = 5;
 
-/** What the model answers to each example; examples of similar length go through it together. Throws `ConfigError` for a model without what reads them. */
+/**
+ * What the model answers to each example; examples of similar length go through it together. `what` is the name of the call in messages. Throws
+ * `InvalidArgumentError` for what the model cannot read, `ConfigError` for a model without what reads it.
+ */
 export async function predictTask<T extends EncoderTask>(
   model: TaskModel<T>,
   inputs: readonly PredictInput[],
-  { batch = 8, maxLength = tokenRoom(model.network), task, signal }: PredictOptions = {},
+  options: PredictOptions = {},
+  what = 'predict',
 ): Promise<Predictions[T][]> {
+  const { batch, maxLength } = checkedOptions(model, options, what);
+  if (!Array.isArray(inputs))
+    throw new InvalidArgumentError(`${what}: examples must be a list; got ${describeInput(inputs)}, expected such as ["a text"]`);
+  const { task, signal } = options;
+  const read = (place: number) => readExample(model, inputs[place] as PredictInput, { maxLength, where: `${what}: row ${place}`, signal });
   const answers = new Array<Predictions[T]>(inputs.length);
-  const examples =
-    model.network.modality === 'text' ? await Promise.all(inputs.map((input) => readExample(model, input, maxLength))) : undefined;
+  const examples = model.network.modality === 'text' ? await Promise.all([...inputs.keys()].map(read)) : undefined;
   const size = (index: number): number => lengthOf(examples?.[index]);
   const order = [...inputs.keys()].sort((a, b) => size(b) - size(a) || a - b);
   for (let start = 0; start < order.length; start += batch) {
-    throwIfAborted(signal, 'predict');
+    throwIfAborted(signal, what);
     const places = order.slice(start, start + batch);
-    const rows =
-      examples === undefined
-        ? await Promise.all(places.map((place) => readExample(model, inputs[place] as PredictInput, maxLength, signal)))
-        : places.map((place) => examples[place] as ExampleInput);
-    const options = { training: false, ...(task === undefined ? {} : { tasks: rows.map(() => task) }) };
-    const { values, shape } = await valuesOf(() => model.forward(collateInputs(model.network.modality, rows), options));
+    const rows = examples === undefined ? await Promise.all(places.map(read)) : places.map((place) => examples[place] as ExampleInput);
+    const pass = { training: false, ...(task === undefined ? {} : { tasks: rows.map(() => task) }) };
+    const { values, shape } = await valuesOf(() => model.forward(collateInputs(model.network.modality, rows), pass));
     const width = shape.slice(1).reduce((product, extent) => product * extent, 1);
     for (const [row, place] of places.entries()) {
       const own = values.subarray(row * width, (row + 1) * width);
@@ -38,33 +45,23 @@ export async function predictTask<T extends EncoderTask>(
   return answers;
 }
 
-const lengthOf = (input: ExampleInput | undefined): number => (input !== undefined && isTokens(input) ? input.ids.length : 0);
-
-/** One example as the model reads it. */
-export async function readExample(
-  model: Pick<TaskModel, 'network' | 'processor' | 'source' | 'tokenizer' | 'task'>,
-  input: PredictInput,
-  maxLength: number,
-  signal?: AbortSignal,
-): Promise<ExampleInput> {
-  const { modality } = model.network;
-  if (typeof input === 'object' && 'shape' in input) {
-    if (modality === 'text')
-      throw new InvalidArgumentError('predict: the model reads text; got values, expected a text, a pair or { words }');
-    return input;
-  }
-  if (modality === 'text') {
-    const isWords = model.task === 'token-classification' && typeof input === 'string';
-    return encodeInput(model.tokenizer, isWords ? { words: input.split(/\s+/).filter((word) => word !== '') } : input, maxLength);
-  }
-  if (typeof input !== 'string')
-    throw new InvalidArgumentError(`predict: the model reads ${modality}; got text, expected the path of a file, or { values, shape }`);
-  if (model.processor === undefined)
-    throw new ConfigError(
-      `predict: no front end for ${modality} came with ${model.source}; give the values of examples as { values, shape }`,
+function checkedOptions({ network }: TaskModel, { batch = 8, maxLength }: PredictOptions, what: string) {
+  requireBatch(what, batch);
+  const room = tokenRoom(network);
+  if (maxLength !== undefined && !(Number.isSafeInteger(maxLength) && maxLength > 0 && maxLength <= room))
+    throw new InvalidArgumentError(
+      `${what}: "maxLength" must be a whole number of tokens that fit; got ${maxLength}, expected 1 to ${room}`,
     );
-  return model.processor.read(input, signal);
+  return { batch, maxLength: maxLength ?? room };
 }
+
+/** Throws `InvalidArgumentError` for a number of rows that no forward pass can have. */
+export function requireBatch(what: string, batch: number): void {
+  if (!Number.isSafeInteger(batch) || batch < 1)
+    throw new InvalidArgumentError(`${what}: "batch" must be a whole number of rows; got ${describeInput(batch)}, expected at least 1`);
+}
+
+const lengthOf = (input: ExampleInput | undefined): number => (input !== undefined && isTokens(input) ? input.ids.length : 0);
 
 interface Values {
   readonly values: Float32Array;

@@ -21,8 +21,9 @@ export function fieldOf(row: Row, name: string): unknown {
   if (value !== undefined && value !== null && Object.hasOwn(row.value, name)) return value;
   const names = Object.keys(row.value);
   const got = names.length === 0 ? 'no fields' : `fields ${names.map((key) => `"${key}"`).join(', ')}`;
-  const problem = value === null ? `field "${name}" is null` : `no field "${name}"`;
-  throw new FormatError(`${row.where}: ${problem}; got ${got}${value === null ? '' : didYouMean(name, names)}`);
+  const isNothing = Object.hasOwn(row.value, name);
+  const problem = isNothing ? `field "${name}" is ${value}` : `no field "${name}"`;
+  throw new FormatError(`${row.where}: ${problem}; got ${got}${isNothing ? '' : didYouMean(name, names)}`);
 }
 
 /** Characters of a value that a message shows. */
@@ -32,4 +33,14 @@ const kShown = 60;
 export function describeValue(value: unknown): string {
   const text = JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part)) ?? String(value);
   return text.length > kShown ? `${text.slice(0, kShown - 1)}…` : text;
+}
+
+/** An argument for a message: as JSON, or what kind of object it is. */
+export function describeInput(value: unknown): string {
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return describeValue(value);
+  const kind = value.constructor?.name ?? 'Object';
+  if (kind !== 'Object') return `a ${kind}`;
+  const keys = Object.keys(value);
+  return keys.length === 0 ? 'an empty object' : `an object with ${keys.slice(0, 5).join(', ')}`;
 }

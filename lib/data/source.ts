@@ -2,8 +2,8 @@ import { ConfigError, FormatError } from '../errors.js';
 import { type Example, type ExampleFields, exampleOf } from './example.js';
 import { findRows } from './files/read-rows.js';
 import type { FoundRow } from './files/record-reader.js';
-import { toRow } from './row.js';
-import type { TaskFields } from './task-fields.js';
+import { describeInput, toRow } from './row.js';
+import { kTaskFields, type TaskFields } from './task-fields.js';
 
 /** What every source can say beside where its rows are. */
 export interface SourceOptions extends ExampleFields, TaskFields {
@@ -33,10 +33,28 @@ export type DataSource = SourceOptions &
 /** One source, or several whose rows are mixed. */
 export type DataSources = DataSource | readonly DataSource[];
 
-/** The sources as a list. Throws `ConfigError` for an empty list and for weights that are not above 0 or given to some sources only. */
+/** Keys of a source that name fields of its rows, or hold templates of them. */
+const kNames = ['field', 'messages', 'tools', 'prompt', 'completion', ...kTaskFields] as const satisfies readonly (keyof DataSource)[];
+
+/** Throws `ConfigError` for what does not say where rows are, and for names of fields that are none. */
+function checkSource(source: DataSource): void {
+  const { path, rows } = (source ?? {}) as { readonly path?: unknown; readonly rows?: unknown };
+  const isIterable = typeof rows === 'object' && rows !== null && (Symbol.iterator in rows || Symbol.asyncIterator in rows);
+  if (typeof path !== 'string' && !isIterable)
+    throw new ConfigError(
+      `data: a source does not say where its rows are; got ${describeInput(source)}, expected { path } or { rows: [...] }`,
+    );
+  const wrong = kNames.find((name) => source[name] !== undefined && typeof source[name] !== 'string');
+  if (wrong !== undefined) throw new ConfigError(`data: "${wrong}" must be a name; got ${describeInput(source[wrong])}, expected a text`);
+}
+
+/**
+ * The sources as a list. Throws `ConfigError` for an empty list, for what is no source, and for weights that are not above 0 or given to some sources only.
+ */
 export function sourceList(sources: DataSources): readonly DataSource[] {
   const list = Array.isArray(sources) ? (sources as readonly DataSource[]) : [sources as DataSource];
   if (list.length === 0) throw new ConfigError('data: the list of sources is empty; expected at least one');
+  for (const source of list) checkSource(source);
   const weights = list.map(({ weight }) => weight).filter((weight) => weight !== undefined);
   for (const weight of weights)
     if (!(weight > 0 && Number.isFinite(weight))) throw new ConfigError(`data: "weight" must be a number above 0; got ${weight}`);

@@ -26,9 +26,9 @@ export interface TaskFields {
   readonly score?: string;
 }
 
-/** Fields that only encoders read, and such that only language models do. */
 const kPairFields = ['anchor', 'positive', 'negative', 'score'] as const satisfies readonly (keyof TaskFields)[];
-const kTaskFields = [
+/** Fields that only encoders read. */
+export const kTaskFields = [
   'field2',
   'image',
   'audio',
@@ -37,6 +37,7 @@ const kTaskFields = [
   'tags',
   ...kPairFields,
 ] as const satisfies readonly (keyof TaskFields)[];
+/** Keys that only language models read. */
 const kLanguageFields = ['messages', 'tools', 'learn', 'prompt', 'completion'] as const satisfies readonly (keyof DataSource)[];
 
 /** Throws `ConfigError` for a source of a language model that names fields of a task. */

@@ -1,7 +1,8 @@
+import { describeInput } from '../data/row.js';
 import { InvalidArgumentError, ShapeError } from '../errors.js';
 import type { ForwardContext, RowAdapters, TaskId } from '../nn/context.js';
 import { tensor } from '../ops/create.js';
-import type { Tensor } from '../tensor.js';
+import { Tensor } from '../tensor.js';
 import { paddedIds, type TokenRows } from './batch.js';
 import type { EncoderInput, EncoderNetwork } from './encoder.js';
 
@@ -56,13 +57,19 @@ export function encoderBatch(
 }
 
 const kInputs = { text: 'ids', image: 'pixels', audio: 'features' } as const;
+const kKinds = { ids: 'lists of token ids', pixels: 'a tensor [B, C, H, W]', features: 'a tensor [B, T, M]' } as const;
 
 function checkModality({ modality }: EncoderNetwork, rows: EncoderRows): void {
   const wanted = kInputs[modality];
-  if (!(wanted in rows))
+  const given: Readonly<Record<string, unknown>> = typeof rows === 'object' && rows !== null ? { ...rows } : {};
+  if (!(wanted in given))
     throw new InvalidArgumentError(
-      `forward: the model reads ${modality}; got ${Object.keys(rows).join(', ') || 'nothing'}, expected "${wanted}"`,
+      `forward: the model reads ${modality}; got ${Object.keys(given).join(', ') || 'nothing'}, expected "${wanted}"`,
     );
+  const value = given[wanted];
+  const isKind = wanted === 'ids' ? Array.isArray(value) && value.every(Array.isArray) : value instanceof Tensor;
+  if (!isKind)
+    throw new InvalidArgumentError(`forward: "${wanted}" cannot be read; got ${describeInput(value)}, expected ${kKinds[wanted]}`);
 }
 
 function checkIds({ shape }: EncoderNetwork, rows: TokenRows): void {

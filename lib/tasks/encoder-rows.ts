@@ -16,7 +16,8 @@ import { type TaskTargets, taskLoss, wide } from '../models/task-loss.js';
 import { tensor, zeros } from '../ops/create.js';
 import { indexSelect } from '../ops/index-ops.js';
 import { reshape } from '../ops/shape.js';
-import { readExample, valuesOf } from '../predict.js';
+import { valuesOf } from '../predict.js';
+import { readExample, valuesProblem } from '../read-example.js';
 import type { PredictInput, TaskModel } from '../task-model.js';
 import type { Tensor } from '../tensor.js';
 import { type FileInput, rowsWithFiles } from './file-rows.js';
@@ -67,19 +68,18 @@ function inputReader(model: TaskModel, source: DataSource, sequence: number): Re
   if (modality !== 'text') {
     const name = (modality === 'image' ? source.image : source.audio) ?? modality;
     const folder = source.path === undefined ? '' : dirname(source.path);
-    return async (row) => fileOf(fieldOf(row, name), name, row.where, folder);
+    return async (row) => fileOf(model, row, name, folder);
   }
   const text = textReader(model, source);
-  return (row) => readExample(model, text(row), sequence);
+  return (row) => readExample(model, text(row), { maxLength: sequence, where: row.where });
 }
 
-function fileOf(value: unknown, name: string, where: string, folder: string): FileInput | Values {
+function fileOf({ network }: TaskModel, row: Row, name: string, folder: string): FileInput | Values {
+  const value = fieldOf(row, name);
   if (typeof value === 'string') return { file: isAbsolute(value) ? value : join(folder, value) };
-  const { values, shape } = value as Partial<Values>;
-  if (values instanceof Float32Array && Array.isArray(shape)) return { values, shape };
-  throw new FormatError(
-    `${where}: field "${name}" is no path; got ${describeValue(value)}, expected the path of a file, or { values, shape }`,
-  );
+  const problem = valuesProblem(network, value);
+  if (problem !== undefined) throw new FormatError(`${row.where}: field "${name}" ${problem}`);
+  return value as Values;
 }
 
 function textReader({ task }: TaskModel, source: DataSource): (row: Row) => PredictInput {

@@ -1,9 +1,11 @@
 import { openDataset } from '../data/open-dataset.js';
+import { describeInput } from '../data/row.js';
 import { type DataSource, type DataSources, sourceList } from '../data/source.js';
-import { InvalidArgumentError } from '../errors.js';
+import { ConfigError, InvalidArgumentError } from '../errors.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
 import type { EncoderTask } from '../models/encoder.js';
 import { tokenRoom } from '../nn/virtual-tokens.js';
+import { requireBatch } from '../predict.js';
 import { checked } from '../recipe.js';
 import type { TaskModel } from '../task-model.js';
 import { type EmbeddingLoss, type EmbeddingLossOptions, embeddingLossSchema, requireEmbedding } from '../tasks/embedding/config.js';
@@ -60,6 +62,9 @@ export function evaluate(
   rows: DataSources | Iterable<string>,
   options: EvaluateOptions = {},
 ): Promise<Evaluation | TaskEvaluation> {
+  if (options.batch !== undefined) requireBatch('evaluate', options.batch);
+  if (typeof rows !== 'object' || rows === null)
+    throw new ConfigError(`evaluate: rows have no source; got ${describeInput(rows)}, expected { path } or { rows }`);
   if (options.loss !== undefined) requireEmbedding('evaluate', isLanguageModel(model) ? undefined : model.task);
   if (isLanguageModel(model)) return evaluateLanguage(model, rows, options);
   if (!isSources(rows) && Symbol.iterator in rows)

@@ -1,3 +1,4 @@
+import { describeInput } from '../data/row.js';
 import { CancelledError, ConfigError } from '../errors.js';
 import { checkMemory } from '../estimate/check.js';
 import { taskOf } from '../tasks/registry.js';
@@ -21,6 +22,8 @@ import type { AnyTrainable } from './trainable.js';
  * for await (const { step, loss } of run) console.log(step, loss);
  */
 export function train(model: AnyTrainable, options: TrainOptions): TrainingRun {
+  if (options?.data?.train === undefined)
+    throw new ConfigError(`train: there are no rows; got ${describeInput(options)}, expected { data: { train: { path } } }`);
   const settings = trainingSettings(model, options.training);
   reportSettings(model, options.report);
   if (settings.earlyStopping !== undefined && options.data.eval === undefined)

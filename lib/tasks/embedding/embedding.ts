@@ -9,7 +9,7 @@ import { ConfigError, FormatError } from '../../errors.js';
 import { tensor } from '../../ops/create.js';
 import { indexSelect } from '../../ops/index-ops.js';
 import { concat } from '../../ops/join.js';
-import { readExample } from '../../predict.js';
+import { readExample } from '../../read-example.js';
 import type { TaskModel } from '../../task-model.js';
 import type { Tensor } from '../../tensor.js';
 import { routesOf } from '../encoder-rows.js';
@@ -103,7 +103,7 @@ function rowReader(model: TaskModel, loss: EmbeddingLoss, source: DataSource, se
     const { where } = row;
     const task = readTask(row);
     const text = async (value: unknown, name: string): Promise<EmbeddingText> => ({
-      ...((await readExample(model, textOf(value, name, where), sequence)) as EmbeddingText),
+      ...((await readExample(model, textOf(value, name, where), { maxLength: sequence, where })) as EmbeddingText),
       where,
       ...task,
     });
