@@ -7,7 +7,7 @@ import { ones, tensor, zeros } from '../ops/create.js';
 import { add, cast, clone, div, equal, mul, where } from '../ops/elementwise.js';
 import { mean, sum } from '../ops/reduce.js';
 import { select } from '../ops/shape.js';
-import { maskedReplace, topKMask } from '../ops/sparse.js';
+import { maskedUpdate, topKMask } from '../ops/sparse.js';
 import { noGrad, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
@@ -158,7 +158,7 @@ export class OwnValuesApart extends ExpertValues {
 
   #put(into: Tensor, index: number): Tensor {
     const { values } = this.part.at(index);
-    return maskedReplace(into, topKMask(cast(equal(this.owner, index), 'f32'), values.size), values);
+    return maskedUpdate(into, topKMask(cast(equal(this.owner, index), 'f32'), values.size), values);
   }
 
   override expert(index: number): Tensor {

@@ -1,4 +1,4 @@
-import { ShapeError } from '../errors.js';
+import { InvalidArgumentError, ShapeError } from '../errors.js';
 import { op } from '../native.js';
 import { Tensor } from '../tensor.js';
 import { abs } from './elementwise.js';
@@ -12,7 +12,7 @@ const indexMaskOp = op('indexMask');
 const expandBlockMaskOp = op('expandBlockMask');
 const maskedGatherOp = op('maskedGather');
 const maskedScatterOp = op('maskedScatter');
-const maskedReplaceOp = op('maskedReplace');
+const maskedUpdateOp = op('maskedUpdate');
 
 // A mask says which of the n entries of a tensor, row by row, are owned. It is a bitmask, u8 [ceil(n / 8)] with entry i in bit i % 8 of byte i / 8, or the list of
 // owned places, i32 [owned], rising. What it owns of a tensor, one entry after the other, is compact: [owned].
@@ -80,9 +80,27 @@ export function maskedScatter(target: Tensor, mask: Tensor, values: Tensor, { bl
   maskedScatterOp(target.handle, mask.handle, values.handle, block);
 }
 
-/** A copy of x with `values` in place of what a mask owns. Differentiable in x and values. */
-export function maskedReplace(x: Tensor, mask: Tensor, values: Tensor, { block = 1 }: MaskedOptions = {}): Tensor {
-  return new Tensor(maskedReplaceOp(x.handle, mask.handle, values.handle, block));
+export interface MaskedUpdateOptions extends MaskedOptions {
+  /** What becomes of the entries that the mask owns: `replace` (default) puts the values in their place, `add` adds the values to them. */
+  readonly mode?: 'replace' | 'add';
+}
+
+/**
+ * A copy of x in which what a mask owns is updated by `values`, such as a weight by a sparse task vector ("Composable Sparse Fine-Tuning for Cross-Lingual Transfer");
+ * all other entries keep their bits. x is a floating tensor, the mask a bitmask or an index list, and `values` [owned], or [owned, block, block], have the dtype of x
+ * and the order of `maskedGather`. In place without a copy: `maskedScatter`. Differentiable in x and values.
+ *
+ * ```ts
+ * const tuned = maskedUpdate(weight, topKIndices(difference, 1000), deltas, { mode: 'add' });
+ * ```
+ *
+ * Throws `InvalidArgumentError` for another mode, for masks that do not fit x and for values of another dtype, `ShapeError` for values of another shape; a bitmask
+ * that owns another number of entries fails when the work runs.
+ */
+export function maskedUpdate(x: Tensor, mask: Tensor, values: Tensor, { block = 1, mode = 'replace' }: MaskedUpdateOptions = {}): Tensor {
+  if (mode !== 'replace' && mode !== 'add')
+    throw new InvalidArgumentError(`maskedUpdate: unknown mode; got ${JSON.stringify(mode)}, expected "replace" or "add"`);
+  return new Tensor(maskedUpdateOp(x.handle, mask.handle, values.handle, mode === 'add', block));
 }
 
 function gridOf(name: string, x: Tensor, block: number): [number, number] {

@@ -2,7 +2,7 @@ import { InvalidArgumentError } from '../errors.js';
 import { op } from '../native.js';
 import { zeros } from '../ops/create.js';
 import { clone } from '../ops/elementwise.js';
-import { maskedGather, maskedReplace } from '../ops/sparse.js';
+import { maskedGather, maskedUpdate } from '../ops/sparse.js';
 import { keep, noGrad, scope, unscoped } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { type AdamWOptions, type AdamWSettings, checkAdamWSettings, stepAdamW } from './adamw.js';
@@ -67,7 +67,7 @@ export class SparseAdamW extends Optimizer<AdamWSettings> {
       const { grad } = parameter;
       if (grad === null || grad === undefined) continue;
       const masked = unscoped(() =>
-        scope(() => noGrad(() => maskedReplace(zeros(grad.shape, { dtype: grad.dtype }), mask, maskedGather(grad, mask, count)))),
+        scope(() => noGrad(() => maskedUpdate(zeros(grad.shape, { dtype: grad.dtype }), mask, maskedGather(grad, mask, count)))),
       );
       parameter.setGrad(masked);
       masked.dispose();

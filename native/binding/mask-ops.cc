@@ -13,7 +13,7 @@ static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(expand_block_mask, "expandBlockMask")
   OP(masked_gather, "maskedGather")
   OP(masked_scatter, "maskedScatter")
-  OP(masked_replace, "maskedReplace")
+  OP(masked_update, "maskedUpdate")
 }
 
 static BindingPart part(bind);

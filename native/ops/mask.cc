@@ -213,28 +213,29 @@ void masked_scatter(const Tensor& target, const Tensor& mask, const Tensor& valu
   enqueue_masked_copy("maskedScatter", target, contiguous(mask.detach()), contiguous(values.detach()), block, false);
 }
 
-Tensor masked_replace(const Tensor& input, const Tensor& given_mask, const Tensor& input_values, int64_t block) {
-  check_values("maskedReplace", input, given_mask, input_values, block);
+Tensor masked_update(const Tensor& input, const Tensor& given_mask, const Tensor& input_values, bool adds, int64_t block) {
+  check_values("maskedUpdate", input, given_mask, input_values, block);
   Tensor mask = contiguous(given_mask.detach());
-  check_argument(is_float(input.dtype()), "maskedReplace: needs a floating tensor; got ", name_of(input.dtype()));
+  check_argument(is_float(input.dtype()), "maskedUpdate: needs a floating tensor; got ", name_of(input.dtype()));
   Tensor x = contiguous(input), values = contiguous(input_values), y;
   {
     NoGrad no_grad;
     y = clone(x);
+    Tensor owned = adds ? add_gradients(masked_gather(x, mask, values.numel() / (block * block), block), values) : values;
+    enqueue_masked_copy("maskedUpdate", y, mask, owned, block, false);
   }
-  enqueue_masked_copy("maskedReplace", y, mask, values, block, false);
   if (needs_record({&x, &values})) {
     Saved saved(mask);
-    record("maskedReplace", {x, values}, {y}, [=, shape = values.shape()](const Tensors& gradients, const Wanted& wanted) -> Tensors {
-      const Tensor& mask = saved.get("maskedReplace");
+    record("maskedUpdate", {x, values}, {y}, [=, shape = values.shape()](const Tensors& gradients, const Wanted& wanted) -> Tensors {
+      const Tensor& mask = saved.get("maskedUpdate");
       Tensor dy = contiguous(gradients[0]), dx, dvalues;
       if (wanted[1]) {
         dvalues = empty(shape, dy.dtype());
-        enqueue_masked_copy("maskedReplace backward", dy, mask, dvalues, block, true);
+        enqueue_masked_copy("maskedUpdate backward", dy, mask, dvalues, block, true);
       }
       if (wanted[0]) {
-        dx = clone(dy);
-        enqueue_masked_copy("maskedReplace backward", dx, mask, filled(shape, dy.dtype(), Device::cpu, 0), block, false);
+        dx = adds ? dy : clone(dy);
+        if (!adds) enqueue_masked_copy("maskedUpdate backward", dx, mask, filled(shape, dy.dtype(), Device::cpu, 0), block, false);
       }
       return {dx, dvalues};
     });

@@ -35,8 +35,8 @@ Tensor masked_gather(const Tensor& x, const Tensor& mask, int64_t count, int64_t
 /// Overwrites what a mask owns of `target` (in place) with `values`, as of `masked_gather`. Not recorded.
 void masked_scatter(const Tensor& target, const Tensor& mask, const Tensor& values, int64_t block);
 
-/// `x` with what a mask owns replaced by `values`. Differentiable in both.
-Tensor masked_replace(const Tensor& x, const Tensor& mask, const Tensor& values, int64_t block);
+/// `x` with what a mask owns replaced by `values`, or with `values` added to it. Differentiable in both.
+Tensor masked_update(const Tensor& x, const Tensor& mask, const Tensor& values, bool adds, int64_t block);
 
 /// A mask for a kernel: `bits` of `size` entries with the number of owned ones before each chunk, or `indices`. A task is `chunk` entries
 /// of the bitmask, a multiple of 64, or of the list.

@@ -27,6 +27,9 @@ const gridByte = (index: number): number => gridBytes[index] as number;
 const replaced = (x: Dense, at: readonly number[], values: Dense): number[] =>
   x.data.map((value, i) => (at.includes(i) ? (values.data[at.indexOf(i)] as number) : value));
 
+const added = (x: Dense, at: readonly number[], values: Dense): number[] =>
+  x.data.map((value, i) => (at.includes(i) ? value + (values.data[at.indexOf(i)] as number) : value));
+
 const notBatched = 'a mask is over all rows together';
 
 export const cases: OpCase[] = [
@@ -55,27 +58,43 @@ export const cases: OpCase[] = [
     notBatched,
   },
   {
-    name: 'maskedReplace by indices',
-    covers: ['maskedReplace'],
+    name: 'maskedUpdate by indices',
+    covers: ['maskedUpdate'],
     inputs: [{ shape: [5, 7] }, { shape: [8], dtype: 'i32', values: places }, { shape: [8] }],
-    run: (x, mask, values) => ops.maskedReplace(x, mask, values),
+    run: (x, mask, values) => ops.maskedUpdate(x, mask, values),
     reference: (x, mask, values) => replaced(x, mask.data, values),
     notBatched,
   },
   {
-    name: 'maskedReplace by a bitmask',
-    covers: ['maskedReplace'],
+    name: 'maskedUpdate by a bitmask',
+    covers: ['maskedUpdate'],
     inputs: [{ shape: [5, 7] }, { shape: [5], dtype: 'u8', values: byte }, { shape: [ownedByBytes] }],
-    run: (x, mask, values) => ops.maskedReplace(x, mask, values),
+    run: (x, mask, values) => ops.maskedUpdate(x, mask, values),
     reference: (x, mask, values) => replaced(x, placesOf(mask, 35), values),
     notBatched,
   },
   {
-    name: 'maskedReplace of blocks',
-    covers: ['maskedReplace'],
+    name: 'maskedUpdate of blocks',
+    covers: ['maskedUpdate'],
     inputs: [{ shape: [6, 8] }, { shape: [2], dtype: 'u8', values: gridByte }, { shape: [5, 2, 2] }],
-    run: (x, mask, values) => ops.maskedReplace(x, mask, values, { block: 2 }),
+    run: (x, mask, values) => ops.maskedUpdate(x, mask, values, { block: 2 }),
     reference: (x, mask, values) => replaced(x, blocksOf(mask, x.shape, 2), values),
+    notBatched,
+  },
+  {
+    name: 'maskedUpdate adds by indices',
+    covers: ['maskedUpdate'],
+    inputs: [{ shape: [5, 7] }, { shape: [8], dtype: 'i32', values: places }, { shape: [8] }],
+    run: (x, mask, values) => ops.maskedUpdate(x, mask, values, { mode: 'add' }),
+    reference: (x, mask, values) => added(x, mask.data, values),
+    notBatched,
+  },
+  {
+    name: 'maskedUpdate adds to blocks by a bitmask',
+    covers: ['maskedUpdate'],
+    inputs: [{ shape: [6, 8] }, { shape: [2], dtype: 'u8', values: gridByte }, { shape: [5, 2, 2] }],
+    run: (x, mask, values) => ops.maskedUpdate(x, mask, values, { mode: 'add', block: 2 }),
+    reference: (x, mask, values) => added(x, blocksOf(mask, x.shape, 2), values),
     notBatched,
   },
 ];

@@ -6,11 +6,12 @@ import {
   indexMask,
   maskCount,
   maskedGather,
-  maskedReplace,
   maskedScatter,
+  maskedUpdate,
   maskIndices,
   normal,
   ones,
+  sub,
   tensor,
   topKBlockMask,
   topKIndices,
@@ -162,6 +163,33 @@ test('blocks: the largest are chosen, gathered, put back, and spread over their 
   }
 });
 
+test('maskedUpdate replaces or adds, in both forms of the mask, and leaves the rest its bits', (t) => {
+  for (const dtype of ['f64', 'f32', 'bf16', 'f16'] as const) {
+    const x = cast(tensor([-0, 1, Number.NaN, 2, 3, Number.NEGATIVE_INFINITY, 4, 5, -0, 6]), dtype);
+    const before = numbers(x);
+    const values = cast(tensor([10, -20, 0.5]), dtype);
+    const indices = tensor([1, 4, 9], { dtype: 'i32' });
+    const expected = (owned: readonly number[]): number[] => before.map((value, i) => owned[[1, 4, 9].indexOf(i)] ?? value);
+    for (const mask of [indices, indexMask(indices, 10)]) {
+      t.true(same(numbers(maskedUpdate(x, mask, values)), expected([10, -20, 0.5])));
+      t.true(same(numbers(maskedUpdate(x, mask, values, { mode: 'add' })), expected([11, -17, 6.5])));
+    }
+    t.true(same(numbers(x), before));
+    const none = maskedUpdate(x, zeros([0], { dtype: 'i32' }), zeros([0], { dtype }), { mode: 'add' });
+    t.true(same(numbers(none), before));
+  }
+});
+
+test('a sparse task vector added and taken off again gives the weight', (t) => {
+  const [before, after] = [normal([32, 48], { dtype: 'f64', seed: 1 }), normal([32, 48], { dtype: 'f64', seed: 2 })];
+  const difference = sub(after, before);
+  const mask = topKMask(difference, 100);
+  const tuned = maskedUpdate(before, mask, maskedGather(after, mask, 100));
+  const added = maskedUpdate(before, mask, maskedGather(difference, mask, 100), { mode: 'add' });
+  t.true(numbers(sub(tuned, added)).every((value) => Math.abs(value) < 1e-15));
+  t.is(numbers(sub(added, before)).filter((value) => value !== 0).length, 100);
+});
+
 test('integers and bytes are gathered too', (t) => {
   for (const dtype of ['i64', 'i32', 'u8'] as const) {
     const x = tensor([5, 6, 7, 8], { dtype });
@@ -195,6 +223,26 @@ test('errors', async (t) => {
     message: /values are one for each owned entry; got \[4, 1\]/,
   });
   t.throws(() => maskedScatter(x, bits, ones([4], { dtype: 'f64' })), { message: /values and tensor differ in dtype; got f64 and f32/ });
+  for (const mode of ['add', 'replace'] as const) {
+    const update = (mask: Tensor, values: Tensor, block = 1): Tensor => maskedUpdate(x, mask, values, { mode, block });
+    t.throws(() => update(bits, ones([4, 1])), { instanceOf: ShapeError, message: /maskedUpdate: values are one for each owned entry/ });
+    t.throws(() => update(bits, ones([4], { dtype: 'f64' })), {
+      message: /maskedUpdate: values and tensor differ in dtype; got f64 and f32/,
+    });
+    t.throws(() => update(zeros([3], { dtype: 'u8' }), ones([4])), { message: /maskedUpdate: the bitmask does not fit; got u8\[3\]/ });
+    t.throws(() => update(tensor([1], { dtype: 'i32' }), ones([4])), {
+      message: /maskedUpdate: the index list does not fit; got i32\[1\]/,
+    });
+    t.throws(() => update(bits, ones([4]), 2), { instanceOf: ShapeError, message: /maskedUpdate: blocks of 2 x 2 need a matrix/ });
+    await t.throwsAsync(update(bits, ones([5])).data(), { message: /the mask owns another number of entries; got 4, expected 5/ });
+  }
+  t.throws(() => maskedUpdate(x, bits, ones([4]), { mode: 'multiply' as 'add' }), {
+    instanceOf: InvalidArgumentError,
+    message: /maskedUpdate: unknown mode; got "multiply", expected "replace" or "add"/,
+  });
+  t.throws(() => maskedUpdate(tensor([1], { dtype: 'i64' }), tensor([0], { dtype: 'i32' }), tensor([1], { dtype: 'i64' })), {
+    message: /maskedUpdate: needs a floating tensor; got i64/,
+  });
   await t.throwsAsync(maskedGather(x, bits, 5).data(), {
     message: /maskedGather: the mask owns another number of entries; got 4, expected 5/,
   });
@@ -216,7 +264,7 @@ test('sizes whose product no integer holds are refused', (t) => {
   for (const block of [2 ** 32, Number.MAX_SAFE_INTEGER]) {
     t.throws(() => maskedGather(empty, zeros([0], { dtype: 'u8' }), 0, { block }), { instanceOf: InvalidArgumentError });
     t.throws(() => maskedScatter(empty, zeros([0], { dtype: 'u8' }), zeros([0, 1, 1]), { block }), { instanceOf: InvalidArgumentError });
-    t.throws(() => maskedReplace(empty, zeros([0], { dtype: 'u8' }), zeros([0, 1, 1]), { block }), { instanceOf: InvalidArgumentError });
+    t.throws(() => maskedUpdate(empty, zeros([0], { dtype: 'u8' }), zeros([0, 1, 1]), { block }), { instanceOf: InvalidArgumentError });
   }
   t.throws(() => maskedGather(empty, zeros([0], { dtype: 'u8' }), 0, { block: 2 ** 32 }), { message });
   t.deepEqual(maskedGather(empty, zeros([0], { dtype: 'u8' }), 0, { block: 2 ** 31 - 1 }).shape, [0, 2 ** 31 - 1, 2 ** 31 - 1]);
