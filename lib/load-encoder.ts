@@ -11,7 +11,7 @@ import { readFrontEnd } from './models/front-ends.js';
 import { labelsFor, startsAnew, withLabels } from './models/labels.js';
 import { type LoadWeightsOptions, loadWeights } from './models/load-weights.js';
 import type { Pooling } from './models/pooling.js';
-import { publishedTask } from './models/published-task.js';
+import { otherHead, publishedTask } from './models/published-task.js';
 import type { Recipe } from './recipe.js';
 import type { Device } from './tensor.js';
 
@@ -20,8 +20,8 @@ export interface HeadRequest<T extends EncoderTask = EncoderTask> {
   /** What the model is to answer; `published`: what its checkpoint was published for. */
   readonly task: T | 'published';
   /**
-   * Names of the classes, or how many there are (of `regression`: of the values). Default: those of the config. A published head of another size, or of
-   * classes with other names, starts anew; its names in another order are refused.
+   * Names of the classes, or how many there are (of `regression`: of the values). Default: those of the config, where its head is of this task. A published head of
+   * another task or size, or of classes with other names, starts anew; its names in another order are refused.
    */
   readonly labels?: readonly string[] | number;
   /**
@@ -90,6 +90,7 @@ export async function loadEncoder<T extends EncoderTask>(
   const { folder } = files;
   const { seed = 0 } = request;
   const { network, task, labels, config } = await encoderFor(parts.source, files, request);
+  warnOfOtherHead(parts.source, task, files.config);
   try {
     const fresh = await loadWeights(network, weights, { ...loading, seed });
     const newParameters = [...network.namedParameters()].flatMap(([name]) =>
@@ -110,6 +111,16 @@ export async function loadEncoder<T extends EncoderTask>(
     network.dispose();
     throw error;
   }
+}
+
+/** Tells that a published head is not used: one of another task, which training of words alone has left behind, is expected. */
+function warnOfOtherHead(source: string, task: EncoderTask, config: Config): void {
+  const other = otherHead(task, config);
+  if (other === undefined || other === 'masked-lm' || task === 'masked-lm' || task === 'embedding') return;
+  process.emitWarning(
+    `loadModel: ${source} was published with a head of another task; got ${other}, expected ${task}: a head starts anew, from the seed`,
+    'LorikeetWarning',
+  );
 }
 
 /** Throws `ConfigError` for an encoder that is loaded without a task, or a task for what is no encoder. */

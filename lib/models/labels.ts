@@ -2,6 +2,7 @@ import { ConfigError } from '../errors.js';
 import { isJsonObject, type JsonObject } from '../io/json.js';
 import type { EncoderTask } from './encoder.js';
 import { modelTypeOf } from './encoders.js';
+import { otherHead } from './published-task.js';
 
 /** The names of the classes in a published config, or its number of them; undefined where it says nothing. */
 function publishedLabels(config: JsonObject): string[] | undefined {
@@ -23,8 +24,12 @@ function publishedLabels(config: JsonObject): string[] | undefined {
 
 const numbered = (count: number): string[] => Array.from({ length: count }, (_, index) => `LABEL_${index}`);
 
+/** The same where the published head is of this task, or nothing tells what it is. */
+const labelsOfTask = (task: EncoderTask, config: JsonObject): string[] | undefined =>
+  otherHead(task, config) === undefined ? publishedLabels(config) : undefined;
+
 /**
- * The names of what a head answers: those given, or of the published config. `regression` has as many as values, `masked-lm` and `embedding` none. Throws
+ * The names of what a head answers: those given, or of the published config where its head is of this task. `regression` has as many as values, `masked-lm` and `embedding` none. Throws
  * `ConfigError` where nothing says how many classes there are.
  */
 export function labelsFor(task: EncoderTask, config: JsonObject, given: readonly string[] | number | undefined): readonly string[] {
@@ -33,17 +38,19 @@ export function labelsFor(task: EncoderTask, config: JsonObject, given: readonly
     return [];
   }
   if (given === undefined) {
-    const published = publishedLabels(config);
+    const published = labelsOfTask(task, config);
     if (published !== undefined) return published;
     if (task === 'regression') return numbered(1);
+    const other = publishedLabels(config) && otherHead(task, config);
+    const found = other === undefined ? 'names none' : `names those of another head (${other})`;
     throw new ConfigError(
-      `loadModel: task "${task}" needs labels, and the config of the model names none; expected names, or how many there are`,
+      `loadModel: task "${task}" needs labels, and the config of the model ${found}; expected names, or how many there are`,
     );
   }
   if (typeof given === 'number') {
     if (!Number.isSafeInteger(given) || given < 1)
       throw new ConfigError(`loadModel: labels must be names or a number of at least 1; got ${given}`);
-    const published = publishedLabels(config);
+    const published = labelsOfTask(task, config);
     return published?.length === given ? published : numbered(given);
   }
   const repeated = given.find((name, index) => given.indexOf(name) !== index);
@@ -53,10 +60,12 @@ export function labelsFor(task: EncoderTask, config: JsonObject, given: readonly
 }
 
 /**
- * Whether a head of these labels starts anew although a published one has as many: its classes are others. Published names such as LABEL_0 say nothing of the classes.
+ * Whether a head of these labels starts anew although a published one has as many: it is of another task, or its classes are others. Published names such as LABEL_0 say
+ * nothing of the classes.
  * Throws `ConfigError` for the published names in another order, and for a published head that gives an example several labels at once.
  */
 export function startsAnew(task: EncoderTask, config: JsonObject, labels: readonly string[]): boolean {
+  if (otherHead(task, config) !== undefined) return true;
   if (task !== 'classification' && task !== 'token-classification') return false;
   const published = publishedLabels(config);
   if (published?.length !== labels.length) return false;

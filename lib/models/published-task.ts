@@ -13,21 +13,38 @@ const classOf = ({ architectures }: JsonObject): string | undefined =>
   Array.isArray(architectures) && typeof architectures[0] === 'string' ? architectures[0] : undefined;
 
 /**
- * The task that a checkpoint was published for: that of its class in `architectures`, or `embedding` where it is a bare encoder with a pooling of sentence-transformers
- * beside it, or says that it has no classes. Throws `ConfigError` where nothing tells.
+ * What the head of a checkpoint answers, as its config tells: a task, or the end of its class where that is of no task here, such as `ForMultipleChoice`. Undefined
+ * for a bare encoder, and where nothing tells.
+ */
+export function publishedHead(config: JsonObject): string | undefined {
+  const [, end] = /(For[A-Z]\w*)$/.exec(classOf(config) ?? '') ?? [];
+  if (end !== undefined) {
+    const found = Object.entries(kEnds).find(([, ends]) => (ends as readonly string[]).includes(end))?.[0];
+    return found === 'classification' && isRegression(config) ? 'regression' : (found ?? end);
+  }
+  // timm and KWT name no class, but how many classes their head has; none: there is no head.
+  if (typeof config.num_classes !== 'number' || config.num_classes === 0) return undefined;
+  return isRegression(config) ? 'regression' : 'classification';
+}
+
+const isTask = (head: string): head is EncoderTask => head in kEnds || head === 'regression';
+
+/** The head of a checkpoint that is of another task than this one; undefined where there is none, or nothing tells. */
+export function otherHead(task: EncoderTask, config: JsonObject): string | undefined {
+  const head = publishedHead(config);
+  return head === task ? undefined : head;
+}
+
+/**
+ * The task that a checkpoint was published for: that of its head, or `embedding` where it is a bare encoder with a pooling of sentence-transformers beside it, or says
+ * that it has no classes. Throws `ConfigError` where nothing tells.
  */
 export function publishedTask(source: string, config: JsonObject, hasPooling: boolean, tasks: readonly string[]): EncoderTask {
-  const name = classOf(config);
-  for (const [task, ends] of Object.entries(kEnds)) {
-    if (name === undefined || !ends.some((end) => name.endsWith(end))) continue;
-    return task === 'classification' && isRegression(config) ? 'regression' : (task as EncoderTask);
-  }
-  if (hasPooling) return 'embedding';
-  // timm and KWT name no class, but how many classes their head has; none: there is no head.
-  if (config.num_classes === 0) return 'embedding';
-  if (typeof config.num_classes === 'number') return isRegression(config) ? 'regression' : 'classification';
+  const head = publishedHead(config);
+  if (head !== undefined && isTask(head)) return head;
+  if (hasPooling || config.num_classes === 0) return 'embedding';
   throw new ConfigError(
-    `loadModel: ${source} was published without a head (${name ?? 'no architectures'}); say its task, one of ${tasks.join(', ')}`,
+    `loadModel: ${source} was published without a head (${classOf(config) ?? 'no architectures'}); say its task, one of ${tasks.join(', ')}`,
   );
 }
 

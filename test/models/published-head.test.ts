@@ -101,3 +101,47 @@ test.serial('the sizes that timm reads follow the labels', (t) => {
   t.like(model_args, { num_classes: 3 });
   t.like(pretrained_cfg, { num_classes: 3 });
 });
+
+/** A recorded encoder with keys of its own, what is asked of it, and the head that its config tells of. */
+const others: readonly (readonly [string, object, EncoderTask, readonly string[] | number, string])[] = [
+  ['bert-token-classification', {}, 'classification', 5, 'token-classification'],
+  ['bert-token-classification', {}, 'regression', 5, 'token-classification'],
+  ['bert-token-classification', {}, 'classification', ['LABEL_0', 'LABEL_1', 'LABEL_2', 'LABEL_3', 'LABEL_4'], 'token-classification'],
+  ['bert-classification', {}, 'token-classification', 3, 'classification'],
+  ['bert-classification', { problem_type: 'multi_label_classification' }, 'regression', 3, 'classification'],
+  ['bert-classification', { architectures: ['BertForMultipleChoice'] }, 'classification', 3, 'ForMultipleChoice'],
+  ['bert-regression', {}, 'classification', 2, 'regression'],
+  ['vit', {}, 'regression', 5, 'classification'],
+  ['ast', { problem_type: 'regression' }, 'classification', 5, 'regression'],
+  ['timm-vit', {}, 'regression', 5, 'classification'],
+];
+for (const [number, [name, keys, task, labels, head]] of others.entries()) {
+  test.serial(`${number}: a head of ${head} of ${name} is not kept for ${task}, whatever its size`, async (t) => {
+    const path = withKeys(name, keys);
+    const said: string[] = [];
+    const listen = (warning: Error): void => void said.push(warning.message);
+    process.on('warning', listen);
+    const [one, other] = [await loadModel(path, { task, labels, seed: 1 }), await loadModel(path, { task, labels, seed: 2 })];
+    await new Promise(setImmediate);
+    process.off('warning', listen);
+    t.deepEqual(
+      said.map((message) => message.includes(`head of another task; got ${head}, expected ${task}`)),
+      [true, true],
+    );
+    const fresh = one.newParameters.filter((path) => /^(classifier|head)\./.test(path));
+    t.true(fresh.length >= 2, fresh.join());
+    t.notDeepEqual(await answer(one), await answer(other));
+    for (const each of [one, other]) each.dispose();
+  });
+}
+
+test.serial('labels of the head of another task are not taken over', async (t) => {
+  const path = goldenEncoder('bert-token-classification');
+  await t.throwsAsync(loadModel(path, { task: 'classification' }), {
+    code: 'config',
+    message: /needs labels, and the config of the model names those of another head \(token-classification\)/,
+  });
+  const model = await loadModel(goldenEncoder('vit'), { task: 'regression' });
+  t.deepEqual(model.labels, ['LABEL_0']);
+  model.dispose();
+});
