@@ -12,7 +12,7 @@ import type { AnyMethod, CommonConfig, Placement } from './adapter.js';
 import { type AdapterRow, rowsOf, tensorsOf } from './adapter-table.js';
 import { contextOf, createPlacements } from './create-placements.js';
 import { noInitial } from './initial-factors.js';
-import { adaptedLayers, eject, inject, modulesOn } from './inject.js';
+import { carriersOf, eject, inject, modulesOn } from './inject.js';
 import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
 import type { ResolvedConfig } from './resolve-config.js';
 import { takeParts } from './taken-pair.js';
@@ -332,7 +332,7 @@ export class AdapterSet {
     const placements = names.flatMap((name) => this.get(name).placements);
     refuseWhole(placements);
     const paths = pathsOf(placements);
-    const layers = adaptedLayers(this.network, paths).map(([path, layer]) => [path, layer, modulesOn(layer, names)] as const);
+    const layers = carriersOf(this.network, paths).map(([path, layer]) => [path, layer, modulesOn(layer, names)] as const);
     const { states, report } = await mergeLayers(layers, this.dtype, options);
     this.#merged = states;
     for (const name of names) this.#activation.merged.add(name);

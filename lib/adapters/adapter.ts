@@ -240,6 +240,8 @@ export interface AdapterMethod<Name extends string, Config extends CommonConfig>
   calibration?(config: Config): { readonly batchSize?: number | undefined; readonly batches?: number | undefined };
   /** The same adapter with plain starting values: of the same size, and made without a look at weights or data. Default: the config itself. */
   plain?(config: Config): Config;
+  /** Whether tensors that the network itself holds, in no layer, are among what it adapts, as the target `.`, for a module that `replaces`. Default: no. */
+  readonly adaptsNetwork?: boolean;
   /** The networks that the method is for: encoders alone, whose tokens all see each other. Default all. */
   readonly networks?: 'encoders';
   /** What is adapted when `targets` is null; a function where that depends on the config. */

@@ -9,11 +9,11 @@ import { disposeTensors } from '../scope.js';
 import type { AdapterModule, AnyMethod, CommonConfig, CreateContext, Placement, Target } from './adapter.js';
 import type { AdapterSet, AttachOptions } from './adapter-set.js';
 import { readInitialFactors } from './initial-factors.js';
-import { layersOf } from './inject.js';
+import { candidatesOf, layersOf } from './inject.js';
 import { targetOptions } from './resolve-config.js';
 import { isSavedWhole, portableTargets, selectModulesToSave, selectTargets } from './targets.js';
 import { parametersOf, TrainedCopy } from './trained-copy.js';
-import { kWhole } from './whole-network.js';
+import { kItself, kWhole } from './whole-network.js';
 
 /** What the modules of a new adapter get to know. `model`: the model that the network belongs to, if it does. */
 export async function contextOf(
@@ -62,8 +62,9 @@ export async function createPlacements(
   if (method.whole !== undefined) return createWhole(method, given, context);
   try {
     const layers = layersOf(network);
+    const candidates = candidatesOf(network, method);
     const wanted = targetOptions(method, given);
-    const selected = selectTargets(method.name, layers, wanted);
+    const selected = selectTargets(method.name, candidates, wanted);
     const prepared = await bare(() => method.prepare?.(selected, given, context));
     const { config = given, targets = selected } = prepared ?? {};
     const placements: Placement[] = [];
@@ -71,7 +72,7 @@ export async function createPlacements(
       for (const target of targets) {
         throwIfAborted(signal, 'attach');
         const module = prepared === undefined ? await createOn(method, target, config, context) : prepared.create(target);
-        placements.push({ path: target.path, module });
+        placements.push({ path: target.path === kItself ? kWhole : target.path, module });
         if (prepared === undefined) context.onProgress({ done: placements.length, total: targets.length, path: target.path });
       }
       for (const placement of (await method.extras?.(layers, targets, config, context)) ?? []) placements.push(placement);
@@ -84,7 +85,7 @@ export async function createPlacements(
       prepared?.dispose();
     }
     const named = targets === selected ? wanted : { ...wanted, targets: targets.map(({ path }) => path) };
-    return { config, placements, targets: portableTargets(named, layers) };
+    return { config, placements, targets: portableTargets(named, candidates) };
   } finally {
     disposeTensors(context.initial?.tensors.values() ?? []);
   }

@@ -13,7 +13,8 @@ const isTied = ({ layer }: Target): boolean => layer instanceof Linear && layer.
 
 /**
  * Full fine-tuning as an adapter: copies of all weights are trained in their place, and can be switched off, kept beside others, or folded in. What is trained has
- * the dtype of adapters, and takes its own memory beside the weights.
+ * the dtype of adapters, and takes its own memory beside the weights. Tensors that the network holds itself, such as the class token and the positions of timm's ViT,
+ * are the target `.`: `exclude: ['.']` leaves them as they are.
  *
  * ```ts
  * const tuned = await attach(model, { type: 'full' });
@@ -27,6 +28,7 @@ export const full = {
   defaults: fullDefaults,
   check: () => {},
   roles: [],
+  adaptsNetwork: true,
   prepare: async (targets, config, context) => {
     const tied = targets.find(isTied);
     if (tied !== undefined)

@@ -3,9 +3,10 @@ import { Conv } from '../nn/conv.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, type Module } from '../nn/module.js';
+import { TokenNetwork } from '../nn/virtual-tokens.js';
 import { type Activation, AdaptedLayer } from './adapted-layer.js';
-import type { AdapterModule, Placement, Target } from './adapter.js';
-import { kWhole, WholeNetwork } from './whole-network.js';
+import type { AdapterModule, AnyMethod, Placement, Target } from './adapter.js';
+import { kItself, kWhole, WholeNetwork } from './whole-network.js';
 
 /** Every layer of a network that can be adapted, in the model's order; layers that carry adapters count as the bare ones. */
 export function layersOf(network: Module): Target[] {
@@ -24,6 +25,14 @@ export function layersOf(network: Module): Target[] {
     }
   }
   return found;
+}
+
+/** What a method can adapt: every layer, and before them, for methods that ask for it, the network with the tensors that it holds itself. */
+export function candidatesOf(network: Module, { adaptsNetwork = false }: Pick<AnyMethod, 'adaptsNetwork'>): Target[] {
+  const layers = layersOf(network);
+  const holds = adaptsNetwork && network instanceof TokenNetwork && [...network.ownParameters()].length > 0;
+  // Such a method reads its tensors, and never runs it as a layer.
+  return holds ? [{ path: kItself, layer: network as Module as Layer, kind: 'other' }, ...layers] : layers;
 }
 
 /** The adapted layer at `path`: the one that is there, or a new one around the bare layer. */
@@ -67,17 +76,20 @@ export function eject(network: Module, name: string, paths: Iterable<string>, gi
   }
 }
 
-/** The adapted layers that carry any of these adapters, by path. */
-export function adaptedLayers(network: Module, paths: Iterable<string>): [string, AdaptedLayer][] {
-  const found: [string, AdaptedLayer][] = [];
+/** What carries adapters, and what it stands for: a layer, or the network itself with the tensors that it holds. */
+export type Carrier = { readonly base: Module; adaptersOf(name: string): readonly AdapterModule[] } & Partial<Pick<AdaptedLayer, 'run'>>;
+
+/** What carries any of these adapters, by path. */
+export function carriersOf(network: Module, paths: Iterable<string>): [string, Carrier][] {
+  const found: [string, Carrier][] = [];
   for (const path of new Set(paths)) {
-    const layer = network.module(path);
-    if (layer instanceof AdaptedLayer) found.push([path, layer]);
+    const carrier = path === kWhole ? WholeNetwork.of(network) : network.module(path);
+    if (carrier instanceof AdaptedLayer || carrier instanceof WholeNetwork) found.push([path, carrier]);
   }
   return found;
 }
 
-/** The modules of the given adapters on one layer, in that order. */
-export function modulesOn(layer: AdaptedLayer, names: readonly string[]): AdapterModule[] {
-  return names.flatMap((name) => layer.adaptersOf(name));
+/** The modules of the given adapters on one carrier, in that order. */
+export function modulesOn(carrier: Carrier, names: readonly string[]): AdapterModule[] {
+  return names.flatMap((name) => carrier.adaptersOf(name));
 }

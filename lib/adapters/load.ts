@@ -12,7 +12,7 @@ import type { TakenKind } from './adapter.js';
 import type { Attached, AttachOptions } from './adapter-set.js';
 import { tensorsOf } from './adapter-table.js';
 import { differingBases } from './base-weights.js';
-import { layersOf } from './inject.js';
+import { candidatesOf } from './inject.js';
 import { withPublishedNames } from './newer-names.js';
 import { resolveOptions, targetOptions } from './resolve-config.js';
 import { unmatchedEntries } from './targets.js';
@@ -190,7 +190,7 @@ async function fill({ network }: AdaptedModel, attached: Attached, source: PeftF
     mismatched,
     otherBase: compared.differing,
     unknownKeys: source.config.unknownKeys.filter((key) => key !== kResidual),
-    unmatchedTargets: unmatchedEntries(targets.targets, layersOf(network)),
+    unmatchedTargets: unmatchedEntries(targets.targets, candidatesOf(network, attached.method)),
   };
 }
 

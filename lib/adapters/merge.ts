@@ -4,7 +4,7 @@ import { inference, type TaskId } from '../nn/context.js';
 import { Conv } from '../nn/conv.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
-import type { Layer, Parameter } from '../nn/module.js';
+import type { Layer, Module, Parameter } from '../nn/module.js';
 import type { Pair } from '../ops/conv.js';
 import { normal, tensor } from '../ops/create.js';
 import { abs, cast, clone, sub } from '../ops/elementwise.js';
@@ -12,8 +12,8 @@ import { PackedWeight, packWeight } from '../ops/linalg.js';
 import { max, mean } from '../ops/reduce.js';
 import { noGrad, scope, unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
-import type { AdaptedLayer } from './adapted-layer.js';
 import type { AdapterModule, LayerParameters, MergeDetails } from './adapter.js';
+import type { Carrier } from './inject.js';
 import { denseParameters, parametersOf } from './trained-copy.js';
 
 export interface MergeOptions {
@@ -46,7 +46,7 @@ export interface MergeReport {
 
 /** What undoes the merging of one layer. */
 export interface MergedState {
-  readonly layer: AdaptedLayer;
+  readonly layer: Carrier;
   readonly modules: readonly AdapterModule[];
   /** The parameters before, by name; a name without one had none. Empty where they are computed again. */
   readonly before: ReadonlyMap<string, Parameter | undefined>;
@@ -59,7 +59,7 @@ const kProbeSeed = 20_240_607;
 const at = (sides: Pair, side: number): number => (typeof sides === 'number' ? sides : (sides[side] ?? 1));
 
 /** Random inputs for a layer, or undefined for a kind whose merge only puts values in place. */
-function probeOf(layer: Layer, dtype: DType): Tensor | undefined {
+function probeOf(layer: Module, dtype: DType): Tensor | undefined {
   if (layer instanceof Linear)
     return cast(normal([kProbeRows, layer.inFeatures], { seed: kProbeSeed, dtype: dtype === 'f64' ? 'f64' : 'f32' }), dtype);
   if (layer instanceof Conv) {
@@ -73,7 +73,7 @@ function probeOf(layer: Layer, dtype: DType): Tensor | undefined {
 }
 
 /** The dtype a layer computes in. */
-function dtypeOf(layer: Layer): DType {
+function dtypeOf(layer: Module): DType {
   const [first] = parametersOf(layer).values();
   return first?.dtype ?? 'f32';
 }
@@ -101,7 +101,7 @@ function inOrderOfRunning(modules: readonly AdapterModule[]): AdapterModule[] {
  * pass, the bare layer of a module has the parameters that other modules put in place.
  */
 function folded(
-  layer: Layer,
+  layer: Module,
   modules: readonly AdapterModule[],
   dtype: DType,
   details: MergeDetails,
@@ -118,7 +118,7 @@ function folded(
 /** Puts dense values into a layer, in the dtype and form of what they replace; returns what was there. */
 function install(
   path: string,
-  layer: Layer,
+  layer: Module,
   values: LayerParameters,
   unchanged: LayerParameters,
 ): { before: Map<string, Parameter | undefined>; checks: Tensor[] } {
@@ -143,7 +143,7 @@ function install(
 /** Folds adapter modules into one layer. Puts everything back when the result is not finite. */
 async function mergeLayer(
   path: string,
-  layer: AdaptedLayer,
+  layer: Carrier,
   modules: readonly AdapterModule[],
   dtype: DType,
   options: MergeOptions,
@@ -166,7 +166,7 @@ async function mergeLayer(
       noGrad(() => {
         const probe = probeOf(base, dtypeOf(base));
         const { pristine, merged } = folded(base, modules, dtype, { task });
-        const adapted = probe === undefined ? undefined : layer.run(probe, context, modules);
+        const adapted = probe === undefined ? undefined : layer.run?.(probe, context, modules);
         const done = install(path, base, merged, pristine);
         const now = parametersOf(base);
         // What the layer holds from here on, and what is still to be read, must outlive this scope.
@@ -184,7 +184,7 @@ async function mergeLayer(
     }
     const probed = await measure(path, before, () => {
       const probe = probeOf(base, dtypeOf(base));
-      return probe === undefined ? undefined : base.forward(probe);
+      return probe === undefined ? undefined : (base as Layer).forward(probe);
     });
     if (!Number.isFinite(probed.maxError))
       throw new NonFiniteError(`merge: the merged layer "${path}" gives values that are not finite; nothing was changed`);
@@ -210,7 +210,7 @@ function restoreLayer({ layer, before }: MergedState): void {
 
 /** Folds the modules into their layers, all or none. Returns what `unmergeLayers` needs. */
 export async function mergeLayers(
-  layers: readonly (readonly [path: string, layer: AdaptedLayer, modules: readonly AdapterModule[]])[],
+  layers: readonly (readonly [path: string, layer: Carrier, modules: readonly AdapterModule[]])[],
   dtype: DType,
   options: MergeOptions,
 ): Promise<{ states: MergedState[]; report: MergeReport }> {

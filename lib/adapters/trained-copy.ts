@@ -1,20 +1,19 @@
-import type { Layer, Parameter } from '../nn/module.js';
-import { Module } from '../nn/module.js';
+import { type Layer, Module, type Parameter } from '../nn/module.js';
 import { cast, clone } from '../ops/elementwise.js';
 import { PackedWeight } from '../ops/linalg.js';
 import { keep, noGrad, scope } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import { AdapterModule, type LayerParameters } from './adapter.js';
 
-/** The tensors a layer computes with by property name, a weight tied from elsewhere included. */
-export function parametersOf(layer: Layer): Map<string, Parameter> {
+/** The tensors a layer, or a network, computes with by property name, a weight tied from elsewhere included. */
+export function parametersOf(layer: Module): Map<string, Parameter> {
   const found = new Map<string, Parameter>();
   for (const [name, value] of Object.entries(layer)) if (value instanceof Tensor || value instanceof PackedWeight) found.set(name, value);
   return found;
 }
 
 /** Dense copies in `dtype` of a layer's parameters, unrecorded; the caller owns them. */
-export function denseParameters(layer: Layer, dtype: DType, names?: readonly string[]): LayerParameters {
+export function denseParameters(layer: Module, dtype: DType, names?: readonly string[]): LayerParameters {
   return scope(() =>
     noGrad(() => {
       const copies: Record<string, Tensor> = {};

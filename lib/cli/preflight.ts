@@ -1,4 +1,4 @@
-import { layersOf } from '../adapters/inject.js';
+import { candidatesOf } from '../adapters/inject.js';
 import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
 import { selectTargets } from '../adapters/targets.js';
 import { exampleOf } from '../data/example.js';
@@ -67,7 +67,7 @@ function virtualTokensOf({ method, config }: ResolvedConfig): number {
 /** Throws as `attach` does for targets that match nothing. */
 function checkTargets(network: EncoderNetwork, { method, config }: ResolvedConfig): void {
   if (method.whole !== undefined) return;
-  selectTargets(method.name, layersOf(network), targetOptions(method, config));
+  selectTargets(method.name, candidatesOf(network, method), targetOptions(method, config));
 }
 
 async function checkCalibration(recipe: Recipe, adapter: ResolvedConfig, resumed: string | undefined): Promise<void> {

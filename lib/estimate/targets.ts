@@ -1,7 +1,7 @@
 import type { Placement } from '../adapters/adapter.js';
 import { AdapterSet } from '../adapters/adapter-set.js';
 import { tensorsOf } from '../adapters/adapter-table.js';
-import { layersOf } from '../adapters/inject.js';
+import { candidatesOf } from '../adapters/inject.js';
 import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.js';
 import { selectTargets } from '../adapters/targets.js';
 import { kDtypeBytes } from '../dtype.js';
@@ -40,7 +40,7 @@ export async function planAdapter(config: JsonObject, adapter: ResolvedConfig): 
 /** Virtual tokens go through every block. */
 function adaptedBlocks(network: CausalLanguageModel, { method, config }: ResolvedConfig): number[] {
   if (method.whole !== undefined) return Array.from({ length: network.shape.layers }, (_, number) => number);
-  const targets = selectTargets(method.name, layersOf(network), targetOptions(method, config));
+  const targets = selectTargets(method.name, candidatesOf(network, method), targetOptions(method, config));
   const numbers = new Set(targets.map(({ path }) => blockOf(path)).filter((number) => number !== undefined));
   return [...numbers].sort((a, b) => a - b);
 }

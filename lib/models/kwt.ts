@@ -132,8 +132,8 @@ export class KwtNetwork extends EncoderNetwork {
     const [batch = 0, frames, coefficients] = features.shape;
     if (features.rank !== 3 || frames !== this.#frames || coefficients !== this.#coefficients)
       throw new ShapeError(`forward: got features [${features.shape.join(', ')}], expected [B, ${this.#frames}, ${this.#coefficients}]`);
-    const tokens = concat([repeated(this.cls_token, batch), this.patch_embed.forward(features, context)], 1);
-    const hidden = runEncoder(this, this.blocks, add(tokens, this.pos_embed), context);
+    const tokens = concat([repeated(this.held('cls_token', context), batch), this.patch_embed.forward(features, context)], 1);
+    const hidden = runEncoder(this, this.blocks, add(tokens, this.held('pos_embed', context)), context);
     const answer = readOut(hidden, this.#pooling);
     return this.head?.forward(answer, context) ?? answer;
   }

@@ -46,7 +46,7 @@ function nearRow(row: Float32Array, place: number, how: 'linear' | 'cubic'): voi
 }
 
 /**
- * Position embeddings [1, prefix + rows * columns, D] for another grid: those of the first `prefix` tokens as they are, those of the patches resampled along both
+ * Position embeddings [P, prefix + rows * columns, D] for another grid: those of the first `prefix` tokens as they are, those of the patches resampled along both
  * axes. The same tensor where the grids are equal. Differentiable.
  */
 export function resizePositions(
@@ -58,11 +58,11 @@ export function resizePositions(
 ): Tensor {
   if (from[0] === to[0] && from[1] === to[1]) return positions;
   const [down, across] = typeof how === 'string' ? [how, how] : how;
-  const width = positions.shape[2] ?? 0;
+  const [count = 1, , width = 0] = positions.shape;
   const patches = cast(narrow(positions, 1, prefix, from[0] * from[1]), 'f32');
-  const columnsSame = matmul(matrix(from[0], to[0], down), reshape(patches, [from[0], from[1] * width]));
-  const resized = matmul(matrix(from[1], to[1], across), reshape(columnsSame, [to[0], from[1], width]));
-  const flat = cast(reshape(resized, [1, to[0] * to[1], width]), positions.dtype);
+  const columnsSame = matmul(matrix(from[0], to[0], down), reshape(patches, [count, from[0], from[1] * width]));
+  const resized = matmul(matrix(from[1], to[1], across), reshape(columnsSame, [count * to[0], from[1], width]));
+  const flat = cast(reshape(resized, [count, to[0] * to[1], width]), positions.dtype);
   return prefix === 0 ? flat : concat([narrow(positions, 1, 0, prefix), flat], 1);
 }
 

@@ -199,8 +199,8 @@ export class TimmVitNetwork extends EncoderNetwork {
     const { proj } = this.patch_embed;
     const patches = proj.forward(images, context);
     const grid = this.#geometry.grid(images.shape[2] ?? 0, images.shape[3] ?? 0);
-    const tokens = concat([repeated(this.cls_token, images.shape[0] ?? 0), patches], 1);
-    const placed = add(tokens, resizePositions(this.pos_embed, 1, this.#grid, grid, 'smooth'));
+    const tokens = concat([repeated(this.held('cls_token', context), images.shape[0] ?? 0), patches], 1);
+    const placed = add(tokens, resizePositions(this.held('pos_embed', context), 1, this.#grid, grid, 'smooth'));
     const stream = runEncoder(this, this.blocks, placed, context);
     const hidden = this.norm?.forward(stream, context) ?? stream;
     const one = readOut(this.#readsPatches ? narrow(hidden, 1, 1, (hidden.shape[1] ?? 1) - 1) : hidden, this.#pooling);

@@ -26,6 +26,8 @@ export interface VirtualTokenSource {
   of(rows: RowAdapters | undefined, batch: number): readonly (readonly VirtualTokens[])[];
   /** All there are, whether they are in use or not. */
   readonly all: readonly VirtualTokens[];
+  /** What stands for a tensor [1, ...] of the network itself in a pass: [1, ...], or [B, ...] where its rows have different ones. */
+  held?(name: string, value: Tensor, rows: RowAdapters | undefined): Tensor;
 }
 
 /** Sizes that adapters of a whole network need. */
@@ -48,6 +50,15 @@ export abstract class TokenNetwork extends Module {
   abstract readonly shape: TokenShape;
   /** Set by adapters of the whole network. */
   virtualTokens?: VirtualTokenSource;
+
+  /**
+   * A tensor [1, ...] that the network itself holds, as the adapters of a pass have it: [1, ...], or [B, ...] where its rows have different ones. Networks that read
+   * their own tensors in another way cannot have them trained by an adapter.
+   */
+  protected held(name: keyof this & string, { rows }: ForwardContext): Tensor {
+    const own = this[name] as Tensor;
+    return this.virtualTokens?.held?.(name, own, rows) ?? own;
+  }
 }
 
 const countOf = (tokens: readonly VirtualTokens[]): number => tokens.reduce((total, { count }) => total + count, 0);
