@@ -4,7 +4,7 @@ import type { HuggingFaceFiles } from './io/model-files.js';
 import { readPooling } from './io/sentence-encoder.js';
 import { Tokenizer } from './io/tokenizer.js';
 import type { Weights } from './io/weights.js';
-import type { LoadedAs } from './model.js';
+import type { LoadedAs } from './loaded-model.js';
 import type { EncoderArchitecture, EncoderTask, Modality } from './models/encoder.js';
 import { createEncoder, encoders, modelTypeOf } from './models/encoders.js';
 import { readFrontEnd } from './models/front-ends.js';

@@ -1,17 +1,15 @@
-import { ConfigError, DisposedError, ShapeError } from './errors.js';
+import { ShapeError } from './errors.js';
 import type { JsonObject } from './io/json.js';
 import type { Tokenizer } from './io/tokenizer.js';
+import { type LoadedAs, LoadedModel, type LoadedParts } from './loaded-model.js';
 import { type Batch, type ForwardOptions, makeBatch, type TokenRows } from './models/batch.js';
 import type { CausalLanguageModel } from './models/causal-language-model.js';
 import { languageLoss, nextTokens, targetTensor } from './models/language-loss.js';
-import type { Compute, ModelDType } from './models/weight-storage.js';
 import { KeyValueCache } from './nn/cache.js';
-import type { Module } from './nn/module.js';
 import { cachedVirtualLength } from './nn/virtual-tokens.js';
 import { cast } from './ops/elementwise.js';
-import type { WeightLayout } from './ops/linalg.js';
 import type { Reduction } from './ops/loss.js';
-import { noGrad, scope, trimMemory } from './scope.js';
+import { noGrad, scope } from './scope.js';
 import type { Device, DType, Tensor } from './tensor.js';
 
 export interface LossInput extends ForwardOptions {
@@ -48,74 +46,27 @@ export interface LanguageModel {
 /** Tells a language model from an encoder with the head of a task. */
 export const isLanguageModel = <M extends object>(model: M): model is Extract<M, LanguageModel> => !('task' in model);
 
-export interface ModelParts {
-  readonly network: CausalLanguageModel;
-  readonly config: JsonObject;
-  readonly device: Device;
+export interface ModelParts extends LoadedParts<CausalLanguageModel> {
   readonly endTokens: readonly number[];
-  readonly tokenizer: Tokenizer | undefined;
-  /** Where it came from: a folder, a file or a hub id. */
-  readonly source: string;
-  readonly loadedAs?: LoadedAs | undefined;
-}
-
-/** The options of `loadModel` that say how weights are kept. */
-export interface LoadedAs {
-  readonly dtype?: ModelDType | undefined;
-  readonly compute?: Compute | undefined;
-  readonly layout?: WeightLayout | undefined;
 }
 
 /**
  * A causal language model with its tokenizer: what `loadModel` returns. B rows, T tokens, D hidden width, V vocabulary. Owns the weights: `dispose()` releases
  * them. Its weights are frozen until something unfreezes them.
  */
-export class Model implements LanguageModel {
-  readonly network: CausalLanguageModel;
-  /** The published config, with all its keys. */
-  readonly config: JsonObject;
-  /** Dtype of the embedding, and so of what is computed between layers. */
-  readonly dtype: DType;
-  readonly device: Device;
+export class Model extends LoadedModel<CausalLanguageModel> implements LanguageModel {
   readonly endTokens: readonly number[];
-  readonly source: string;
-  readonly loadedAs: LoadedAs | undefined;
-  readonly #tokenizer: Tokenizer | undefined;
-  #disposed = false;
 
   constructor(parts: ModelParts) {
-    this.network = parts.network;
-    this.config = parts.config;
-    const [first] = parts.network.namedParameters();
-    this.dtype = first?.[1].dtype ?? 'f32';
-    this.device = parts.device;
+    super(parts);
     this.endTokens = parts.endTokens;
-    this.source = parts.source;
-    this.loadedAs = parts.loadedAs;
-    this.#tokenizer = parts.tokenizer;
-  }
-
-  /** Throws `ConfigError` where the model came without one. */
-  get tokenizer(): Tokenizer {
-    if (this.#tokenizer === undefined) {
-      throw new ConfigError(`tokenizer: ${this.source} has none; expected tokenizer.json beside the weights; token ids work without it`);
-    }
-    return this.#tokenizer;
-  }
-
-  get hasTokenizer(): boolean {
-    return this.#tokenizer !== undefined;
-  }
-
-  get disposed(): boolean {
-    return this.#disposed;
   }
 
   /** Logits [B, T, V] in f32 (f64 for an f64 model) for rows of equal length, without gradient. */
   logits(ids: TokenRows, options: Pick<ForwardOptions, 'rows' | 'tasks'> = {}): Tensor {
     const lengths = new Set(ids.map((row) => row.length));
     if (lengths.size > 1) throw new ShapeError(`logits: rows must have equal lengths; got ${[...lengths].join(', ')}`);
-    this.#check('logits');
+    this.checkAlive('logits');
     return noGrad(() =>
       scope(() => {
         const { ids: padded, context } = makeBatch(this.network, ids, { ...options, training: false });
@@ -131,7 +82,7 @@ export class Model implements LanguageModel {
 
   /** Hidden states [..., D] to logits [..., V], on the tape. */
   head(hidden: Tensor, options: ForwardOptions = {}): Tensor {
-    this.#check('head');
+    this.checkAlive('head');
     const { training = this.network.training, rows, tasks } = options;
     return this.network.head(hidden, { training, ...(rows && { rows }), ...(tasks && { tasks }) });
   }
@@ -160,24 +111,8 @@ export class Model implements LanguageModel {
     });
   }
 
-  /** The module at a path of property names, such as `model.layers.0.self_attn.q_proj`. */
-  module(path: string): Module {
-    return this.network.module(path);
-  }
-
-  dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.network.dispose();
-    trimMemory();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
-
   #batch(what: string, ids: TokenRows, options: ForwardOptions): Batch {
-    this.#check(what);
+    this.checkAlive(what);
     return makeBatch(this.network, ids, options);
   }
 
@@ -185,10 +120,6 @@ export class Model implements LanguageModel {
     const hidden = this.network.forward(ids, context);
     context.cache?.advance(lengths);
     return hidden;
-  }
-
-  #check(what: string): void {
-    if (this.#disposed) throw new DisposedError(`${what}: the model ${this.source} was disposed; load it again`);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { FrontEnd, Values } from './data/front-end.js';
 import type { JsonObject } from './io/json.js';
 import type { EncoderText, Tokenizer } from './io/tokenizer.js';
-import type { LoadedAs } from './model.js';
+import type { LoadedAs } from './loaded-model.js';
 import type { EncoderNetwork, EncoderTask } from './models/encoder.js';
 import type { EncoderForwardOptions, EncoderRows } from './models/encoder-batch.js';
 import type { TaskTargets } from './models/task-loss.js';

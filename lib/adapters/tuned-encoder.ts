@@ -1,12 +1,9 @@
 import type { FrontEnd } from '../data/front-end.js';
 import type { EncoderModel } from '../encoder-model.js';
-import type { JsonObject } from '../io/json.js';
-import type { Tokenizer } from '../io/tokenizer.js';
-import type { LoadedAs } from '../model.js';
-import type { EncoderNetwork, EncoderTask } from '../models/encoder.js';
+import type { EncoderTask } from '../models/encoder.js';
 import type { EncoderForwardOptions, EncoderRows } from '../models/encoder-batch.js';
 import type { PredictInput, Predictions, PredictOptions, TaskLossInput, TaskModel } from '../task-model.js';
-import type { Device, DType, Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 import { Tuned } from './tuned.js';
 
 /**
@@ -20,10 +17,6 @@ export class TunedEncoder<T extends EncoderTask = EncoderTask> extends Tuned<Enc
     return (Tuned.on(model) as TunedEncoder<T> | undefined) ?? new TunedEncoder(model);
   }
 
-  get network(): EncoderNetwork {
-    return this.model.network;
-  }
-
   get task(): T {
     return this.model.task;
   }
@@ -32,32 +25,8 @@ export class TunedEncoder<T extends EncoderTask = EncoderTask> extends Tuned<Enc
     return this.model.labels;
   }
 
-  get tokenizer(): Tokenizer {
-    return this.model.tokenizer;
-  }
-
-  get hasTokenizer(): boolean {
-    return this.model.hasTokenizer;
-  }
-
   get processor(): FrontEnd | undefined {
     return this.model.processor;
-  }
-
-  get config(): JsonObject {
-    return this.model.config;
-  }
-
-  get device(): Device {
-    return this.model.device;
-  }
-
-  get dtype(): DType {
-    return this.model.dtype;
-  }
-
-  get loadedAs(): LoadedAs | undefined {
-    return this.model.loadedAs;
   }
 
   get newParameters(): readonly string[] {

@@ -1,10 +1,7 @@
-import type { JsonObject } from '../io/json.js';
-import type { Tokenizer } from '../io/tokenizer.js';
-import type { LanguageModel, LoadedAs, LossInput, Model } from '../model.js';
+import type { LanguageModel, LossInput, Model } from '../model.js';
 import type { ForwardOptions, TokenRows } from '../models/batch.js';
-import type { CausalLanguageModel } from '../models/causal-language-model.js';
 import type { KeyValueCache } from '../nn/cache.js';
-import type { Device, DType, Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 import { Tuned } from './tuned.js';
 
 /**
@@ -18,36 +15,8 @@ export class TunedModel extends Tuned<Model> implements LanguageModel {
     return (Tuned.on(model) as TunedModel | undefined) ?? new TunedModel(model);
   }
 
-  get network(): CausalLanguageModel {
-    return this.model.network;
-  }
-
-  get tokenizer(): Tokenizer {
-    return this.model.tokenizer;
-  }
-
-  get hasTokenizer(): boolean {
-    return this.model.hasTokenizer;
-  }
-
-  get config(): JsonObject {
-    return this.model.config;
-  }
-
-  get device(): Device {
-    return this.model.device;
-  }
-
-  get dtype(): DType {
-    return this.model.dtype;
-  }
-
   get endTokens(): readonly number[] {
     return this.model.endTokens;
-  }
-
-  get loadedAs(): LoadedAs | undefined {
-    return this.model.loadedAs;
   }
 
   /** Logits [B, T, V] in f32 for rows of equal length, without gradient, by the active adapters or those that `rows` names for each row. */

@@ -2,11 +2,14 @@ import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { EncoderModel } from '../encoder-model.js';
 import { AdapterError, DisposedError } from '../errors.js';
+import type { JsonObject } from '../io/json.js';
 import { type PeftSaveOptions, replaceFolder, savePeftFolder } from '../io/peft.js';
+import type { Tokenizer } from '../io/tokenizer.js';
+import type { LoadedAs } from '../loaded-model.js';
 import type { Model } from '../model.js';
 import { kResidual } from '../models/residual.js';
 import { saveModel } from '../models/save-model.js';
-import type { Tensor } from '../tensor.js';
+import type { Device, DType, Tensor } from '../tensor.js';
 import { AdapterSet } from './adapter-set.js';
 import type { AdapterRow } from './adapter-table.js';
 import { combineAdapters } from './combine/combine.js';
@@ -60,8 +63,36 @@ export abstract class Tuned<M extends AdaptedModel> {
     return this.#disposed;
   }
 
+  get network(): M['network'] {
+    return this.model.network;
+  }
+
   get source(): string {
     return this.model.source;
+  }
+
+  get tokenizer(): Tokenizer {
+    return this.model.tokenizer;
+  }
+
+  get hasTokenizer(): boolean {
+    return this.model.hasTokenizer;
+  }
+
+  get config(): JsonObject {
+    return this.model.config;
+  }
+
+  get device(): Device {
+    return this.model.device;
+  }
+
+  get dtype(): DType {
+    return this.model.dtype;
+  }
+
+  get loadedAs(): LoadedAs | undefined {
+    return this.model.loadedAs;
   }
 
   /** Names of the adapters, in the order in which they were attached. */
