@@ -10,7 +10,6 @@ import { Linear } from '../nn/linear.js';
 import { Layer, Module } from '../nn/module.js';
 import { LayerNorm } from '../nn/norm.js';
 import { PatchProjection } from '../nn/patch-projection.js';
-import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { add } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
 import { mean } from '../ops/reduce.js';
@@ -18,10 +17,20 @@ import { narrow, transpose, unsqueeze } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import { count, readConfig } from './config.js';
 import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type EncoderShape, type HeadOptions } from './encoder.js';
-import { featuresOf, namedLabels, outputsOf, patchEncoderKeys, readOut, readOutWidth, repeated } from './patch-encoder.js';
+import {
+  featuresOf,
+  namedLabels,
+  outputsOf,
+  type PatchTask,
+  patchEncoderKeys,
+  patchTasks,
+  readOut,
+  readOutWidth,
+  repeated,
+} from './patch-encoder.js';
 import type { Pooling } from './pooling.js';
 import { type Grid, resizePositions } from './position-grid.js';
-import { newerVitName, VitBlocks } from './vit-block.js';
+import { newerVitName, VitEncoder } from './vit-block.js';
 
 const keys = z.object({
   ...patchEncoderKeys,
@@ -33,7 +42,6 @@ const keys = z.object({
 });
 
 export type AstConfig = z.infer<typeof keys>;
-export type AstTask = 'classification' | 'regression' | 'embedding';
 
 /** What position embeddings are for spectrograms of another length than the published one. */
 const kPositions = ['resized', 'zero'] as const;
@@ -105,23 +113,6 @@ class AstEmbeddings extends Layer {
   }
 }
 
-class AstEncoder extends Module {
-  readonly embeddings: AstEmbeddings;
-  readonly encoder: VitBlocks;
-  layernorm: Layer;
-
-  constructor(config: AstConfig, positions: AstPositions) {
-    super();
-    this.embeddings = new AstEmbeddings(config, positions);
-    this.encoder = new VitBlocks(config, 'none');
-    this.layernorm = new LayerNorm(config.hidden_size, { epsilon: config.layer_norm_eps, init: 'none' });
-  }
-
-  forward(features: Tensor, context: ForwardContext, network: TokenNetwork): Tensor {
-    return this.layernorm.forward(this.encoder.forward(this.embeddings.forward(features, context), context, network), context);
-  }
-}
-
 class AstHead extends Layer {
   layernorm: Layer;
   dense: Layer;
@@ -140,9 +131,9 @@ class AstHead extends Layer {
 
 export class AstNetwork extends EncoderNetwork {
   readonly modality = 'audio';
-  readonly task: AstTask;
+  readonly task: PatchTask;
   readonly shape: EncoderShape;
-  readonly audio_spectrogram_transformer: AstEncoder;
+  readonly audio_spectrogram_transformer: VitEncoder<AstEmbeddings>;
   /** Absent for embeddings. */
   classifier?: Layer;
   override readonly startable = ['classifier'];
@@ -150,7 +141,7 @@ export class AstNetwork extends EncoderNetwork {
   readonly #pooling: Pooling | undefined;
   readonly #keepsHead: boolean;
 
-  constructor(config: AstConfig, task: AstTask, head: HeadOptions) {
+  constructor(config: AstConfig, task: PatchTask, head: HeadOptions) {
     super();
     const positions = kPositions.find((name) => name === (head.positions ?? 'resized'));
     if (positions === undefined)
@@ -158,11 +149,11 @@ export class AstNetwork extends EncoderNetwork {
     this.task = task;
     this.#pooling = head.pooling;
     this.initialDeviation = config.initializer_range;
-    this.audio_spectrogram_transformer = new AstEncoder(config, positions);
-    const outputs = task === 'embedding' ? undefined : outputsOf(task, namedLabels(config), head);
+    this.audio_spectrogram_transformer = new VitEncoder(config, new AstEmbeddings(config, positions), 'none');
+    const { labels, isPublished } = outputsOf(task, namedLabels(config), head);
     const width = readOutWidth(config.hidden_size, head.pooling);
-    if (outputs !== undefined) this.classifier = new AstHead(width, outputs.labels, config.layer_norm_eps);
-    this.#keepsHead = outputs?.isPublished ?? false;
+    if (labels !== undefined) this.classifier = new AstHead(width, labels, config.layer_norm_eps);
+    this.#keepsHead = isPublished;
     this.shape = {
       hiddenSize: config.hidden_size,
       layers: config.num_hidden_layers,
@@ -193,13 +184,8 @@ export class AstNetwork extends EncoderNetwork {
   }
 }
 
-const makes =
-  (task: AstTask) =>
-  (config: unknown, head: HeadOptions): AstNetwork =>
-    new AstNetwork(readConfig(keys, config), task, head);
-
 /** Reads a published `config.json`; throws `ConfigError` that names a missing or unsupported key. */
 export const ast: EncoderArchitecture = {
   modality: 'audio',
-  tasks: { classification: makes('classification'), regression: makes('regression'), embedding: makes('embedding') },
+  tasks: patchTasks((config, task, head) => new AstNetwork(readConfig(keys, config), task, head)),
 };

@@ -15,7 +15,17 @@ import type { Tensor } from '../tensor.js';
 import { activationOf, count, flag, kMostLayers, readConfig } from './config.js';
 import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type EncoderShape, type HeadOptions } from './encoder.js';
 import { FcMlp } from './fc-mlp.js';
-import { attendToAll, checkWidth, featuresOf, outputsOf, readOut, readOutWidth, repeated } from './patch-encoder.js';
+import {
+  attendToAll,
+  checkWidth,
+  featuresOf,
+  outputsOf,
+  type PatchTask,
+  patchTasks,
+  readOut,
+  readOutWidth,
+  repeated,
+} from './patch-encoder.js';
 import type { Pooling } from './pooling.js';
 import { runEncoder } from './run-encoder.js';
 
@@ -36,7 +46,6 @@ const keys = z.object({
 });
 
 export type KwtConfig = z.infer<typeof keys>;
-export type KwtTask = 'classification' | 'regression' | 'embedding';
 
 class KwtAttention extends Layer {
   q: Layer;
@@ -90,7 +99,7 @@ class KwtBlock extends Layer {
 
 export class KwtNetwork extends EncoderNetwork {
   readonly modality = 'audio';
-  readonly task: KwtTask;
+  readonly task: PatchTask;
   readonly shape: EncoderShape;
   cls_token!: Tensor;
   pos_embed!: Tensor;
@@ -104,7 +113,7 @@ export class KwtNetwork extends EncoderNetwork {
   readonly #pooling: Pooling | undefined;
   readonly #keepsHead: boolean;
 
-  constructor(config: KwtConfig, task: KwtTask, head: HeadOptions) {
+  constructor(config: KwtConfig, task: PatchTask, head: HeadOptions) {
     super();
     this.task = task;
     this.#frames = config.input_frames;
@@ -112,10 +121,10 @@ export class KwtNetwork extends EncoderNetwork {
     this.#pooling = head.pooling;
     this.patch_embed = new Linear(config.input_coeffs, config.embed_dim, { init: 'none' });
     this.blocks = new ModuleList(Array.from({ length: config.depth }, (_, i) => new KwtBlock(config, i)));
-    const outputs = task === 'embedding' ? undefined : outputsOf(task, config.num_classes || undefined, head);
+    const { labels, isPublished } = outputsOf(task, config.num_classes || undefined, head);
     const width = readOutWidth(config.embed_dim, head.pooling);
-    if (outputs !== undefined) this.head = new Linear(width, outputs.labels, { role: 'head', init: 'none' });
-    this.#keepsHead = outputs?.isPublished ?? false;
+    if (labels !== undefined) this.head = new Linear(width, labels, { role: 'head', init: 'none' });
+    this.#keepsHead = isPublished;
     this.shape = {
       hiddenSize: config.embed_dim,
       layers: config.depth,
@@ -149,13 +158,8 @@ export class KwtNetwork extends EncoderNetwork {
   }
 }
 
-const makes =
-  (task: KwtTask) =>
-  (config: unknown, head: HeadOptions): KwtNetwork =>
-    new KwtNetwork(readConfig(keys, config), task, head);
-
 /** Reads the `config.json` of the published weights; throws `ConfigError` that names a missing or unsupported key. */
 export const kwt: EncoderArchitecture = {
   modality: 'audio',
-  tasks: { classification: makes('classification'), regression: makes('regression'), embedding: makes('embedding') },
+  tasks: patchTasks((config, task, head) => new KwtNetwork(readConfig(keys, config), task, head)),
 };

@@ -7,7 +7,7 @@ import { cast } from '../ops/elementwise.js';
 import { expand, reshape, select } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import { count, flag, kMostLayers } from './config.js';
-import type { EncoderInput, HeadOptions } from './encoder.js';
+import type { EncoderArchitecture, EncoderInput, EncoderNetwork, HeadOptions } from './encoder.js';
 import { headSizeOf } from './head-size.js';
 import { modesOf, type Pooling, pool } from './pooling.js';
 
@@ -29,15 +29,28 @@ export const patchEncoderKeys = {
 export const namedLabels = ({ id2label }: { readonly id2label?: Record<string, string> | null | undefined }): number | undefined =>
   id2label == null ? undefined : Object.keys(id2label).length;
 
+/** What encoders of images and spectrograms are asked for. */
+export type PatchTask = 'classification' | 'regression' | 'embedding';
+
+/** The tasks of an architecture by what makes its network from a published config. */
+export const patchTasks = (
+  make: (config: unknown, task: PatchTask, head: HeadOptions) => EncoderNetwork,
+): EncoderArchitecture['tasks'] => ({
+  classification: (config, head) => make(config, 'classification', head),
+  regression: (config, head) => make(config, 'regression', head),
+  embedding: (config, head) => make(config, 'embedding', head),
+});
+
 /**
- * The outputs of a head, and whether the published one, of `published` outputs, is of that size. Without either number two classes, or one value of a regression.
- * Throws `ConfigError` for a number that cannot be.
+ * The outputs of a head, none of embeddings, and whether the published one, of `published` outputs, is of that size. Without either number two classes, or one value
+ * of a regression. Throws `ConfigError` for a number that cannot be.
  */
 export function outputsOf(
-  task: 'classification' | 'regression',
+  task: PatchTask,
   published: number | undefined,
   head: HeadOptions,
-): { readonly labels: number; readonly isPublished: boolean } {
+): { readonly labels?: number; readonly isPublished: boolean } {
+  if (task === 'embedding') return { isPublished: false };
   const standard = published ?? (task === 'regression' ? 1 : 2);
   const { labels } = headSizeOf({}, { labels: head.labels ?? standard });
   return { labels, isPublished: labels === standard && !head.startsAnew };

@@ -17,11 +17,21 @@ import type { Tensor } from '../tensor.js';
 import { count, flag, kMostLayers, readConfig } from './config.js';
 import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type EncoderShape, type HeadOptions } from './encoder.js';
 import { FcMlp } from './fc-mlp.js';
-import { attendToAll, checkWidth, outputsOf, pixelsOf, readOut, readOutWidth, repeated } from './patch-encoder.js';
+import {
+  attendToAll,
+  checkWidth,
+  outputsOf,
+  type PatchTask,
+  patchTasks,
+  pixelsOf,
+  readOut,
+  readOutWidth,
+  repeated,
+} from './patch-encoder.js';
 import { modesOf, type Pooling } from './pooling.js';
 import { type Grid, resizePositions } from './position-grid.js';
 import { runEncoder } from './run-encoder.js';
-import { both, gridOf, type VitTask } from './vit.js';
+import { both, gridOf } from './vit.js';
 
 const size = z.union([count, z.tuple([count, count])]);
 
@@ -147,7 +157,7 @@ class TimmBlock extends Layer {
 
 export class TimmVitNetwork extends EncoderNetwork {
   readonly modality = 'image';
-  readonly task: VitTask;
+  readonly task: PatchTask;
   readonly shape: EncoderShape;
   cls_token!: Tensor;
   pos_embed!: Tensor;
@@ -167,7 +177,7 @@ export class TimmVitNetwork extends EncoderNetwork {
   readonly #readsPatches: boolean;
   readonly #keepsHead: boolean;
 
-  constructor(config: TimmVitConfig, task: VitTask, head: HeadOptions) {
+  constructor(config: TimmVitConfig, task: PatchTask, head: HeadOptions) {
     super();
     this.task = task;
     this.patch_embed = new TimmPatches(config);
@@ -178,9 +188,9 @@ export class TimmVitNetwork extends EncoderNetwork {
     this.#pooling = head.pooling ?? (averaged ? { mode: 'mean' } : undefined);
     this.#readsPatches = this.#pooling !== undefined && !modesOf(this.#pooling).includes('cls');
     const width = readOutWidth(config.embed_dim, this.#pooling);
-    const outputs = task === 'embedding' ? undefined : outputsOf(task, config.num_classes || undefined, head);
-    if (outputs !== undefined) this.head = new Linear(width, outputs.labels, { role: 'head', init: 'none' });
-    this.#keepsHead = outputs?.isPublished ?? false;
+    const { labels, isPublished } = outputsOf(task, config.num_classes || undefined, head);
+    if (labels !== undefined) this.head = new Linear(width, labels, { role: 'head', init: 'none' });
+    this.#keepsHead = isPublished;
     this.#geometry = this.patch_embed.proj;
     this.#grid = gridOf(this.#geometry, both(config.img_size));
     this.shape = {
@@ -217,13 +227,8 @@ export class TimmVitNetwork extends EncoderNetwork {
   }
 }
 
-const makes =
-  (task: VitTask) =>
-  (config: unknown, head: HeadOptions): TimmVitNetwork =>
-    new TimmVitNetwork(readTimm(config), task, head);
-
 /** Reads timm's `config.json`; throws `ConfigError` that names a missing or unsupported key. */
 export const timmVit: EncoderArchitecture = {
   modality: 'image',
-  tasks: { classification: makes('classification'), regression: makes('regression'), embedding: makes('embedding') },
+  tasks: patchTasks((config, task, head) => new TimmVitNetwork(readTimm(config), task, head)),
 };

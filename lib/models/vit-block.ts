@@ -1,4 +1,4 @@
-/** The pre-norm block of ViT and AST, by the names of their published weights. */
+/** The pre-norm blocks of ViT and AST, and the encoder that they make, by the names of their published weights. */
 import { type ForwardContext, inference } from '../nn/context.js';
 import { Dropout } from '../nn/dropout.js';
 import { Linear } from '../nn/linear.js';
@@ -129,7 +129,7 @@ export const newerVitName = (path: string): string =>
     .replace(/\.output\.dense$/, '.mlp.fc2');
 
 /** The blocks, as `encoder.layer.N`. */
-export class VitBlocks extends Module {
+class VitBlocks extends Module {
   readonly layer: ModuleList<Layer>;
 
   constructor(config: VitBlockConfig, init: Init) {
@@ -140,5 +140,24 @@ export class VitBlocks extends Module {
   /** x [B, T, D] to what the head of `network` reads, [B, T', D]. */
   forward(x: Tensor, context: ForwardContext, network: TokenNetwork): Tensor {
     return runEncoder(network, this.layer, x, context);
+  }
+}
+
+/** The network below the head, on the embeddings of images or spectrograms. */
+export class VitEncoder<Embeddings extends Layer> extends Module {
+  readonly embeddings: Embeddings;
+  readonly encoder: VitBlocks;
+  layernorm: Layer;
+
+  constructor(config: VitBlockConfig, embeddings: Embeddings, init: Init) {
+    super();
+    this.embeddings = embeddings;
+    this.encoder = new VitBlocks(config, init);
+    this.layernorm = new LayerNorm(config.hidden_size, { epsilon: config.layer_norm_eps, init });
+  }
+
+  /** Images or spectrograms to hidden states [B, T', D]. */
+  forward(input: Tensor, context: ForwardContext, network: TokenNetwork): Tensor {
+    return this.layernorm.forward(this.encoder.forward(this.embeddings.forward(input, context), context, network), context);
   }
 }

@@ -9,9 +9,7 @@ import { Dropout } from '../nn/dropout.js';
 import { parameter } from '../nn/init.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, Module } from '../nn/module.js';
-import { LayerNorm } from '../nn/norm.js';
 import { PatchProjection, type PatchSize } from '../nn/patch-projection.js';
-import type { TokenNetwork } from '../nn/virtual-tokens.js';
 import { normal } from '../ops/create.js';
 import { add } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
@@ -19,10 +17,20 @@ import { nextDraw } from '../random.js';
 import type { Tensor } from '../tensor.js';
 import { count, readConfig } from './config.js';
 import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type EncoderShape, type HeadOptions } from './encoder.js';
-import { namedLabels, outputsOf, patchEncoderKeys, pixelsOf, readOut, readOutWidth, repeated } from './patch-encoder.js';
+import {
+  namedLabels,
+  outputsOf,
+  type PatchTask,
+  patchEncoderKeys,
+  patchTasks,
+  pixelsOf,
+  readOut,
+  readOutWidth,
+  repeated,
+} from './patch-encoder.js';
 import type { Pooling } from './pooling.js';
 import { type Grid, resizePositions } from './position-grid.js';
-import { type Init, newerVitName, VitBlocks } from './vit-block.js';
+import { type Init, newerVitName, VitEncoder } from './vit-block.js';
 
 const size = z.union([count, z.tuple([count, count])]);
 
@@ -34,7 +42,6 @@ const keys = z.object({
 });
 
 export type VitConfig = z.infer<typeof keys>;
-export type VitTask = 'classification' | 'regression' | 'embedding';
 
 /** A size given once for both axes, or for each. */
 export const both = (value: number | [number, number]): PatchSize => (typeof value === 'number' ? [value, value] : value);
@@ -105,28 +112,11 @@ class VitEmbeddings extends Layer {
 
 const smallNormal = (shape: readonly number[]): Tensor => parameter(() => normal(shape, { std: 0.02, ...nextDraw() }));
 
-class VitEncoder extends Module {
-  readonly embeddings: VitEmbeddings;
-  readonly encoder: VitBlocks;
-  layernorm: Layer;
-
-  constructor(config: VitConfig, init: Init) {
-    super();
-    this.embeddings = new VitEmbeddings(config, init);
-    this.encoder = new VitBlocks(config, init);
-    this.layernorm = new LayerNorm(config.hidden_size, { epsilon: config.layer_norm_eps, init });
-  }
-
-  forward(images: Tensor, context: ForwardContext, network: TokenNetwork): Tensor {
-    return this.layernorm.forward(this.encoder.forward(this.embeddings.forward(images, context), context, network), context);
-  }
-}
-
 export class VitNetwork extends EncoderNetwork {
   readonly modality = 'image';
-  readonly task: VitTask;
+  readonly task: PatchTask;
   readonly shape: EncoderShape;
-  readonly vit: VitEncoder;
+  readonly vit: VitEncoder<VitEmbeddings>;
   /** Absent for embeddings. */
   classifier?: Layer;
   override readonly startable = ['classifier'];
@@ -135,16 +125,16 @@ export class VitNetwork extends EncoderNetwork {
   readonly #keepsHead: boolean;
 
   /** `init` `random` makes a network to be trained from nothing; its draws are those of the environment (see `manualSeed`). */
-  constructor(config: VitConfig, task: VitTask, head: HeadOptions = {}, init: Init = 'none') {
+  constructor(config: VitConfig, task: PatchTask, head: HeadOptions = {}, init: Init = 'none') {
     super();
     this.task = task;
     this.#pooling = head.pooling;
     this.initialDeviation = config.initializer_range;
     const width = readOutWidth(config.hidden_size, head.pooling);
-    this.vit = new VitEncoder(config, init);
-    const outputs = task === 'embedding' ? undefined : outputsOf(task, namedLabels(config), head);
-    if (outputs !== undefined) this.classifier = new Linear(width, outputs.labels, { role: 'head', init });
-    this.#keepsHead = outputs?.isPublished ?? false;
+    this.vit = new VitEncoder(config, new VitEmbeddings(config, init), init);
+    const { labels, isPublished } = outputsOf(task, namedLabels(config), head);
+    if (labels !== undefined) this.classifier = new Linear(width, labels, { role: 'head', init });
+    this.#keepsHead = isPublished;
     this.shape = {
       hiddenSize: config.hidden_size,
       layers: config.num_hidden_layers,
@@ -173,16 +163,11 @@ export class VitNetwork extends EncoderNetwork {
 }
 
 /** A network of random weights, to be trained from nothing, for experiments. Throws `ConfigError` as {@link vit} does. */
-export const newVit = (config: unknown, task: VitTask, head: HeadOptions = {}): VitNetwork =>
+export const newVit = (config: unknown, task: PatchTask, head: HeadOptions = {}): VitNetwork =>
   new VitNetwork(readConfig(keys, config), task, head, 'random');
-
-const makes =
-  (task: VitTask) =>
-  (config: unknown, head: HeadOptions): VitNetwork =>
-    new VitNetwork(readConfig(keys, config), task, head);
 
 /** Reads a published `config.json`; throws `ConfigError` that names a missing or unsupported key. */
 export const vit: EncoderArchitecture = {
   modality: 'image',
-  tasks: { classification: makes('classification'), regression: makes('regression'), embedding: makes('embedding') },
+  tasks: patchTasks((config, task, head) => new VitNetwork(readConfig(keys, config), task, head)),
 };
