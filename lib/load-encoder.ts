@@ -5,7 +5,7 @@ import { readPooling } from './io/sentence-encoder.js';
 import { Tokenizer } from './io/tokenizer.js';
 import type { Weights } from './io/weights.js';
 import type { LoadedAs } from './loaded-model.js';
-import type { EncoderArchitecture, EncoderTask, Modality } from './models/encoder.js';
+import type { EncoderArchitecture, EncoderTask, Modality, PositionsOfLength } from './models/encoder.js';
 import { createEncoder, encoders, modelTypeOf } from './models/encoders.js';
 import { readFrontEnd } from './models/front-ends.js';
 import { labelsFor, startsAnew, withLabels } from './models/labels.js';
@@ -29,17 +29,23 @@ export interface HeadRequest<T extends EncoderTask = EncoderTask> {
    * architecture does.
    */
   readonly pooling?: Pooling;
+  /** Of AST: what position embeddings are for spectrograms of another length than published: `resized` (the default), or `zero`, as if there were none. */
+  readonly positions?: PositionsOfLength;
   /** Seed of a head that the checkpoint lacks. Default 0. */
   readonly seed?: number;
 }
 
 /** The same from the `task` of a recipe; `others` is the seed where it has none of its own. */
-export function headRequestOf({ type: task, labels, pooling, seed: own }: NonNullable<Recipe['task']>, others?: number): HeadRequest {
+export function headRequestOf(
+  { type: task, labels, pooling, positions, seed: own }: NonNullable<Recipe['task']>,
+  others?: number,
+): HeadRequest {
   const seed = own ?? others;
   return {
     task,
     ...(labels === undefined ? {} : { labels }),
     ...(pooling === undefined ? {} : { pooling }),
+    ...(positions === undefined ? {} : { positions }),
     ...(seed === undefined ? {} : { seed }),
   };
 }
@@ -75,8 +81,14 @@ export async function encoderFor<T extends EncoderTask>(
   const head = {
     ...(labels.length === 0 ? {} : { labels: labels.length, startsAnew: startsAnew(task, published, labels) }),
     ...(pooling && { pooling }),
+    ...(request.positions && { positions: request.positions }),
   };
-  return { task, labels, config: withLabels(published, task, labels), network: createEncoder(published, task, head) };
+  const network = createEncoder(published, task, head);
+  if (request.positions !== undefined && network.positions === undefined)
+    throw new ConfigError(
+      `loadModel: "positions" is for spectrograms of other lengths; got it with "${modelTypeOf(published)}", expected audio-spectrogram-transformer`,
+    );
+  return { task, labels, config: withLabels(published, task, labels), network };
 }
 
 /** An encoder with a head from a folder; `loading` says how its weights are kept. */

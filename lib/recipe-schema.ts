@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { EncoderTask } from './models/encoder.js';
+import { type EncoderTask, kPositions } from './models/encoder.js';
 import { kPoolingModes } from './models/pooling.js';
 import { isBlockSize, kComputes } from './models/weight-storage.js';
 import { kWeightLayouts } from './ops/linalg.js';
@@ -42,6 +42,8 @@ export const taskSchema = z.strictObject({
   pooling: z
     .strictObject({ mode: z.union([poolingMode, z.array(poolingMode).min(1)]).optional(), normalize: z.boolean().optional() })
     .optional(),
+  /** Of AST: what position embeddings are for spectrograms of another length than published. Default: resized. */
+  positions: z.enum(kPositions).optional(),
   /** Seed of a head that the checkpoint lacks. Default: `training.seed`. */
   seed: z.int().min(0).optional(),
 });

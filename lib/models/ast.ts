@@ -16,7 +16,15 @@ import { mean } from '../ops/reduce.js';
 import { narrow, transpose, unsqueeze } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import { count, readConfig } from './config.js';
-import { type EncoderArchitecture, type EncoderInput, EncoderNetwork, type EncoderShape, type HeadOptions } from './encoder.js';
+import {
+  type EncoderArchitecture,
+  type EncoderInput,
+  EncoderNetwork,
+  type EncoderShape,
+  type HeadOptions,
+  kPositions,
+  type PositionsOfLength,
+} from './encoder.js';
 import {
   featuresOf,
   namedLabels,
@@ -43,10 +51,6 @@ const keys = z.object({
 
 export type AstConfig = z.infer<typeof keys>;
 
-/** What position embeddings are for spectrograms of another length than the published one. */
-const kPositions = ['resized', 'zero'] as const;
-export type AstPositions = (typeof kPositions)[number];
-
 class AstPatches extends Module {
   projection: PatchProjection;
 
@@ -65,10 +69,10 @@ class AstEmbeddings extends Layer {
   /** The bare projection, whatever stands for its layer. */
   readonly #geometry: PatchProjection;
   readonly #grid: Grid;
-  readonly #positions: AstPositions;
+  readonly #positions: PositionsOfLength;
   readonly #dropout: Dropout;
 
-  constructor(config: AstConfig, positions: AstPositions) {
+  constructor(config: AstConfig, positions: PositionsOfLength) {
     super();
     const { patch_size: patch, num_mel_bins: bins, max_length: length } = config;
     if (Math.min(bins, length) < patch)
@@ -138,7 +142,8 @@ export class AstNetwork extends EncoderNetwork {
   classifier?: Layer;
   override readonly startable = ['classifier'];
   override readonly initialDeviation: number;
-  readonly #pooling: Pooling | undefined;
+  override readonly pooling?: Pooling | undefined;
+  override readonly positions: PositionsOfLength;
   readonly #keepsHead: boolean;
 
   constructor(config: AstConfig, task: PatchTask, head: HeadOptions) {
@@ -147,8 +152,9 @@ export class AstNetwork extends EncoderNetwork {
     if (positions === undefined)
       throw new ConfigError(`model head: unknown "positions" "${head.positions}"; known are ${kPositions.join(', ')}`);
     this.task = task;
-    this.#pooling = head.pooling;
+    this.pooling = head.pooling;
     this.initialDeviation = config.initializer_range;
+    this.positions = positions;
     this.audio_spectrogram_transformer = new VitEncoder(config, new AstEmbeddings(config, positions), 'none');
     const { labels, isPublished } = outputsOf(task, namedLabels(config), head);
     const width = readOutWidth(config.hidden_size, head.pooling);
@@ -167,7 +173,7 @@ export class AstNetwork extends EncoderNetwork {
   /** Spectrograms [B, T, M] to logits [B, L], values [B, K] or embeddings [B, D]; by default the mean of the two special tokens is read, after the last norm. */
   override forward(input: EncoderInput, context: ForwardContext): Tensor {
     const hidden = this.audio_spectrogram_transformer.forward(featuresOf(input), context, this);
-    const answer = this.#pooling === undefined ? mean(narrow(hidden, 1, 0, 2), 1) : readOut(hidden, this.#pooling);
+    const answer = this.pooling === undefined ? mean(narrow(hidden, 1, 0, 2), 1) : readOut(hidden, this.pooling);
     return this.classifier?.forward(answer, context) ?? answer;
   }
 

@@ -48,6 +48,10 @@ export interface EncoderTokens {
   readonly rows?: number;
 }
 
+/** What becomes of position embeddings for a spectrogram of another length. */
+export const kPositions = ['resized', 'zero'] as const;
+export type PositionsOfLength = (typeof kPositions)[number];
+
 /** Options of a head. */
 export interface HeadOptions {
   /** Classes, or values of a regression. Default: as many as the config says. A head of another size than the published one starts anew. */
@@ -60,7 +64,7 @@ export interface HeadOptions {
    */
   readonly pooling?: Pooling;
   /** Of AST: position embeddings of spectrograms of another length than published: `resized` (the default), or `zero`, as frameworks leave those that do not fit. */
-  readonly positions?: 'resized' | 'zero';
+  readonly positions?: PositionsOfLength;
 }
 
 /**
@@ -72,8 +76,10 @@ export abstract class EncoderNetwork extends TokenNetwork {
   abstract override readonly shape: EncoderShape;
   /** Architectures say so that put the embeddings of virtual tokens in front of their rows (`withFront`). */
   override readonly takesEmbeddings: boolean = false;
-  /** How hidden states become embeddings, where they are pooled. */
-  declare readonly pooling?: Pooling;
+  /** How hidden states become embeddings, where they are pooled; of images and audio also what a classifier reads. */
+  declare readonly pooling?: Pooling | undefined;
+  /** What position embeddings are for spectrograms of another length than published; of AST alone. */
+  declare readonly positions?: PositionsOfLength;
   /** Paths of modules that a checkpoint may lack whole: they start from random values of `initialDeviation`, biases 0 and norms 1. */
   readonly startable: readonly string[] = [];
   readonly initialDeviation: number = 0.02;

@@ -110,7 +110,7 @@ export class KwtNetwork extends EncoderNetwork {
   readonly #frames: number;
   readonly #coefficients: number;
   override readonly startable = ['head'];
-  readonly #pooling: Pooling | undefined;
+  override readonly pooling?: Pooling | undefined;
   readonly #keepsHead: boolean;
 
   constructor(config: KwtConfig, task: PatchTask, head: HeadOptions) {
@@ -118,7 +118,7 @@ export class KwtNetwork extends EncoderNetwork {
     this.task = task;
     this.#frames = config.input_frames;
     this.#coefficients = config.input_coeffs;
-    this.#pooling = head.pooling;
+    this.pooling = head.pooling;
     this.patch_embed = new Linear(config.input_coeffs, config.embed_dim, { init: 'none' });
     this.blocks = new ModuleList(Array.from({ length: config.depth }, (_, i) => new KwtBlock(config, i)));
     const { labels, isPublished } = outputsOf(task, config.num_classes || undefined, head);
@@ -143,7 +143,7 @@ export class KwtNetwork extends EncoderNetwork {
       throw new ShapeError(`forward: got features [${features.shape.join(', ')}], expected [B, ${this.#frames}, ${this.#coefficients}]`);
     const tokens = concat([repeated(this.held('cls_token', context), batch), this.patch_embed.forward(features, context)], 1);
     const hidden = runEncoder(this, this.blocks, add(tokens, this.held('pos_embed', context)), context);
-    const answer = readOut(hidden, this.#pooling);
+    const answer = readOut(hidden, this.pooling);
     return this.head?.forward(answer, context) ?? answer;
   }
 

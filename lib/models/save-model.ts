@@ -81,7 +81,7 @@ export async function saveModel(
   };
   await writeFileAtomically(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
   await writeCompanions(model.source, folder);
-  if (!isLanguageModel(model) && model.network.pooling !== undefined)
+  if (!isLanguageModel(model) && model.network.modality === 'text' && model.network.pooling !== undefined)
     await writePooling(folder, model.network.pooling, model.network.shape.hiddenSize);
   return count;
 }

@@ -173,7 +173,7 @@ export class TimmVitNetwork extends EncoderNetwork {
   readonly #geometry: PatchProjection;
   readonly #grid: Grid;
   override readonly startable = ['head'];
-  readonly #pooling: Pooling | undefined;
+  override readonly pooling?: Pooling | undefined;
   readonly #readsPatches: boolean;
   readonly #keepsHead: boolean;
 
@@ -185,9 +185,9 @@ export class TimmVitNetwork extends EncoderNetwork {
     const averaged = config.global_pool === 'avg';
     if (averaged) this.fc_norm = norm(config);
     else this.norm = norm(config);
-    this.#pooling = head.pooling ?? (averaged ? { mode: 'mean' } : undefined);
-    this.#readsPatches = this.#pooling !== undefined && !modesOf(this.#pooling).includes('cls');
-    const width = readOutWidth(config.embed_dim, this.#pooling);
+    this.pooling = head.pooling ?? (averaged ? { mode: 'mean' } : undefined);
+    this.#readsPatches = this.pooling !== undefined && !modesOf(this.pooling).includes('cls');
+    const width = readOutWidth(config.embed_dim, this.pooling);
     const { labels, isPublished } = outputsOf(task, config.num_classes || undefined, head);
     if (labels !== undefined) this.head = new Linear(width, labels, { role: 'head', init: 'none' });
     this.#keepsHead = isPublished;
@@ -213,7 +213,7 @@ export class TimmVitNetwork extends EncoderNetwork {
     const placed = add(tokens, resizePositions(this.held('pos_embed', context), 1, this.#grid, grid, 'smooth'));
     const stream = runEncoder(this, this.blocks, placed, context);
     const hidden = this.norm?.forward(stream, context) ?? stream;
-    const one = readOut(this.#readsPatches ? narrow(hidden, 1, 1, (hidden.shape[1] ?? 1) - 1) : hidden, this.#pooling);
+    const one = readOut(this.#readsPatches ? narrow(hidden, 1, 1, (hidden.shape[1] ?? 1) - 1) : hidden, this.pooling);
     const answer = this.fc_norm?.forward(one, context) ?? one;
     return this.head?.forward(answer, context) ?? answer;
   }

@@ -121,14 +121,14 @@ export class VitNetwork extends EncoderNetwork {
   classifier?: Layer;
   override readonly startable = ['classifier'];
   override readonly initialDeviation: number;
-  readonly #pooling: Pooling | undefined;
+  override readonly pooling?: Pooling | undefined;
   readonly #keepsHead: boolean;
 
   /** `init` `random` makes a network to be trained from nothing; its draws are those of the environment (see `manualSeed`). */
   constructor(config: VitConfig, task: PatchTask, head: HeadOptions = {}, init: Init = 'none') {
     super();
     this.task = task;
-    this.#pooling = head.pooling;
+    this.pooling = head.pooling;
     this.initialDeviation = config.initializer_range;
     const width = readOutWidth(config.hidden_size, head.pooling);
     this.vit = new VitEncoder(config, new VitEmbeddings(config, init), init);
@@ -147,7 +147,7 @@ export class VitNetwork extends EncoderNetwork {
 
   /** Pixels [B, C, H, W] to logits [B, L], values [B, K] or embeddings [B, D], by default of the class token, after the last norm. */
   override forward(input: EncoderInput, context: ForwardContext): Tensor {
-    const answer = readOut(this.vit.forward(pixelsOf(input), context, this), this.#pooling);
+    const answer = readOut(this.vit.forward(pixelsOf(input), context, this), this.pooling);
     return this.classifier?.forward(answer, context) ?? answer;
   }
 

@@ -39,6 +39,7 @@ const taskSettings = ({ task, labels, network, newParameters = [], headSeed }: T
   type: task,
   ...(labels.length === 0 ? {} : { labels: [...labels] }),
   ...(network.pooling === undefined ? {} : { pooling: poolingSettings(network.pooling) }),
+  ...(network.positions === undefined ? {} : { positions: network.positions }),
   ...(newParameters.length === 0 || headSeed === undefined ? {} : { seed: headSeed }),
 });
 

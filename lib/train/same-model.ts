@@ -39,6 +39,7 @@ function taskIdentity(model: TrainableEncoder): JsonObject {
     task,
     labels: [...labels],
     ...(network.pooling === undefined ? {} : { pooling: { ...network.pooling } as JsonObject }),
+    ...(network.positions === undefined ? {} : { positions: network.positions }),
     ...(isFrozen ? { headSeed } : {}),
   };
 }

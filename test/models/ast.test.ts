@@ -1,8 +1,10 @@
 import test from 'ava';
-import { ConfigError, InvalidArgumentError, memory, noGrad, ShapeError, scope, type Tensor } from 'lorikeet';
+import { ConfigError, type EncoderModel, InvalidArgumentError, loadModel, memory, noGrad, ShapeError, scope, type Tensor } from 'lorikeet';
 import { normal, tensor } from 'lorikeet/ops';
+import { headRequestOf } from '#dist/load-encoder.js';
 import type { EncoderNetwork, HeadOptions } from '#dist/models/encoder.js';
 import { createEncoder } from '#dist/models/encoders.js';
+import { parseRecipe } from '#dist/recipe.js';
 import { goldenEncoder, openEncoder } from '../helpers/encoders.js';
 import { readJson } from '../helpers/folders.js';
 import { near, numbers } from '../helpers/numbers.js';
@@ -85,6 +87,31 @@ test.serial('what does not fit is refused', (t) => {
     });
     t.throws(() => network.forward({ pixels: normal([1, 1, 16, 16]) }, { training: false }), { instanceOf: InvalidArgumentError });
   });
+});
+
+test.serial('loadModel and recipes say what position embeddings are for other lengths', async (t) => {
+  const features = normal([1, 70, 32], { seed: 1 });
+  const load = (asked: object, from = 'ast'): Promise<EncoderModel> =>
+    loadModel(goldenEncoder(from), { task: 'published', dtype: 'f32', ...asked });
+  const logits = async (asked: object): Promise<number[]> => {
+    using model = await load(asked);
+    return numbers(noGrad(() => model.forward({ features })));
+  };
+  const resized = await logits({});
+  t.deepEqual(await logits({ positions: 'resized' }), resized);
+  t.notDeepEqual(await logits({ positions: 'zero' }), resized);
+  features.dispose();
+  await t.throwsAsync(load({ positions: 'none' }), { code: 'config', message: /unknown "positions" "none"/ });
+  await t.throwsAsync(load({ positions: 'zero' }, 'vit'), {
+    code: 'config',
+    message: /"positions" is for spectrograms of other lengths; got it with "vit", expected audio-spectrogram-transformer/,
+  });
+  const { task } = parseRecipe({
+    model: 'ast',
+    task: { type: 'classification', positions: 'zero' },
+    data: { train: { path: 'rows.jsonl' } },
+  });
+  t.deepEqual(headRequestOf(task as NonNullable<typeof task>), { task: 'classification', positions: 'zero' });
 });
 
 test.after.always('no tensor is left', (t) => {

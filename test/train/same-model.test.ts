@@ -4,6 +4,7 @@ import { attach, type EncoderTask, type LoadOptions, loadModel, train } from 'lo
 import type { Pooling } from '#dist/models/pooling.js';
 import { readRecipe } from '#dist/recipe.js';
 import { temporaryFolder } from '../helpers/command-line.js';
+import { goldenEncoder } from '../helpers/encoders.js';
 import { shippedModel } from '../helpers/shipped.js';
 import { opinions, tinyEncoder } from '../helpers/tiny-encoder.js';
 
@@ -92,4 +93,25 @@ test.serial('nor with another task, other labels or another frozen head of an en
   t.deepEqual(written('pooled'), { type: 'embedding', pooling: { mode: 'cls' } });
   t.deepEqual(written('frozen'), { type: 'classification', labels, seed: 3 });
   await refused('pooled', { task: 'embedding', pooling: { mode: 'mean' } }, differs('pooling.mode" of the model differs .* got "mean"'));
+});
+
+test.serial('nor with other positions or another pooling of an encoder of spectrograms', async (t) => {
+  const rows = [0, 1].map((label) => ({ audio: { values: new Float32Array(40 * 32).fill(label - 0.5), shape: [40, 32] }, label }));
+  const go = async (steps: number, asked: object): Promise<number> => {
+    const model = await loadModel(goldenEncoder('ast'), { task: 'classification', labels: 2, dtype: 'f32', ...asked });
+    try {
+      const tuned = await attach(model, { type: 'linear-probe' }, { seed: 1 });
+      const training = { steps, batch: 2, schedule: 'constant', seed: 1 } as const;
+      return (await train(tuned, { data: { train: { rows } }, training, out: join(folder, 'sounds'), resume: steps > 1 })).steps;
+    } finally {
+      model.dispose();
+    }
+  };
+  const asked = { positions: 'zero', pooling: { mode: 'mean' } } as const;
+  await go(1, asked);
+  t.like(readRecipe(join(folder, 'sounds', 'recipe.yaml')).task, asked);
+  const refused = (other: object, message: RegExp) => t.throwsAsync(go(2, { ...asked, ...other }), { code: 'config', message });
+  await refused({ positions: 'resized' }, /"positions" of the model differs .* got "resized", expected "zero"/);
+  await refused({ pooling: { mode: 'max' } }, /"pooling.mode" of the model differs .* got "max", expected "mean"/);
+  t.is(await go(2, asked), 2);
 });
