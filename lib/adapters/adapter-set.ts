@@ -9,14 +9,14 @@ import { unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
 import type { AnyMethod, CommonConfig, Placement } from './adapter.js';
-import { type AdapterRow, rowsOf, tensorsOf } from './adapter-table.js';
+import { type AdapterRow, namedTensorsOf, rowsOf } from './adapter-table.js';
 import { contextOf, createPlacements } from './create-placements.js';
 import { noInitial } from './initial-factors.js';
 import { carriersOf, eject, inject, modulesOn } from './inject.js';
 import { type MergedState, type MergeOptions, type MergeReport, mergeLayers, releaseBase, unmergeLayers } from './merge.js';
 import type { ResolvedConfig } from './resolve-config.js';
 import { takeParts } from './taken-pair.js';
-import { nameOf, refuseWhole } from './whole-network.js';
+import { refuseWhole } from './whole-network.js';
 
 /** Options of `attach` beside the config. */
 export interface AttachOptions {
@@ -285,12 +285,11 @@ export class AdapterSet {
   *namedParameters(names: readonly string[] = this.active): Iterable<[string, Tensor]> {
     const seen = new Set<Tensor>();
     for (const name of names) {
-      for (const { path, module } of this.get(name).placements)
-        for (const [end, value] of tensorsOf(module)) {
-          if (seen.has(value)) continue;
-          seen.add(value);
-          yield [nameOf(path, end), value];
-        }
+      for (const [path, value] of this.get(name).placements.flatMap(namedTensorsOf)) {
+        if (seen.has(value)) continue;
+        seen.add(value);
+        yield [path, value];
+      }
     }
   }
 

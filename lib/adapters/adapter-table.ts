@@ -1,6 +1,7 @@
 import { Tensor } from '../tensor.js';
-import type { AdapterModule } from './adapter.js';
+import type { AdapterModule, Placement } from './adapter.js';
 import type { Attached } from './adapter-set.js';
+import { nameOf } from './whole-network.js';
 
 /** One row of `table()`: what an adapter puts on a layer. */
 export interface AdapterRow {
@@ -16,6 +17,13 @@ export interface AdapterRow {
 export function tensorsOf(module: AdapterModule): [string, Tensor][] {
   return [...module.namedParameters()].filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor);
 }
+
+/** Tensors of a module at a path by their whole name in the model. */
+export const namedTensors = (path: string, tensors: readonly [string, Tensor][]): [string, Tensor][] =>
+  tensors.map(([end, value]) => [nameOf(path, end), value]);
+
+/** The tensors of an adapter module by their whole name in the model. */
+export const namedTensorsOf = ({ path, module }: Placement): [string, Tensor][] => namedTensors(path, tensorsOf(module));
 
 /** What an adapter put where. */
 export function rowsOf({ name, placements }: Attached): AdapterRow[] {

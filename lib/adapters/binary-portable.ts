@@ -1,7 +1,7 @@
 import { AdapterError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterForm, AdapterModule, CommonConfig, Placement, PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensors, tensorsOf } from './adapter-table.js';
 import type { BinaryConfig } from './binary-config.js';
 import { BinaryLora } from './binary-modules.js';
 import { BinaryWeight } from './binary-weight.js';
@@ -51,7 +51,7 @@ function asLora(config: BinaryConfig, placements: readonly Placement[]): Portabl
             [`${path}.lora_A.weight`, module.adapter_down.values()],
             [`${path}.lora_B.weight`, module.adapter_up.values()],
           ]
-        : tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value]),
+        : namedTensors(path, tensorsOf(module)),
     ),
   };
 }

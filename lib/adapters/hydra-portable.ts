@@ -2,13 +2,11 @@ import { AdapterError } from '../errors.js';
 import { zeros } from '../ops/create.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterForm, CommonConfig, Placement, PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensorsOf } from './adapter-table.js';
 import type { HydraConfig } from './hydra-config.js';
 import { type HydraChange, HydraLinear } from './hydra-linear.js';
 import { lora } from './lora.js';
 import { plainLoraConfig } from './lora-config.js';
-
-const ownTensors = ({ path, module }: Placement): [string, Tensor][] => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value]);
 
 /**
  * As trained, or as plain LoRA of rank rp + rs that makes the same change of the layers. Throws `AdapterError` for the forms of split
@@ -17,7 +15,7 @@ const ownTensors = ({ path, module }: Placement): [string, Tensor][] => tensorsO
 export function portableHydra(config: HydraConfig, placements: readonly Placement[], form: AdapterForm): PortableAdapter<CommonConfig> {
   if (form === 'lora') return plainLora(config, placements);
   if (form !== 'published') throw new AdapterError(`save: an adapter of "hydra" has no form "${form}"; expected "published" or "lora"`);
-  return { config, tensors: placements.flatMap(ownTensors) };
+  return { config, tensors: placements.flatMap(namedTensorsOf) };
 }
 
 /** The branches side by side with the scale in B; where they change the biases of the layers, B gets a bias. */
@@ -34,7 +32,7 @@ function plainLora(config: HydraConfig, placements: readonly Placement[]): Porta
     config: plainLoraConfig(config, { rank, alpha: rank, loraBias }),
     tensors: placements.flatMap((placement) => {
       const change = changes.get(placement);
-      return change === undefined ? ownTensors(placement) : loraTensors(placement, change, loraBias);
+      return change === undefined ? namedTensorsOf(placement) : loraTensors(placement, change, loraBias);
     }),
   };
 }

@@ -10,7 +10,7 @@ import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { TakenKind } from './adapter.js';
 import type { Attached, AttachOptions } from './adapter-set.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensorsOf } from './adapter-table.js';
 import { differingBases } from './base-weights.js';
 import { candidatesOf } from './inject.js';
 import { withPublishedNames } from './newer-names.js';
@@ -20,7 +20,6 @@ import type { AdaptedModel, Tuned } from './tuned.js';
 import type { TunedEncoder } from './tuned-encoder.js';
 import type { TunedModel } from './tuned-model.js';
 import { tunedOf } from './tuned-of.js';
-import { nameOf } from './whole-network.js';
 
 /** What an adapter folder and the model did not agree on. All lists empty: a perfect fit. */
 export interface LoadReport {
@@ -155,9 +154,7 @@ const same = (a: readonly number[], b: readonly number[]): boolean => a.length =
 
 /** Every parameter of an adapter by the name it has in a file. */
 function slotsOf(attached: Attached): Map<string, Tensor> {
-  return new Map(
-    attached.placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [nameOf(path, end), value] as const)),
-  );
+  return new Map(attached.placements.flatMap(namedTensorsOf));
 }
 
 /** Copies the values of the file into the adapter, those that fit, and says what did not. */

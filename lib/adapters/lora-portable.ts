@@ -4,7 +4,7 @@ import { neg } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterForm, Placement, PortableAdapter, TakenKind } from './adapter.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensors, tensorsOf } from './adapter-table.js';
 import type { LoraConfig } from './lora-config.js';
 import { LoraLinear } from './lora-linear.js';
 import type { Pattern } from './patterns.js';
@@ -33,9 +33,7 @@ export function portableLora(config: LoraConfig, placements: readonly Placement[
   const isDoubled = isSplit && isPublished;
   return {
     config: isDoubled ? doubled(config) : { ...config, ...(isSplit ? { init: true } : {}) },
-    tensors: placements.flatMap(({ path, module }) =>
-      (isDoubled ? publishedTensors(module) : tensorsOf(module)).map(([end, value]) => [`${path}.${end}`, value] as const),
-    ),
+    tensors: placements.flatMap(({ path, module }) => namedTensors(path, isDoubled ? publishedTensors(module) : tensorsOf(module))),
   };
 }
 

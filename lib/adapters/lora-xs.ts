@@ -1,8 +1,9 @@
 import { AdapterError } from '../errors.js';
 import { type ResolvedLatentInit, resolveLatentInit } from '../inits/latent.js';
 import { peftLoraXs } from '../io/peft-lora-xs.js';
+import type { Tensor } from '../tensor.js';
 import type { AdapterForm, AdapterMethod, CommonConfig, Placement, PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensorsOf } from './adapter-table.js';
 import { lora } from './lora.js';
 import { checkLoraXs, type LoraXsConfig, loraXsDefaults, plainConfig } from './lora-xs-config.js';
 import { LoraXsLinear } from './lora-xs-linear.js';
@@ -11,10 +12,7 @@ import { checkPatternKeys } from './patterns.js';
 
 /** As trained, or as plain LoRA of the same rank with A and B R_w: the same bits. Throws `AdapterError` for the forms of split weights. */
 function portable(config: LoraXsConfig, placements: readonly Placement[], form: AdapterForm): PortableAdapter<CommonConfig> {
-  if (form === 'native') {
-    const tensors = placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const));
-    return { config, tensors };
-  }
+  if (form === 'native') return { config, tensors: placements.flatMap(namedTensorsOf) };
   if (form !== 'published' && form !== 'lora')
     throw new AdapterError(
       `save: form "${form}" is of adapters that took a part out of the frozen weights; expected "published", "lora" or "native"`,
@@ -22,13 +20,13 @@ function portable(config: LoraXsConfig, placements: readonly Placement[], form: 
   return {
     method: lora,
     config: plainConfig(config),
-    tensors: placements.flatMap(({ path, module }) => {
-      const own = tensorsOf(module);
-      if (!(module instanceof LoraXsLinear)) return own.map(([end, value]) => [`${path}.${end}`, value] as const);
+    tensors: placements.flatMap((placement): [string, Tensor][] => {
+      const { path, module } = placement;
+      if (!(module instanceof LoraXsLinear)) return namedTensorsOf(placement);
       return [
         [`${path}.lora_A.weight`, module.lora_A.weight],
         [`${path}.lora_B.weight`, module.b],
-      ] as const;
+      ];
     }),
   };
 }

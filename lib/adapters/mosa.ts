@@ -13,7 +13,7 @@ import type {
   PortableAdapter,
   Target,
 } from './adapter.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensorsOf } from './adapter-table.js';
 import { consistencyLoss } from './consistency.js';
 import { requireEntries } from './expert-values.js';
 import { lora } from './lora.js';
@@ -109,7 +109,7 @@ function portable(config: MosaConfig, placements: readonly Placement[], form: Ad
   if (form === 'native')
     return {
       config,
-      tensors: placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [`${path}.${end}`, value] as const)),
+      tensors: placements.flatMap(namedTensorsOf),
     };
   const tensors = placements.flatMap(({ path, module }) => [...mergedTensors(module, path)]);
   if (config.style !== 'lora') return { config: { ...config, experts: 1 } as MosaConfig, tensors };

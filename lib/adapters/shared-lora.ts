@@ -2,7 +2,6 @@ import { AdapterError, ConfigError } from '../errors.js';
 import { ownFormat } from '../io/own-format.js';
 import { Linear } from '../nn/linear.js';
 import type { LowRankFactors } from '../ops/lowrank.js';
-import type { Tensor } from '../tensor.js';
 import {
   type AdapterForm,
   type AdapterMethod,
@@ -16,13 +15,12 @@ import {
   type Preparation,
   type Target,
 } from './adapter.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensors, tensorsOf } from './adapter-table.js';
 import { type BranchInit, BranchStart } from './branch-start.js';
 import { lora } from './lora.js';
 import { type LoraConfig, loraDefaults } from './lora-config.js';
 import { LoraLinear } from './lora-linear.js';
 import { requireCount, requireDropout, requireOneOf, wrongOption } from './option-checks.js';
-import { nameOf } from './whole-network.js';
 
 /** Options of LoRA with shared factors; each is optional in `attach`. */
 export interface SharedLoraConfig extends CommonConfig {
@@ -118,11 +116,8 @@ async function prepare(
 function portable(config: SharedLoraConfig, placements: readonly Placement[], form: AdapterForm): PortableAdapter<CommonConfig> {
   if (form !== 'lora' && form !== 'published')
     throw new AdapterError(`save: an adapter of "${kName}" has no form "${form}"; expected "published" or "lora"`);
-  const tensors = placements.flatMap(({ path, module }): [string, Tensor][] =>
-    tensorsOf(form === 'lora' && module instanceof BorrowedFactors ? module.owner : module).map(([end, value]) => [
-      nameOf(path, end),
-      value,
-    ]),
+  const tensors = placements.flatMap(({ path, module }) =>
+    namedTensors(path, tensorsOf(form === 'lora' && module instanceof BorrowedFactors ? module.owner : module)),
   );
   if (form === 'published') return { config, tensors };
   const { init: _, ...shared } = config;

@@ -5,9 +5,8 @@ import { narrow, permute, reshape } from '../ops/shape.js';
 import type { RandomSource } from '../random.js';
 import { Tensor } from '../tensor.js';
 import { type AdapterForm, AdapterModule, type CommonConfig, type Placement, type PortableAdapter } from './adapter.js';
-import { tensorsOf } from './adapter-table.js';
+import { namedTensorsOf } from './adapter-table.js';
 import type { PromptEncoder } from './prompt-encoder.js';
-import { nameOf } from './whole-network.js';
 
 /** A table [T, W] of virtual tokens in front of every row: trained itself, or made by an encoder that is trained in its place. */
 export abstract class VirtualModule extends AdapterModule {
@@ -107,10 +106,8 @@ export function portableTable<Config extends CommonConfig>(
   if (form !== 'published') throw new AdapterError(`save: virtual tokens are written in one form; got "${form}", expected "published"`);
   return {
     config,
-    tensors: placements.flatMap(({ path, module }) =>
-      module instanceof VirtualModule
-        ? [['prompt_embeddings', module.published()] as const]
-        : tensorsOf(module).map(([end, value]) => [nameOf(path, end), value] as const),
+    tensors: placements.flatMap((placement): [string, Tensor][] =>
+      placement.module instanceof VirtualModule ? [['prompt_embeddings', placement.module.published()]] : namedTensorsOf(placement),
     ),
   };
 }

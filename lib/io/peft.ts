@@ -3,10 +3,9 @@ import { access, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { AdapterForm, AnyMethod, CommonConfig, PortableAdapter } from '../adapters/adapter.js';
 import type { Attached } from '../adapters/adapter-set.js';
-import { tensorsOf } from '../adapters/adapter-table.js';
+import { namedTensorsOf } from '../adapters/adapter-table.js';
 import { embeddingBases } from '../adapters/base-weights.js';
 import { newerNames } from '../adapters/newer-names.js';
-import { nameOf } from '../adapters/whole-network.js';
 import { AdapterError, FormatError, InvalidArgumentError } from '../errors.js';
 import { EncoderNetwork, type EncoderTask } from '../models/encoder.js';
 import type { TaskId } from '../nn/context.js';
@@ -181,7 +180,7 @@ function portable({ method, config, placements }: Attached, form: AdapterForm = 
     throw new AdapterError(`save: an adapter of "${method.name}" is written in one form; got "${form}", expected "published"`);
   return {
     config,
-    tensors: placements.flatMap(({ path, module }) => tensorsOf(module).map(([end, value]) => [nameOf(path, end), value] as const)),
+    tensors: placements.flatMap(namedTensorsOf),
   };
 }
 
