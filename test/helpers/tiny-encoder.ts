@@ -42,9 +42,14 @@ const names = { unk_token: '[UNK]', sep_token: '[SEP]', pad_token: '[PAD]', cls_
 export function tinyEncoder(name = 'bert-base', into = temporaryFolder()): string {
   const folder = join(into, name);
   cpSync(goldenEncoder(name), folder, { recursive: true });
+  putTokenizer(folder);
+  return folder;
+}
+
+/** Puts the tokenizer of the tiny encoders into the folder of a model that has at least 61 tokens. */
+export function putTokenizer(folder: string): void {
   writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
   writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ ...names, tokenizer_class: 'BertTokenizer' }));
-  return folder;
 }
 
 /** Rows that a tiny encoder can tell apart: what is good, and what is bad. */
