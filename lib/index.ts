@@ -60,6 +60,7 @@ export {
   type Evaluated,
   type EvaluateOptions,
   type Evaluation,
+  type EvaluationOptions,
   evaluate,
   initialFactorsOf,
   type ReportOptions,

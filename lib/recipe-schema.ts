@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { kAnswerKinds } from './data/answers.js';
 import { type EncoderTask, kPositions } from './models/encoder.js';
 import { kPoolingModes } from './models/pooling.js';
 import { isBlockSize, kComputes } from './models/weight-storage.js';
@@ -174,6 +175,25 @@ export const reportSchema = z.strictObject({
   task: z.union([taskId, z.literal('mean')]).optional(),
 });
 
+/** Answers that the model writes to prompts of held-out rows, scored by a field of each row. */
+const answersSchema = z.strictObject({
+  /** How the answer is found in what the model writes. */
+  kind: z.enum(kAnswerKinds),
+  /** Field of the right answer. */
+  field: z.string().min(1).default('answer'),
+  /** The first so many rows are asked. Default: all. */
+  rows: positiveInt.optional(),
+  /** Tokens of an answer. Default: 256 for numbers and letters, 32 for words. */
+  maxNewTokens: positiveInt.optional(),
+  /** Rows generated together; results do not depend on it. */
+  batch: positiveInt.default(16),
+  /** Texts that end an answer. */
+  stop: z.array(z.string().min(1)).default([]),
+});
+
+/** What is measured on held-out rows beside their loss. */
+export const evaluationSchema = z.strictObject({ answers: answersSchema.optional() });
+
 export const recipeSchema = z
   .strictObject({
     model: z.string().min(1),
@@ -203,12 +223,17 @@ export const recipeSchema = z
       badRows: z.enum(['error', 'skip']).default('error'),
     }),
     training: trainingSchema.prefault({}),
+    evaluation: evaluationSchema.optional(),
     report: reportSchema.optional(),
     out: z.string().min(1).optional(),
   })
-  .superRefine(({ data, training }, context) => {
-    if (training.earlyStopping === undefined || data.eval !== undefined) return;
-    context.addIssue({ code: 'custom', path: ['training', 'earlyStopping'], message: 'expected "data.eval" beside it' });
+  .superRefine(({ data, training, evaluation, task }, context) => {
+    const missing = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });
+    if (data.eval === undefined && training.earlyStopping !== undefined)
+      missing(['training', 'earlyStopping'], 'expected "data.eval" beside it');
+    if (evaluation?.answers === undefined) return;
+    if (data.eval === undefined) missing(['evaluation', 'answers'], 'expected "data.eval" beside it');
+    else if (task !== undefined) missing(['evaluation', 'answers'], 'expected a language model; an encoder with a task writes no text');
   })
   .refine(
     ({ dtype, compute }) =>

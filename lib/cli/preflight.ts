@@ -3,6 +3,7 @@ import { type ResolvedConfig, targetOptions } from '../adapters/resolve-config.j
 import { selectTargets } from '../adapters/targets.js';
 import { exampleOf } from '../data/example.js';
 import { readRows } from '../data/files/read-rows.js';
+import { requireQuestions } from '../data/questions.js';
 import { type DataSource, sourceList } from '../data/source.js';
 import { requireTaskFields } from '../data/task-fields.js';
 import { ConfigError, OutOfMemoryError } from '../errors.js';
@@ -28,6 +29,7 @@ import { factorsOfRun } from './open-recipe.js';
 export async function checkRecipe(recipe: Recipe, signal: AbortSignal, resumed?: string): Promise<void> {
   const { task } = recipe;
   if (task === undefined) checkSources(recipe, exampleOf);
+  if (recipe.evaluation?.answers !== undefined) checkSource(recipe, 'eval', requireQuestions);
   const source = await readSourceModel(recipe.model, signal);
   requireTask(recipe.model, source.config, task?.type);
   const network = task === undefined ? createNetwork(source.config) : await networkOf(recipe, task, source);

@@ -11,6 +11,7 @@ export function runMessages(output: Output): TrainingCallbacks {
     onStep: ({ step, loss, spike }) => {
       if (spike) output.message(`step ${step}: the loss ${loss.toFixed(4)} is far above the last ones`);
     },
+    onAnswers: ({ step, rows, right, total }) => output.progress(step, [`answers ${rows} of ${total}, ${right} right`]),
     onSkip: ({ step, loss, skipped }) => output.message(`step ${step} skipped (${skipped}): loss ${loss.toFixed(4)}`),
   };
 }

@@ -1,12 +1,14 @@
 import { FormatError } from '../errors.js';
 import type { Instruction } from './instructions.js';
 
+export const kAnswerKinds = ['number', 'letter', 'first-letter', 'truth', 'solution', 'answer', 'ending', 'option'] as const;
+
 /**
  * How the answer is found in a response. `number`: the last number. `letter`: the last of A to E; `first-letter`: the first one, the published rule, which takes the
  * A of "Answer: B". The others: the first word of a kind, `true` or `false`, `solution1` or `solution2`, `answer1` to `answer5`, `ending1` to `ending4`, `option1` or
  * `option2`.
  */
-export type AnswerKind = 'number' | 'letter' | 'first-letter' | 'truth' | 'solution' | 'answer' | 'ending' | 'option';
+export type AnswerKind = (typeof kAnswerKinds)[number];
 
 /** The rule of each collection that LLM-Adapters is measured on. */
 export const answerKinds: Readonly<Record<string, AnswerKind>> = {
@@ -55,12 +57,15 @@ export function answerIn(response: string, kind: AnswerKind): string | number | 
 /** Whether a response has the answer of a row. Throws `FormatError` naming the row whose answer is missing, or no number where numbers are compared. */
 export function isAnswered(response: string, { answer }: Instruction, kind: AnswerKind, index: number): boolean {
   if (answer === undefined) throw new FormatError(`answers: row ${index} has no "answer" to compare with`);
+  return isRight(response, answer, kind, `answers: "answer" of row ${index}`);
+}
+
+/** Whether a response has this answer; `what` is how the answer is called in the `FormatError` that it is no number where numbers are compared. */
+export function isRight(response: string, answer: string | number, kind: AnswerKind, what: string): boolean {
   const found = answerIn(response, kind);
   if (kind !== 'number') return found === answer;
   const label = typeof answer === 'string' && answer.trim() === '' ? Number.NaN : Number(answer);
   if (Number.isNaN(label))
-    throw new FormatError(
-      `answers: "answer" of row ${index} is no number; got ${JSON.stringify(answer)}, expected one for answers of kind "number"`,
-    );
+    throw new FormatError(`${what} is no number; got ${JSON.stringify(answer)}, expected one for answers of kind "number"`);
   return Math.abs((found as number) - label) <= kTolerance;
 }

@@ -66,6 +66,14 @@ export function sourceList(sources: DataSources): readonly DataSource[] {
 /** How a source is called in messages. */
 export const sourceName = (source: DataSource): string => source.path ?? 'rows';
 
+/** The source with rows that can be read more than once. */
+export async function repeatable(source: DataSource): Promise<DataSource> {
+  if (source.rows === undefined || Array.isArray(source.rows)) return source;
+  const rows: (string | Readonly<Record<string, unknown>>)[] = [];
+  for await (const row of source.rows) rows.push(row);
+  return { ...source, rows };
+}
+
 /** Rows in order, before they are parsed. Throws as `readRows` does. */
 export async function* sourceRows(source: DataSource): AsyncGenerator<FoundRow> {
   if (source.path !== undefined) {

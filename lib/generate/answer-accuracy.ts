@@ -1,18 +1,31 @@
-import { type AnswerKind, answerIn, isAnswered } from '../data/answers.js';
+import { type AnswerKind, answerIn, isAnswered, isRight } from '../data/answers.js';
 import { type Instruction, instructionPrompt, type PromptStyle } from '../data/instructions.js';
+import type { Question } from '../data/questions.js';
 import { InvalidArgumentError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { generateBatch } from './generate.js';
-import type { GenerateOptions } from './options.js';
+import type { GenerateOptions, Prompt } from './options.js';
 
-export interface AnswerOptions extends Pick<GenerateOptions, 'adapters' | 'signal' | 'maxNewTokens' | 'stop'> {
+/** How responses are generated and scored. */
+export interface ResponseOptions extends Pick<GenerateOptions, 'adapters' | 'signal' | 'maxNewTokens' | 'stop'> {
   /** How answers are found in responses. */
   readonly kind: AnswerKind;
-  /** How rows are put to the model. Default `plain`. */
-  readonly style?: PromptStyle;
   /** Rows generated together; results do not depend on it. Default 16. */
   readonly batch?: number;
-  readonly onProgress?: (progress: { readonly rows: number; readonly right: number; readonly total: number }) => void;
+  readonly onProgress?: ((progress: AnswerProgress) => void) | undefined;
+}
+
+export interface AnswerOptions extends ResponseOptions {
+  /** How rows are put to the model. Default `plain`. */
+  readonly style?: PromptStyle;
+}
+
+/** How far the answering of questions is. */
+export interface AnswerProgress {
+  /** Rows that are answered, and those of them that are answered right. */
+  readonly rows: number;
+  readonly right: number;
+  readonly total: number;
 }
 
 /** What a model answered to one row. */
@@ -40,25 +53,66 @@ const tokensOf = (kind: AnswerKind): number => (kind === 'number' || kind === 'l
  *
  * Throws `InvalidArgumentError` for no rows, and for prompts that do not fit; `FormatError` for a row whose answer cannot be compared.
  */
-export async function answerAccuracy(model: LanguageModel, rows: readonly Instruction[], options: AnswerOptions): Promise<AnswerAccuracy> {
-  const { kind, style, batch = 16, onProgress, maxNewTokens = tokensOf(kind), ...rest } = options;
-  if (rows.length === 0) throw new InvalidArgumentError('answers: there are no rows to answer; expected at least one');
-  if (!Number.isInteger(batch) || batch < 1) throw new InvalidArgumentError(`answers: batch must be a positive integer; got ${batch}`);
+export async function answerAccuracy(
+  model: LanguageModel,
+  rows: readonly Instruction[],
+  { style, ...options }: AnswerOptions,
+): Promise<AnswerAccuracy> {
   // A row that cannot be scored shows before anything is generated.
-  for (const [index, row] of rows.entries()) isAnswered('', row, kind, index);
-  const answered: Answered[] = [];
-  let right = 0;
-  for (let start = 0; start < rows.length; start += batch) {
-    const part = rows.slice(start, start + batch);
-    const prompts = part.map((row) => instructionPrompt(row, style));
-    const samples = await generateBatch(model, prompts, { ...rest, maxNewTokens, temperature: 0 });
-    for (const [place, { text }] of samples.entries()) {
-      const index = start + place;
-      const isRight = isAnswered(text, rows[index] as Instruction, kind, index);
-      answered.push({ response: text, answer: answerIn(text, kind), right: isRight });
-      if (isRight) right++;
-    }
-    onProgress?.({ rows: answered.length, right, total: rows.length });
-  }
-  return { accuracy: right / rows.length, rows: answered };
+  for (const [index, row] of rows.entries()) isAnswered('', row, options.kind, index);
+  const questions = rows.map((row, index) => ({
+    prompt: instructionPrompt(row, style),
+    answer: row.answer ?? '',
+    where: `row ${index}`,
+  }));
+  return scoreResponses(model, questions, options);
 }
+
+/** The same for questions; those of one task share a batch. */
+export async function scoreResponses(
+  model: LanguageModel,
+  questions: readonly Question[],
+  options: ResponseOptions,
+): Promise<AnswerAccuracy> {
+  const { kind, batch = 16, onProgress, maxNewTokens = tokensOf(kind), ...rest } = options;
+  if (questions.length === 0) throw new InvalidArgumentError('answers: there are no rows to answer; expected at least one');
+  if (!Number.isInteger(batch) || batch < 1) throw new InvalidArgumentError(`answers: batch must be a positive integer; got ${batch}`);
+  const answered = new Array<Answered>(questions.length);
+  let [rows, right] = [0, 0];
+  for (const places of batchesOf(questions, batch)) {
+    const part = places.map((place) => questions[place] as Question);
+    const task = part[0]?.task;
+    const prompts = part.map((question) => promptOf(model, question));
+    const samples = await generateBatch(model, prompts, {
+      ...rest,
+      maxNewTokens,
+      temperature: 0,
+      ...(task === undefined ? {} : { task }),
+    });
+    for (const [index, { text }] of samples.entries()) {
+      const { answer, where } = part[index] as Question;
+      const found = { response: text, answer: answerIn(text, kind), right: isRight(text, answer, kind, where) };
+      answered[places[index] as number] = found;
+      if (found.right) right++;
+    }
+    rows += places.length;
+    onProgress?.({ rows, right, total: questions.length });
+  }
+  return { accuracy: right / questions.length, rows: answered };
+}
+
+/** Places of questions that are generated together: in order, those of one task after those of another. */
+function batchesOf(questions: readonly Question[], batch: number): number[][] {
+  const byTask = new Map<Question['task'], number[]>();
+  for (const [place, { task }] of questions.entries()) {
+    const places = byTask.get(task) ?? [];
+    byTask.set(task, places);
+    places.push(place);
+  }
+  return [...byTask.values()].flatMap((places) =>
+    Array.from({ length: Math.ceil(places.length / batch) }, (_, index) => places.slice(index * batch, (index + 1) * batch)),
+  );
+}
+
+const promptOf = ({ tokenizer }: LanguageModel, { prompt, tools }: Question): Prompt =>
+  tools === undefined || typeof prompt === 'string' ? prompt : tokenizer.encodeChat(prompt, { addGenerationPrompt: true, tools });

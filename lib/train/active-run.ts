@@ -1,9 +1,12 @@
 import type { RowSet, SourceSummary } from '../data/dataset.js';
 import type { EncodedRow } from '../data/row-encoding.js';
 import { CancelledError, LossSpikeError, NonFiniteError } from '../errors.js';
+import type { AnswerProgress } from '../generate/answer-accuracy.js';
+import { isLanguageModel } from '../model.js';
 import { RunRecorder } from '../report/recorder.js';
 import { memory } from '../scope.js';
 import type { TrainingCallbacks, TrainingEnd, TrainingStart } from './callbacks.js';
+import { type HeldQuestions, heldAnswerAccuracy } from './held-answers.js';
 import { reportSettings, type TrainingSettings, type TrainOptions } from './options.js';
 import { resumeNewest } from './resume.js';
 import type { Evaluated, StepReport, TrainingResult } from './run.js';
@@ -77,18 +80,29 @@ export class ActiveRun {
   }
 
   /** The held-out rows, where their evaluation is due and not done yet; the adapter is kept in `best/` when it is the best so far. */
-  async evaluate(held: RowSet<EncodedRow> | undefined): Promise<Evaluated | undefined> {
+  async evaluate(held: RowSet<EncodedRow> | undefined, questions?: HeldQuestions): Promise<Evaluated | undefined> {
     const { session } = this;
     if (held === undefined || session.evaluatedStep === session.step || !this.isDue(this.#settings.evalEvery)) return undefined;
     const { signal } = this.#options;
-    const { loss, metrics } = await this.#cancellable(() => session.task.measure(held, { signal }));
-    const found: Evaluated = { evalLoss: loss, ...(Object.keys(metrics).length === 0 ? {} : { evalMetrics: metrics }) };
+    const found = await this.#cancellable(async (): Promise<Evaluated> => {
+      const { loss, metrics } = await session.task.measure(held, { signal });
+      const evalMetrics = { ...metrics, ...(await this.#answers(questions)) };
+      return { evalLoss: loss, ...(Object.keys(evalMetrics).length === 0 ? {} : { evalMetrics }) };
+    });
     const isBest = session.isBest(found);
     if (isBest) await this.#saveAdapter(this.#folder?.best);
     this.#recorder?.evaluation(session.step, found, isBest);
     session.evaluated(found);
     await this.#callbacks.onEvaluation?.({ step: session.step, ...found, isBest });
     return found;
+  }
+
+  /** How well the model answers, where that is asked. */
+  async #answers(questions: HeldQuestions | undefined): Promise<{ readonly answerAccuracy?: number }> {
+    const { model, step } = this.session;
+    if (questions === undefined || !isLanguageModel(model)) return {};
+    const onProgress = (progress: AnswerProgress) => void this.#callbacks.onAnswers?.({ ...progress, step });
+    return { answerAccuracy: await heldAnswerAccuracy(model, questions, { signal: this.#options.signal, onProgress }) };
   }
 
   /** Saves checkpoint and adapter where they are due. */

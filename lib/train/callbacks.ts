@@ -1,3 +1,4 @@
+import type { AnswerProgress } from '../generate/answer-accuracy.js';
 import type { Evaluated, StepReport, TrainingResult } from './run.js';
 
 /** What `onStart` gets. */
@@ -41,6 +42,8 @@ export interface TrainingCallbacks {
   readonly onStep?: (report: StepReport) => unknown;
   /** After `onStep` of a step whose update a policy left out. */
   readonly onSkip?: (report: StepReport & { readonly skipped: 'non-finite' | 'spike' }) => unknown;
+  /** During an evaluation that generates answers, after each batch of them; not awaited. */
+  readonly onAnswers?: (progress: AnswerProgress & { readonly step: number }) => unknown;
   readonly onEvaluation?: (evaluation: TrainingEvaluation) => unknown;
   readonly onCheckpoint?: (checkpoint: TrainingCheckpoint) => unknown;
   /** Last of all, however the run ends; everything is saved. */

@@ -1,7 +1,8 @@
 import { openDataset } from '../data/open-dataset.js';
 import { describeInput } from '../data/row.js';
-import { type DataSource, type DataSources, sourceList } from '../data/source.js';
+import { type DataSource, type DataSources, repeatable, sourceList } from '../data/source.js';
 import { ConfigError, InvalidArgumentError } from '../errors.js';
+import type { AnswerProgress } from '../generate/answer-accuracy.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
 import type { EncoderTask } from '../models/encoder.js';
 import { tokenRoom } from '../nn/virtual-tokens.js';
@@ -13,6 +14,7 @@ import { measureLanguage } from '../tasks/language.js';
 import { taskOf } from '../tasks/registry.js';
 import type { Measured } from '../tasks/task.js';
 import { labelAccuracy } from './accuracy.js';
+import { answerSettings, type EvaluationOptions, heldAnswerAccuracy, readHeldQuestions } from './held-answers.js';
 
 export interface EvaluateOptions {
   /** Rows are cut to this many tokens. Default: the model's context. */
@@ -23,8 +25,12 @@ export interface EvaluateOptions {
   readonly badRows?: 'error' | 'skip';
   /** What embeddings are measured with. Default: multiple-negatives, and cosine where a source names a `score`. */
   readonly loss?: EmbeddingLossOptions | undefined;
+  /** Of a language model: also generate answers to the prompts of the rows, and score them. */
+  readonly answers?: EvaluationOptions['answers'];
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: { readonly rows: number; readonly total: number }) => void) | undefined;
+  /** Called after each batch of answers. */
+  readonly onAnswers?: ((progress: AnswerProgress) => void) | undefined;
 }
 
 export interface Evaluation {
@@ -37,6 +43,8 @@ export interface Evaluation {
   readonly sequences: number;
   /** With `labels`: the part of the rows whose own label is the likeliest of them. */
   readonly accuracy?: number;
+  /** With `answers`: the part of the rows whose generated answer is right. */
+  readonly answerAccuracy?: number;
 }
 
 /** How well an encoder with the head of a task does on held-out rows. */
@@ -67,6 +75,7 @@ export function evaluate(
     throw new ConfigError(`evaluate: rows have no source; got ${describeInput(rows)}, expected { path } or { rows }`);
   if (options.loss !== undefined) requireEmbedding('evaluate', isLanguageModel(model) ? undefined : model.task);
   if (isLanguageModel(model)) return evaluateLanguage(model, rows, options);
+  answerSettings(model, options.answers && { answers: options.answers }, undefined);
   if (!isSources(rows) && Symbol.iterator in rows)
     throw new InvalidArgumentError(
       `evaluate: texts alone say nothing of task "${model.task}"; expected a source such as { rows } or { path }`,
@@ -99,26 +108,27 @@ function maxLengthOf({ network }: LanguageModel | TaskModel, { maxLength = token
 }
 
 async function evaluateLanguage(model: LanguageModel, rows: DataSources | Iterable<string>, options: EvaluateOptions): Promise<Evaluation> {
-  const sources = await Promise.all(sourceList(isSources(rows) ? rows : { rows: rows as Iterable<string> }).map(repeatable));
+  const given = sourceList(isSources(rows) ? rows : { rows: rows as Iterable<string> });
+  const settings = answerSettings(model, options.answers && { answers: options.answers }, given);
+  const isReadAgain = settings !== undefined || given.some(({ labels }) => labels !== undefined);
+  const sources = isReadAgain ? await Promise.all(given.map(repeatable)) : given;
   const maxLength = maxLengthOf(model, options);
   const { badRows = 'error', signal } = options;
+  // What cannot be scored shows before anything is computed.
+  const held = settings && (await readHeldQuestions(sources, settings, badRows));
   const dataset = await openDataset(sources, model.tokenizer, { sequence: maxLength, badRows, emptyRows: 'keep', signal });
   try {
     const { loss: nll, targets: tokens, rows: sequences } = await measureLanguage(model, dataset, options);
     const result = { nll, perplexity: Math.exp(nll), tokens, sequences };
     const labelled = sources.filter(({ labels }) => labels !== undefined);
-    return labelled.length === 0 ? result : { ...result, accuracy: await labelAccuracy(model, labelled, maxLength, options) };
+    return {
+      ...result,
+      ...(labelled.length === 0 ? {} : { accuracy: await labelAccuracy(model, labelled, maxLength, options) }),
+      ...(held === undefined ? {} : { answerAccuracy: await heldAnswerAccuracy(model, held, { signal, onProgress: options.onAnswers }) }),
+    };
   } finally {
     await dataset.close();
   }
-}
-
-/** A source whose rows can be read once more for the accuracy of their labels. */
-async function repeatable(source: DataSource): Promise<DataSource> {
-  if (source.rows === undefined || source.labels === undefined || Array.isArray(source.rows)) return source;
-  const rows: (string | Readonly<Record<string, unknown>>)[] = [];
-  for await (const row of source.rows) rows.push(row);
-  return { ...source, rows };
 }
 
 function isSources(rows: DataSources | Iterable<string>): rows is DataSources {

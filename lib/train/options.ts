@@ -10,6 +10,7 @@ import type { ReportSettings } from '../report/samples.js';
 import type { TaskModel } from '../task-model.js';
 import { checkLoss } from '../tasks/embedding/config.js';
 import type { TrainingCallbacks } from './callbacks.js';
+import type { EvaluationOptions } from './held-answers.js';
 import { optimizerDefaults } from './optimizer.js';
 
 /** The `training` part of a recipe; every key has a default. */
@@ -31,6 +32,8 @@ export interface TrainOptions {
     readonly badRows?: 'error' | 'skip' | undefined;
   };
   readonly training?: TrainingOptions;
+  /** What is measured on held-out rows beside their loss. */
+  readonly evaluation?: EvaluationOptions | undefined;
   /** Run folder for metrics, checkpoints and the adapter. Without it nothing is written. */
   readonly out?: string | undefined;
   /** What the report of the run folder shows beside its curves. */

@@ -1,9 +1,11 @@
 import { skippedMessage } from '../data/bad-rows.js';
 import type { RowSet } from '../data/dataset.js';
 import type { EncodedRow } from '../data/row-encoding.js';
+import { repeatable, sourceList } from '../data/source.js';
 import { StepLoader } from '../data/step-loader.js';
 import { ConfigError } from '../errors.js';
 import { taskOf } from '../tasks/registry.js';
+import { answerSettings, type HeldQuestions, readHeldQuestions } from './held-answers.js';
 import type { TrainingSettings, TrainOptions } from './options.js';
 import type { AnyTrainable } from './trainable.js';
 
@@ -12,6 +14,8 @@ export class RunData {
   readonly loader: StepLoader<EncodedRow>;
   readonly train: RowSet<EncodedRow>;
   readonly held: RowSet<EncodedRow> | undefined;
+  /** What is asked of the model beside `held`. */
+  readonly questions: HeldQuestions | undefined;
   readonly #notice: (message: string) => void;
   readonly #told = new Map<RowSet<EncodedRow>, number>();
 
@@ -19,11 +23,13 @@ export class RunData {
     loader: StepLoader<EncodedRow>,
     train: RowSet<EncodedRow>,
     held: RowSet<EncodedRow> | undefined,
+    questions: HeldQuestions | undefined,
     notice: (message: string) => void,
   ) {
     this.loader = loader;
     this.train = train;
     this.held = held;
+    this.questions = questions;
     this.#notice = notice;
   }
 
@@ -36,14 +42,18 @@ export class RunData {
     const common = { sequence: settings.sequence, badRows, signal, onProgress: onData };
     const emptyRows = settings.emptyRows === 'skip' ? 'skip' : badRows;
     const task = taskOf(model, settings.loss);
+    const answers = answerSettings(model, options.evaluation, data.eval);
+    const heldSources =
+      answers === undefined || data.eval === undefined ? data.eval : await Promise.all(sourceList(data.eval).map(repeatable));
     const opened: RowSet<EncodedRow>[] = [];
     try {
       const train: RowSet<EncodedRow> = await task.open(data.train, { ...common, emptyRows });
       opened.push(train);
-      const held: RowSet<EncodedRow> | undefined = data.eval && (await task.open(data.eval, { ...common, emptyRows: 'keep' }));
+      const held: RowSet<EncodedRow> | undefined = heldSources && (await task.open(heldSources, { ...common, emptyRows: 'keep' }));
       if (held !== undefined) opened.push(held);
+      const questions = answers && heldSources && (await readHeldQuestions(heldSources, answers, badRows));
       const loader = await StepLoader.open(train, settings, { signal, onProgress: onData });
-      const run = new RunData(loader, train, held, onNotice);
+      const run = new RunData(loader, train, held, questions, onNotice);
       run.#tellFill();
       run.tellSkipped();
       return run;

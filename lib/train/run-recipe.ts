@@ -2,14 +2,14 @@ import { type DataSource, type DataSources, sourceList } from '../data/source.js
 import { isLanguageModel } from '../model.js';
 import type { Pooling } from '../models/pooling.js';
 import { checked, formatRecipe, type Recipe } from '../recipe.js';
-import { reportSchema } from '../recipe-schema.js';
+import { evaluationSchema, reportSchema } from '../recipe-schema.js';
 import type { TaskModel } from '../task-model.js';
 import type { TrainingSettings, TrainOptions } from './options.js';
 import type { AnyTrainable } from './trainable.js';
 
 /** `recipe.yaml` of a run folder: everything that was set, defaults filled in. Rows in memory are told by a note in place of their path. */
 export function runRecipe(options: TrainOptions, settings: TrainingSettings, model: AnyTrainable): string {
-  const { data, recipe = {}, report, out } = options;
+  const { data, recipe = {}, evaluation, report, out } = options;
   const { loadedAs } = model;
   const dtype = recipe.dtype ?? ((loadedAs?.dtype ?? model.dtype) as Recipe['dtype']);
   const compute = recipe.compute ?? loadedAs?.compute;
@@ -29,6 +29,7 @@ export function runRecipe(options: TrainOptions, settings: TrainingSettings, mod
       badRows: data.badRows ?? 'error',
     },
     training: settings,
+    ...(evaluation === undefined ? {} : { evaluation: checked(evaluationSchema, evaluation, 'evaluation') }),
     ...(report === undefined ? {} : { report: checked(reportSchema, report, 'report') }),
     out,
   } satisfies Recipe);

@@ -3,6 +3,7 @@ import { CancelledError, ConfigError } from '../errors.js';
 import { checkMemory } from '../estimate/check.js';
 import { taskOf } from '../tasks/registry.js';
 import { ActiveRun } from './active-run.js';
+import { answerSettings } from './held-answers.js';
 import { reportSettings, type TrainingSettings, type TrainOptions, trainingSettings } from './options.js';
 import { type StepReport, type TrainingResult, TrainingRun } from './run.js';
 import { RunData } from './run-data.js';
@@ -26,6 +27,7 @@ export function train(model: AnyTrainable, options: TrainOptions): TrainingRun {
     throw new ConfigError(`train: there are no rows; got ${describeInput(options)}, expected { data: { train: { path } } }`);
   const settings = trainingSettings(model, options.training);
   reportSettings(model, options.report);
+  answerSettings(model, options.evaluation, options.data.eval);
   if (settings.earlyStopping !== undefined && options.data.eval === undefined)
     throw new ConfigError('training.earlyStopping: needs held-out rows; expected data.eval beside it');
   if (options.out !== undefined) RunFolder.check(options.out, options.resume ?? false);
@@ -70,17 +72,17 @@ async function* trainOn(
 
 async function* steps(
   run: ActiveRun,
-  { loader, held }: RunData,
+  { loader, held, questions }: RunData,
   settings: TrainingSettings,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<StepReport, TrainingResult> {
   const { session } = run;
   // An evaluation that the last process did not come to the end of.
-  await run.evaluate(held);
+  await run.evaluate(held, questions);
   while (session.step < settings.steps && session.stopReason === undefined) {
     if (signal?.aborted) throw await run.cancelled();
     const report = await run.step(await loader.take(session.step + 1, settings.steps));
-    const evaluated = await run.evaluate(held);
+    const evaluated = await run.evaluate(held, questions);
     await run.saveIfDue();
     yield { ...report, ...evaluated };
   }

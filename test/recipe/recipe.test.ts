@@ -83,6 +83,26 @@ for (const [name, recipe, message] of [
     'recipe: "training.earlyStopping" is wrong; got {"patience":3}, expected "data.eval" beside it',
   ],
   [
+    'answers without held-out rows',
+    { ...minimal, evaluation: { answers: { kind: 'truth' } } },
+    /"evaluation\.answers" is wrong; .* expected "data\.eval" beside it$/,
+  ],
+  [
+    'answers of an encoder',
+    { ...minimal, task: 'classification', data: { ...minimal.data, eval: { path: 'b' } }, evaluation: { answers: { kind: 'truth' } } },
+    /"evaluation\.answers" is wrong; .* expected a language model; an encoder with a task writes no text$/,
+  ],
+  [
+    'an unknown kind of answers',
+    { ...minimal, evaluation: { answers: { kind: 'truths' } } },
+    /^recipe: "evaluation\.answers\.kind" is wrong; got "truths", expected one of number, .* did you mean "truth"\?$/,
+  ],
+  [
+    'an unknown key of answers',
+    { ...minimal, evaluation: { answers: { kind: 'truth', maxTokens: 3 } } },
+    /^recipe: unknown key "maxTokens" in "evaluation\.answers"/,
+  ],
+  [
     'a patience of 0',
     { ...minimal, training: { earlyStopping: { patience: 0 } } },
     'recipe: "training.earlyStopping.patience" is wrong; got 0, expected more than 0',

@@ -1,7 +1,8 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { z } from 'zod';
+import { type AnswerKind, kAnswerKinds } from '../../data/answers.js';
 import { type DataSource, type DataSources, type SourceOptions, sourceList } from '../../data/source.js';
-import { type EvaluateOptions, type Evaluation, evaluate, type TaskEvaluation } from '../../index.js';
+import { type EvaluateOptions, type Evaluation, type EvaluationOptions, evaluate, type TaskEvaluation } from '../../index.js';
 import { isLanguageModel } from '../../model.js';
 import type { TaskId } from '../../nn/context.js';
 import { type Recipe, readRecipe } from '../../recipe.js';
@@ -16,6 +17,8 @@ interface Options extends OutputOptions, Partial<ModelOptions>, TaskOptions {
   readonly field?: string;
   readonly maxLength?: number;
   readonly batch: number;
+  readonly answers?: AnswerKind;
+  readonly maxNewTokens?: number;
   readonly recipe?: string;
   readonly taskId?: TaskId;
   readonly set: string[];
@@ -28,6 +31,10 @@ const languageOutput = z.strictObject({
   tokens: z.int().describe('predicted tokens'),
   sequences: z.int().describe('rows'),
   accuracy: z.number().optional().describe('with `labels`: part of the rows whose own label is the likeliest'),
+  answerAccuracy: z
+    .number()
+    .optional()
+    .describe('with `--answers` or `evaluation.answers`: part of the rows whose generated answer is right'),
 });
 
 /** What `--json` prints for an encoder with the head of a task. */
@@ -59,20 +66,28 @@ export function evaluateCommand(): Command {
     .option('--field <name>', 'field that holds the text of a row (default: text)')
     .option('--max-length <n>', "cut rows to this many tokens (default: the model's context)", wholeNumber(2))
     .option('--batch <n>', 'rows of one forward pass', wholeNumber(1), 8)
-    .option('--recipe <file>', 'take model, task, dtype and data.eval from a recipe')
+    .addOption(
+      new Option('--answers <kind>', 'also generate answers to the prompts of the rows, and score them by this rule').choices(kAnswerKinds),
+    )
+    .option(
+      '--max-new-tokens <n>',
+      'with --answers: tokens of an answer (default: 256 for numbers and letters, 32 for words)',
+      wholeNumber(1),
+    )
+    .option('--recipe <file>', 'take model, task, dtype, data.eval and evaluation from a recipe')
     .option('--task-id <n>', 'task of the rows, for an adapter that is routed by task: its number, or mean', taskId)
     .action((options: Options) => runCommand(options, run));
 }
 
 async function run(options: Options, context: CommandContext): Promise<void> {
   const { output, signal } = context;
-  const { model: modelOptions, source, badRows, loss } = planOf(options);
+  const { model: modelOptions, source, badRows, loss, answers } = planOf(options);
   const opened = await openModel(modelOptions, context);
   try {
     const common = { ...limitsOf(options), badRows, signal, loss, onProgress: progressOf(output) };
     const { model } = opened;
-    if (isLanguageModel(model)) tell(output, await evaluate(model, source, common));
-    else tellTask(output, await evaluate(model, source, common));
+    if (isLanguageModel(model)) tell(output, await evaluate(model, source, { ...common, answers, onAnswers: answersProgressOf(output) }));
+    else tellTask(output, await evaluate(model, source, { ...common, answers }));
   } finally {
     opened.dispose();
   }
@@ -91,13 +106,22 @@ function progressOf(output: Output): NonNullable<EvaluateOptions['onProgress']> 
   };
 }
 
+/** The same for answers, with how many of them are right. */
+function answersProgressOf(output: Output): NonNullable<EvaluateOptions['onAnswers']> {
+  let started = false;
+  return ({ rows, right, total }) => {
+    if (!started) output.startProgress('answers', total);
+    started = true;
+    output.progress(rows, [`${right} right`]);
+  };
+}
+
 function tell(output: Output, result: Evaluation): void {
-  const { nll, perplexity, tokens, sequences, accuracy } = result;
+  const { nll, perplexity, tokens, sequences, accuracy, answerAccuracy } = result;
   const told = `nll ${nll.toFixed(6)}  perplexity ${perplexity.toFixed(4)}  tokens ${tokens}  sequences ${sequences}`;
-  output.result(
-    { ...result } satisfies z.output<typeof languageOutput>,
-    accuracy === undefined ? told : `${told}  accuracy ${accuracy.toFixed(4)}`,
-  );
+  const labels = accuracy === undefined ? '' : `  accuracy ${accuracy.toFixed(4)}`;
+  const answers = answerAccuracy === undefined ? '' : `  answer accuracy ${answerAccuracy.toFixed(4)}`;
+  output.result({ ...result } satisfies z.output<typeof languageOutput>, told + labels + answers);
 }
 
 function tellTask(output: Output, { task, loss, metrics, targets, rows }: TaskEvaluation): void {
@@ -106,7 +130,7 @@ function tellTask(output: Output, { task, loss, metrics, targets, rows }: TaskEv
   output.result(result, `${told.join('  ')}  targets ${targets}  rows ${rows}`);
 }
 
-interface Plan extends Pick<EvaluateOptions, 'loss'> {
+interface Plan extends Pick<EvaluateOptions, 'loss' | 'answers'> {
   readonly badRows: 'error' | 'skip';
   readonly model: ModelOptions & RecipeTask;
   readonly source: DataSources;
@@ -124,6 +148,7 @@ function planOf(options: Options): Plan {
   const compute = options.compute ?? (options.dtype === undefined ? recipe?.compute : undefined);
   const device = options.device ?? recipe?.device;
   const task = taskOf(options) ?? recipe?.task;
+  const answers = answersOf(options, recipe);
   return {
     model: {
       model,
@@ -134,9 +159,10 @@ function planOf(options: Options): Plan {
       ...(task === undefined ? {} : { task, seed: recipe?.training.seed ?? 0 }),
     },
     loss: recipe?.training.loss,
+    answers,
     badRows: data === undefined ? (recipe?.data.badRows ?? 'error') : 'error',
     source: ofTask(
-      data === undefined ? heldOut(recipe) : { ...taskFields(recipe), path: data, ...(field === undefined ? {} : { field }) },
+      data === undefined ? heldOut(recipe) : { ...fieldsOf(recipe, answers), path: data, ...(field === undefined ? {} : { field }) },
       options.taskId,
     ),
   };
@@ -147,9 +173,18 @@ function ofTask(sources: DataSources, task: TaskId | undefined): DataSources {
   return task === undefined ? sources : sourceList(sources).map((source) => ({ ...source, task }));
 }
 
-/** The fields that the rows of a task have in its recipe. */
-function taskFields(recipe: Recipe | undefined): SourceOptions {
-  if (recipe?.task === undefined) return {};
+/** How answers are asked and scored; the options win over the recipe. */
+function answersOf({ answers, maxNewTokens }: Options, recipe: Recipe | undefined): EvaluationOptions['answers'] {
+  const own = recipe?.evaluation?.answers;
+  const kind = answers ?? own?.kind;
+  if (kind !== undefined) return { ...own, kind, ...(maxNewTokens === undefined ? {} : { maxNewTokens }) };
+  if (maxNewTokens !== undefined) throw new WrongUse('evaluate: --max-new-tokens goes with --answers; got it alone');
+  return undefined;
+}
+
+/** The fields that the rows of a task, or those that ask something, have in their recipe. */
+function fieldsOf(recipe: Recipe | undefined, answers: EvaluationOptions['answers']): SourceOptions {
+  if (recipe === undefined || (recipe.task === undefined && answers === undefined)) return {};
   const [first] = sourceList(sourcesOf(recipe.data.eval ?? recipe.data.train));
   const { path: _, rows: __, weight: ___, separator: ____, streaming: _____, ...fields } = first as DataSource;
   return fields;

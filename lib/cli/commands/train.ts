@@ -73,6 +73,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
         badRows: recipe.data.badRows,
       },
       training: recipe.training,
+      evaluation: recipe.evaluation,
       report: recipe.report,
       out,
       resume,

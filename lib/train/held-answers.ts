@@ -1,0 +1,65 @@
+import { type Question, readQuestions, requireQuestions } from '../data/questions.js';
+import type { DataSources } from '../data/source.js';
+import { ConfigError } from '../errors.js';
+import { type AnswerProgress, scoreResponses } from '../generate/answer-accuracy.js';
+import { isLanguageModel, type LanguageModel } from '../model.js';
+import { checked, type Recipe, type RecipeInput } from '../recipe.js';
+import { evaluationSchema } from '../recipe-schema.js';
+import type { TaskModel } from '../task-model.js';
+
+/** The `evaluation` part of a recipe. */
+export type EvaluationOptions = NonNullable<RecipeInput['evaluation']>;
+
+/** How held-out questions are asked and scored, defaults filled in. */
+export type AnswerSettings = NonNullable<NonNullable<Recipe['evaluation']>['answers']>;
+
+/** Questions of held-out rows with how they are scored. */
+export interface HeldQuestions {
+  readonly questions: readonly Question[];
+  readonly settings: AnswerSettings;
+}
+
+/** Fills in the defaults. Throws `ConfigError` for unknown keys and wrong values, without held-out rows that ask something, and for a model that writes no text. */
+export function answerSettings(
+  model: LanguageModel | TaskModel,
+  options: EvaluationOptions | undefined,
+  held: DataSources | undefined,
+): AnswerSettings | undefined {
+  const settings = options === undefined ? undefined : checked(evaluationSchema, options, 'evaluation').answers;
+  if (settings === undefined) return undefined;
+  if (!isLanguageModel(model)) throw new ConfigError(`evaluation.answers: a model for "${model.task}" writes no text; leave them out`);
+  if (held === undefined) throw new ConfigError('evaluation.answers: needs held-out rows; expected data.eval beside it');
+  requireQuestions(held);
+  return settings;
+}
+
+/** Reads the questions of all sources. Throws `FormatError` naming a row without an answer that can be compared. */
+export async function readHeldQuestions(
+  sources: DataSources,
+  settings: AnswerSettings,
+  badRows: 'error' | 'skip' | undefined,
+): Promise<HeldQuestions> {
+  const { kind, field, rows } = settings;
+  return { questions: await readQuestions(sources, { kind, field, rows, badRows }), settings };
+}
+
+/** The part of the questions to which the model writes the right answer. */
+export async function heldAnswerAccuracy(
+  model: LanguageModel,
+  { questions, settings }: HeldQuestions,
+  {
+    signal,
+    onProgress,
+  }: { readonly signal?: AbortSignal | undefined; readonly onProgress?: ((progress: AnswerProgress) => void) | undefined },
+): Promise<number> {
+  const { kind, batch, maxNewTokens, stop } = settings;
+  const { accuracy } = await scoreResponses(model, questions, {
+    kind,
+    batch,
+    stop,
+    onProgress,
+    ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  return accuracy;
+}
