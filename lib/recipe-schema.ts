@@ -176,20 +176,33 @@ export const reportSchema = z.strictObject({
 });
 
 /** Answers that the model writes to prompts of held-out rows, scored by a field of each row. */
-const answersSchema = z.strictObject({
-  /** How the answer is found in what the model writes. */
-  kind: z.enum(kAnswerKinds),
-  /** Field of the right answer. */
-  field: z.string().min(1).default('answer'),
-  /** The first so many rows are asked. Default: all. */
-  rows: positiveInt.optional(),
-  /** Tokens of an answer. Default: 256 for numbers and letters, 32 for words. */
-  maxNewTokens: positiveInt.optional(),
-  /** Rows generated together; results do not depend on it. */
-  batch: positiveInt.default(16),
-  /** Texts that end an answer. */
-  stop: z.array(z.string().min(1)).default([]),
-});
+const answersSchema = z
+  .strictObject({
+    /** How the answer is found in what the model writes. */
+    kind: z.enum(kAnswerKinds),
+    /** Field of the right answer. */
+    field: z.string().min(1).default('answer'),
+    /** The first so many rows are asked. Default: all. */
+    rows: positiveInt.optional(),
+    /** Tokens of an answer. Default: 256 for numbers and letters, 32 for words. */
+    maxNewTokens: positiveInt.optional(),
+    /** Rows generated together; results do not depend on it. */
+    batch: positiveInt.default(16),
+    /** Texts that end an answer; not with `beams`. */
+    stop: z.array(z.string().min(1)).default([]),
+    /** Beam search with so many beams. Default 1: the likeliest token each time. */
+    beams: positiveInt.default(1),
+    /** With `beams`: more is for longer answers. Default 1. */
+    lengthPenalty: z.number().optional(),
+    /** With `beams`: when a search is over. Default false. */
+    earlyStopping: z.union([z.boolean(), z.literal('never')], { error: 'expected true, false or never' }).optional(),
+  })
+  .superRefine(({ beams, lengthPenalty, earlyStopping, stop }, context) => {
+    const unfit = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
+    if (beams === 1 && lengthPenalty !== undefined) unfit('lengthPenalty', 'expected it only with beams above 1');
+    if (beams === 1 && earlyStopping !== undefined) unfit('earlyStopping', 'expected it only with beams above 1');
+    if (beams > 1 && stop.length > 0) unfit('stop', 'expected none with beams above 1');
+  });
 
 /** What is measured on held-out rows beside their loss. */
 export const evaluationSchema = z.strictObject({ answers: answersSchema.optional() });

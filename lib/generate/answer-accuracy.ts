@@ -7,7 +7,8 @@ import { generateBatch } from './generate.js';
 import type { GenerateOptions, Prompt } from './options.js';
 
 /** How responses are generated and scored. */
-export interface ResponseOptions extends Pick<GenerateOptions, 'adapters' | 'signal' | 'maxNewTokens' | 'stop'> {
+export interface ResponseOptions
+  extends Pick<GenerateOptions, 'adapters' | 'signal' | 'maxNewTokens' | 'stop' | 'beams' | 'lengthPenalty' | 'earlyStopping'> {
   /** How answers are found in responses. */
   readonly kind: AnswerKind;
   /** Rows generated together; results do not depend on it. Default 16. */

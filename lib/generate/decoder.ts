@@ -1,6 +1,8 @@
 import { throwIfAborted } from '../errors.js';
 import { type LanguageModel, wide } from '../model.js';
+import type { ForwardOptions } from '../models/batch.js';
 import type { KeyValueCache } from '../nn/cache.js';
+import type { TaskId } from '../nn/context.js';
 import { tensor } from '../ops/create.js';
 import { clone } from '../ops/elementwise.js';
 import { embedding } from '../ops/index-ops.js';
@@ -102,19 +104,13 @@ export class Decoder {
 
   /** Logits [B, V] after the pending tokens: in one pass over the prompts, then token by token. */
   #logits(last?: Tensor): Tensor {
-    const { adapters, task } = this.#settings;
     const pending = this.#rows.map((row) => row.pending);
-    const options = {
-      training: false,
-      cache: this.#cache,
-      ...(adapters && { rows: pending.map(() => adapters) }),
-      ...(task === undefined ? {} : { tasks: pending.map(() => task) }),
-    };
+    const options = passOptions(this.#cache, pending.length, this.#settings);
     if (this.#step > 0) {
       this.#pass ??= new DecodeStep(this.#model, this.#cache, options);
       return this.#pass.logits(last ?? tensor(BigInt64Array.from(pending, ([id = 0]) => BigInt(id))));
     }
-    return this.#model.head(wide(lastOf(this.#model.forward(pending, options), pending)), options);
+    return promptLogits(this.#model, pending, options);
   }
 
   #dropPass(): void {
@@ -128,6 +124,21 @@ export class Decoder {
     this.#dropPass();
     this.#cache.dispose();
   }
+}
+
+/** What every pass over the rows of a cache is told. */
+export function passOptions(cache: KeyValueCache, rows: number, { adapters, task }: Settings): ForwardOptions {
+  return {
+    training: false,
+    cache,
+    ...(adapters && { rows: new Array<readonly string[]>(rows).fill(adapters) }),
+    ...(task === undefined ? {} : { tasks: new Array<TaskId>(rows).fill(task) }),
+  };
+}
+
+/** Logits [B, V] after prompts, in one pass over all of them. */
+export function promptLogits(model: LanguageModel, prompts: readonly (readonly number[])[], options: ForwardOptions): Tensor {
+  return model.head(wide(lastOf(model.forward(prompts, options), prompts)), options);
 }
 
 /** Hidden states [B, T, D] of the last token of each row: [B, D]. */

@@ -1,97 +1,31 @@
-import type { TokenStream } from '../io/token-stream.js';
-import type { Tokenizer } from '../io/tokenizer.js';
+import { InvalidArgumentError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
-import { tokenRoom } from '../nn/virtual-tokens.js';
+import { searchBeams } from './beam-search.js';
+import { Continuation, type Sample } from './continuation.js';
 import { type Choice, Decoder } from './decoder.js';
 import { type GenerateOptions, type Prompt, promptIds, type Settings, settingsOf } from './options.js';
-import { StopFilter } from './stop-filter.js';
 
-/** `end`: a token of the model that ends texts; `stop`: one of the stop texts; `length`: `maxNewTokens` or the end of the context. */
-export type FinishReason = 'end' | 'stop' | 'length';
-
-/** One generated continuation. */
-export interface Sample {
-  /** The new token ids, an end token included. */
-  readonly ids: readonly number[];
-  /** Natural logarithm of the probability of each of `ids` for the model, after processors and repetition penalty, before temperature and truncation. */
-  readonly logProbabilities: readonly number[];
-  /** The same after temperature and truncation: what each was drawn with; 0 at temperature 0. */
-  readonly drawLogProbabilities: readonly number[];
-  /** The text of the ids, without special tokens and cut before a stop text, so that prompt and text joined are the whole; empty for a model without tokenizer. */
-  readonly text: string;
-  readonly finishReason: FinishReason;
-  readonly promptTokens: number;
-}
-
-/** More tokens than one character or word boundary ever spans. */
-const promptTail = 16;
-
-/** One row of a batch while it is generated: its tokens, its text, and why it ended. */
-class Continuation {
-  readonly ids: number[] = [];
-  readonly logProbabilities: number[] = [];
-  readonly drawLogProbabilities: number[] = [];
-  readonly prompt: readonly number[];
-  text = '';
-  finishReason: FinishReason | undefined;
-  readonly #limit: number;
-  readonly #settings: Settings;
-  readonly #tokenizer: Tokenizer | undefined;
-  readonly #stream: TokenStream | undefined;
-  readonly #filter: StopFilter;
-
-  constructor(model: LanguageModel, prompt: readonly number[], settings: Settings) {
-    this.prompt = prompt;
-    this.#settings = settings;
-    this.#limit = Math.min(settings.maxNewTokens, tokenRoom(model.network, settings.adapters) - prompt.length);
-    this.#filter = new StopFilter(settings.stop);
-    this.#tokenizer = model.hasTokenizer || settings.stop.length > 0 ? model.tokenizer : undefined;
-    this.#stream = this.#tokenizer?.createStream();
-    // The text of a token depends on those before it (a space, the rest of a character), so the stream has seen the end of the prompt.
-    for (const id of prompt.slice(-promptTail)) this.#textOf(id);
-  }
-
-  /** The text that an id completes; an id that the model has and the tokenizer has not is no text. */
-  #textOf(id: number): string {
-    return this.#tokenizer?.hasToken(id) === true ? (this.#stream?.push(id) ?? '') : '';
-  }
-
-  /** Takes the next token; returns the text that can be shown by now. */
-  push({ id, logProbability, drawLogProbability }: Choice): string {
-    this.ids.push(id);
-    this.logProbabilities.push(logProbability);
-    this.drawLogProbabilities.push(drawLogProbability);
-    const ended = this.#settings.endTokens.includes(id);
-    let piece = ended ? '' : this.#filter.push(this.#textOf(id));
-    if (this.#filter.stopped) this.finishReason = 'stop';
-    else if (ended) this.finishReason = 'end';
-    else if (this.ids.length >= this.#limit) this.finishReason = 'length';
-    if (this.finishReason === 'end' || this.finishReason === 'length') {
-      piece += this.#filter.push(this.#stream?.end() ?? '') + this.#filter.end();
-      if (this.#filter.stopped) this.finishReason = 'stop';
-    }
-    this.text += piece;
-    return piece;
-  }
-
-  get sample(): Sample {
-    const { ids, logProbabilities, drawLogProbabilities, text, prompt } = this;
-    return { ids, logProbabilities, drawLogProbabilities, text, finishReason: this.finishReason ?? 'length', promptTokens: prompt.length };
-  }
-}
-
-/** A text on its way: iterate over it for the pieces as they come, or await the whole with `text()` or `sample()`. Runs once. */
+/**
+ * A text on its way: iterate over it for the pieces as they come, or await the whole with `text()` or `sample()`. Runs once. One of beam search comes as a whole alone:
+ * a loop over it is an `InvalidArgumentError`.
+ */
 export class Generation implements AsyncIterable<string> {
   readonly #continuation: Continuation;
   readonly #pieces: AsyncGenerator<string, void>;
+  readonly #beams: number;
 
   constructor(model: LanguageModel, prompt: Prompt, options: GenerateOptions) {
     const settings = settingsOf(model, options);
     this.#continuation = new Continuation(model, promptIds(model, prompt, settings.adapters), settings);
+    this.#beams = settings.beams;
     this.#pieces = run(model, this.#continuation, settings);
   }
 
   [Symbol.asyncIterator](): AsyncIterator<string> {
+    if (this.#beams > 1)
+      throw new InvalidArgumentError(
+        `generate: beam search has nothing to show before its end; got a loop over pieces with beams ${this.#beams}, expected text() or sample()`,
+      );
     return this.#pieces;
   }
 
@@ -113,6 +47,11 @@ export class Generation implements AsyncIterable<string> {
 }
 
 async function* run(model: LanguageModel, continuation: Continuation, settings: Settings): AsyncGenerator<string, void> {
+  if (settings.beams > 1) {
+    const [found] = await searchBeams(model, [continuation], settings);
+    sampleOf(continuation, found?.[0]?.choices ?? []);
+    return;
+  }
   const decoder = new Decoder(model, [continuation.prompt], settings);
   try {
     while (continuation.finishReason === undefined) {
@@ -151,6 +90,10 @@ export async function generateBatch(model: LanguageModel, prompts: readonly Prom
   if (prompts.length === 0) return [];
   const settings = settingsOf(model, options);
   const rows = prompts.map((prompt) => new Continuation(model, promptIds(model, prompt, settings.adapters), settings));
+  if (settings.beams > 1) {
+    const found = await searchBeams(model, rows, settings);
+    return rows.map((row, place) => sampleOf(row, found[place]?.[0]?.choices ?? []));
+  }
   const decoder = new Decoder(
     model,
     rows.map((row) => row.prompt),
@@ -172,4 +115,36 @@ export async function generateBatch(model: LanguageModel, prompts: readonly Prom
     decoder.dispose();
   }
   return rows.map((row) => row.sample);
+}
+
+/** A continuation that beam search found. */
+export interface BeamSample extends Sample {
+  /** The sum of its log-probabilities divided by its number of tokens to the power of `lengthPenalty`. */
+  readonly score: number;
+}
+
+/**
+ * The `beams` (default 4) best continuations of each prompt, best first, by beam search with the semantics of transformers. Prompts of any lengths are searched in one
+ * batch, and have the results that each has alone.
+ *
+ * @example
+ * const [[best, second]] = await beamSearch(model, ['Once upon a time'], { beams: 4, lengthPenalty: 1, maxNewTokens: 50 });
+ *
+ * Throws as `generate` does.
+ */
+export async function beamSearch(model: LanguageModel, prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<BeamSample[][]> {
+  if (prompts.length === 0) return [];
+  const settings = settingsOf(model, { beams: 4, ...options });
+  const continuation = (prompt: readonly number[]) => new Continuation(model, prompt, settings);
+  const rows = prompts.map((prompt) => continuation(promptIds(model, prompt, settings.adapters)));
+  const found = await searchBeams(model, rows, settings);
+  return found.map((beams, place) =>
+    beams.map(({ choices, score }) => ({ ...sampleOf(continuation(rows[place]?.prompt ?? []), choices), score })),
+  );
+}
+
+/** What became of a continuation whose tokens are known. */
+function sampleOf(continuation: Continuation, choices: readonly Choice[]): Sample {
+  for (const choice of choices) continuation.push(choice);
+  return continuation.sample;
 }

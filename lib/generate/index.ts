@@ -6,5 +6,6 @@ export {
   answerAccuracy,
   type ResponseOptions,
 } from './answer-accuracy.js';
-export { type FinishReason, Generation, generate, generateBatch, type Sample, sample } from './generate.js';
+export type { FinishReason, Sample } from './continuation.js';
+export { type BeamSample, beamSearch, Generation, generate, generateBatch, sample } from './generate.js';
 export type { GenerateOptions, LogitsProcessor, Prompt } from './options.js';

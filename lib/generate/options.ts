@@ -22,6 +22,18 @@ export interface GenerateOptions {
   readonly topP?: number;
   /** Divides (positive) or multiplies (negative) the logits of tokens that are in the row already; default 1. */
   readonly repetitionPenalty?: number;
+  /**
+   * Keep so many continuations and go on with the likeliest of all their next tokens; 1 (default) is the likeliest token alone. The result comes as a whole, and takes
+   * neither `temperature` nor `stop`. `repetitionPenalty` and `processors` then change log-probabilities in place of logits.
+   */
+  readonly beams?: number;
+  /** With `beams`: a continuation scores the sum of its log-probabilities divided by its number of tokens to this power, so that more is for longer ones. Default 1. */
+  readonly lengthPenalty?: number;
+  /**
+   * With `beams`: when a search is over. False (default): when the best running continuation would score no better if it ended now. True: as soon as so many
+   * have ended. `'never'`: when none could score better at any length.
+   */
+  readonly earlyStopping?: boolean | 'never';
   /** Texts that end the generation; they are not part of the result. */
   readonly stop?: readonly string[];
   /** Ids that end the generation; default: the model's own. */
@@ -49,6 +61,9 @@ export function settingsOf(model: LanguageModel, options: GenerateOptions): Sett
     topK: 0,
     topP: 1,
     repetitionPenalty: 1,
+    beams: 1,
+    lengthPenalty: 1,
+    earlyStopping: false,
     stop: [],
     endTokens: model.endTokens,
     seed: 0,
@@ -67,7 +82,26 @@ export function settingsOf(model: LanguageModel, options: GenerateOptions): Sett
     stop,
     'texts that are not empty',
   );
+  checkBeams(settings, options);
   return settings;
+}
+
+function checkBeams({ beams, lengthPenalty, earlyStopping, temperature, stop }: Settings, given: GenerateOptions): void {
+  check(Number.isInteger(beams) && beams > 0, 'beams', beams, 'a positive integer');
+  check(Number.isFinite(lengthPenalty), 'lengthPenalty', lengthPenalty, 'a number');
+  check(typeof earlyStopping === 'boolean' || earlyStopping === 'never', 'earlyStopping', earlyStopping, 'true, false or "never"');
+  if (beams === 1) {
+    const unused = (['lengthPenalty', 'earlyStopping'] as const).find((name) => given[name] !== undefined);
+    if (unused === undefined) return;
+    throw new InvalidArgumentError(`generate: ${unused} is of beam search; got it with beams 1, expected more beams`);
+  }
+  const beside = (name: string, got: unknown, expected: string): never => {
+    throw new InvalidArgumentError(
+      `generate: beam search takes no ${name}; got ${JSON.stringify(got)} with beams ${beams}, expected ${expected}`,
+    );
+  };
+  if (temperature > 0) beside('temperature', temperature, '0: it does not draw');
+  if (stop.length > 0) beside('stop', stop, 'endTokens, which end a continuation');
 }
 
 function check(ok: boolean, name: string, got: unknown, expected: string): void {

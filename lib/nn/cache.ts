@@ -3,7 +3,7 @@ import { cacheWrite } from '../ops/attention.js';
 import { tensor, zeros } from '../ops/create.js';
 import { add } from '../ops/elementwise.js';
 import { embedding, indexSelect } from '../ops/index-ops.js';
-import { copyInto, reshape } from '../ops/shape.js';
+import { copyInto, narrow, reshape } from '../ops/shape.js';
 import { isRecording, keep, noGrad, scope, unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
 import { type AttentionPrefix, withPrefix } from './prefix.js';
@@ -143,6 +143,26 @@ export class KeyValueCache {
     });
     this.#lengths = rows.map((row) => this.#lengths[row] ?? 0);
     this.#setStarts();
+  }
+
+  /**
+   * Gives row b what row `rows[b]` holds, of the same length, in place: what was captured over the cache can be launched on. Throws `InvalidArgumentError` for another
+   * number of rows or other lengths.
+   */
+  exchangeRows(rows: readonly number[]): void {
+    const moved = rows.map((row) => this.#lengths[row]);
+    if (rows.length !== this.#lengths.length || moved.some((length, row) => length !== this.#lengths[row]))
+      throw new InvalidArgumentError(`cache: rows of other lengths cannot change places; got lengths ${moved}, expected ${this.#lengths}`);
+    const { capacity, keyValueHeads, headWidth } = this.shape;
+    scope(() => {
+      const places = tensor(BigInt64Array.from(rows, BigInt));
+      for (const held of [...this.#keys, ...this.#values]) {
+        const used = (held.shape[1] ?? 0) - capacity + Math.max(...this.#lengths);
+        const moved = embedding(reshape(narrow(held, 1, 0, used), [rows.length, used * keyValueHeads * headWidth]), places);
+        cacheWrite(held, reshape(moved, [rows.length, used, keyValueHeads, headWidth]), 0);
+      }
+      for (const front of this.#fronts.values()) copyInto(front, indexSelect(front, 0, places));
+    });
   }
 
   dispose(): void {

@@ -1,7 +1,7 @@
 import { type Question, readQuestions, requireQuestions } from '../data/questions.js';
 import type { DataSources } from '../data/source.js';
 import { ConfigError } from '../errors.js';
-import { type AnswerProgress, scoreResponses } from '../generate/answer-accuracy.js';
+import { type AnswerProgress, type ResponseOptions, scoreResponses } from '../generate/answer-accuracy.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
 import { checked, type Recipe, type RecipeInput } from '../recipe.js';
 import { evaluationSchema } from '../recipe-schema.js';
@@ -33,6 +33,11 @@ export function answerSettings(
   return settings;
 }
 
+/** The settings that say how responses are generated and scored. */
+function responseOptions({ field: _, rows: __, ...settings }: AnswerSettings): ResponseOptions {
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as unknown as ResponseOptions;
+}
+
 /** Reads the questions of all sources. Throws `FormatError` naming a row without an answer that can be compared. */
 export async function readHeldQuestions(
   sources: DataSources,
@@ -52,14 +57,6 @@ export async function heldAnswerAccuracy(
     onProgress,
   }: { readonly signal?: AbortSignal | undefined; readonly onProgress?: ((progress: AnswerProgress) => void) | undefined },
 ): Promise<number> {
-  const { kind, batch, maxNewTokens, stop } = settings;
-  const { accuracy } = await scoreResponses(model, questions, {
-    kind,
-    batch,
-    stop,
-    onProgress,
-    ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
-    ...(signal === undefined ? {} : { signal }),
-  });
-  return accuracy;
+  return (await scoreResponses(model, questions, { ...responseOptions(settings), onProgress, ...(signal === undefined ? {} : { signal }) }))
+    .accuracy;
 }

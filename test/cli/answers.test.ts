@@ -50,7 +50,19 @@ test.serial('a run measures answers at each evaluation, writes them down, and ev
   const untrained = await lorikeet(['evaluate', '--recipe', recipe]);
   t.regex(untrained.stdout, /^nll \d+\.\d+ {2}perplexity .* {2}answer accuracy 0\.0000\n$/);
   // Other rows with the fields of the recipe; what the command line says wins.
-  const onRows = await lorikeet(['evaluate', ...ofRun, '--data', rows, '--answers', 'truth', '--max-new-tokens', '4', '--json']);
+  const onRows = await lorikeet([
+    'evaluate',
+    ...ofRun,
+    '--data',
+    rows,
+    '--answers',
+    'truth',
+    '--max-new-tokens',
+    '4',
+    '--beams',
+    '2',
+    '--json',
+  ]);
   t.is(valid(t, 'evaluate', onRows).answerAccuracy, 1);
   const numbers = await lorikeet(['evaluate', ...ofRun, '--answers', 'number', '--json']);
   t.regex((lastJson(numbers).error as { message: string }).message, /held\.jsonl:1: field "a" is no number; got "true"/);
@@ -64,7 +76,7 @@ test('what cannot be asked or scored is wrong use, before a model is loaded', as
   };
   const texts = `data.eval={ path: ${shippedText('dev')} }`;
   await Promise.all([
-    refused(/--max-new-tokens goes with --answers/, 'evaluate', '--model', shippedModel, '--data', rows, '--max-new-tokens', '3'),
+    refused(/--max-new-tokens and --beams go with --answers/, 'evaluate', '--model', shippedModel, '--data', rows, '--max-new-tokens', '3'),
     refused(/data\.eval: answers: rows of ".*" ask nothing/, 'train', recipe, '--set', texts),
     refused(/rows of ".*" ask nothing/, 'evaluate', '--model', shippedModel, '--data', shippedText('dev'), '--answers', 'truth'),
   ]);

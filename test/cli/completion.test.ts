@@ -24,7 +24,7 @@ test('bash completes commands, options, values and shells; elsewhere it is left 
   t.deepEqual(bash(path, '--v'), ['--version']);
   t.deepEqual(bash(path, 'convert', '--to', 'm'), ['mlx']);
   t.deepEqual(bash(path, 'convert', '--to', ''), ['peft', 'kohya', 'mlx', 'gguf', 'safetensors']);
-  t.deepEqual(bash(path, 'evaluate', '--model', 'x', '--max'), ['--max-length']);
+  t.deepEqual(bash(path, 'evaluate', '--model', 'x', '--max-l'), ['--max-length']);
   t.deepEqual(bash(path, 'completion', ''), ['bash', 'zsh', 'fish']);
   t.deepEqual(bash(path, 'train', 'rec'), []);
   t.deepEqual(bash(path, 'train', '--out', 'ru'), []);

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { generate, loadModel } from 'lorikeet';
 import { lastJson, lorikeet } from '../helpers/command-line.js';
 import { shippedModel } from '../helpers/shipped.js';
 
@@ -48,4 +49,26 @@ test('--chat needs a template', async (t) => {
   const result = await lorikeet(['generate', '--model', shippedModel, '--prompt', 'Hi', '--chat']);
   t.is(result.code, 2);
   t.regex(result.stderr, /no chat template/);
+});
+
+test('beam search prints its text as a whole, which is that of the library', async (t) => {
+  const args = [
+    'generate',
+    '--model',
+    shippedModel,
+    '--prompt',
+    'Lily',
+    '--max-new-tokens',
+    '12',
+    '--beams',
+    '3',
+    '--length-penalty',
+    '0.5',
+  ];
+  const [text, drawn] = await Promise.all([lorikeet([...args, '--quiet']), lorikeet([...args, '--temperature', '1'])]);
+  using model = await loadModel(shippedModel);
+  const expected = await generate(model, 'Lily', { maxNewTokens: 12, beams: 3, lengthPenalty: 0.5 }).text();
+  t.is(text.stdout, `${expected}\n`);
+  t.is(drawn.code, 2);
+  t.regex(drawn.stderr, /beam search takes no temperature/);
 });

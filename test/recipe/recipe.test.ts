@@ -103,6 +103,16 @@ for (const [name, recipe, message] of [
     /^recipe: unknown key "maxTokens" in "evaluation\.answers"/,
   ],
   [
+    'a length penalty without beams',
+    { ...minimal, evaluation: { answers: { kind: 'truth', lengthPenalty: 2 } } },
+    'recipe: "evaluation.answers.lengthPenalty" is wrong; got 2, expected it only with beams above 1',
+  ],
+  [
+    'stop texts beside beams',
+    { ...minimal, evaluation: { answers: { kind: 'truth', beams: 2, stop: ['x'] } } },
+    'recipe: "evaluation.answers.stop" is wrong; got ["x"], expected none with beams above 1',
+  ],
+  [
     'a patience of 0',
     { ...minimal, training: { earlyStopping: { patience: 0 } } },
     'recipe: "training.earlyStopping.patience" is wrong; got 0, expected more than 0',

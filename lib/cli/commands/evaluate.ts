@@ -19,6 +19,7 @@ interface Options extends OutputOptions, Partial<ModelOptions>, TaskOptions {
   readonly batch: number;
   readonly answers?: AnswerKind;
   readonly maxNewTokens?: number;
+  readonly beams?: number;
   readonly recipe?: string;
   readonly taskId?: TaskId;
   readonly set: string[];
@@ -74,6 +75,7 @@ export function evaluateCommand(): Command {
       'with --answers: tokens of an answer (default: 256 for numbers and letters, 32 for words)',
       wholeNumber(1),
     )
+    .option('--beams <n>', 'with --answers: beam search with so many beams (default: the likeliest token each time)', wholeNumber(1))
     .option('--recipe <file>', 'take model, task, dtype, data.eval and evaluation from a recipe')
     .option('--task-id <n>', 'task of the rows, for an adapter that is routed by task: its number, or mean', taskId)
     .action((options: Options) => runCommand(options, run));
@@ -174,11 +176,12 @@ function ofTask(sources: DataSources, task: TaskId | undefined): DataSources {
 }
 
 /** How answers are asked and scored; the options win over the recipe. */
-function answersOf({ answers, maxNewTokens }: Options, recipe: Recipe | undefined): EvaluationOptions['answers'] {
+function answersOf({ answers, maxNewTokens, beams }: Options, recipe: Recipe | undefined): EvaluationOptions['answers'] {
   const own = recipe?.evaluation?.answers;
   const kind = answers ?? own?.kind;
-  if (kind !== undefined) return { ...own, kind, ...(maxNewTokens === undefined ? {} : { maxNewTokens }) };
-  if (maxNewTokens !== undefined) throw new WrongUse('evaluate: --max-new-tokens goes with --answers; got it alone');
+  const given = { ...(maxNewTokens === undefined ? {} : { maxNewTokens }), ...(beams === undefined ? {} : { beams }) };
+  if (kind !== undefined) return { ...own, kind, ...given };
+  if (Object.keys(given).length > 0) throw new WrongUse('evaluate: --max-new-tokens and --beams go with --answers; got them alone');
   return undefined;
 }
 

@@ -14,6 +14,8 @@ interface Options extends OutputOptions, ModelOptions {
   readonly topK?: number;
   readonly topP?: number;
   readonly repetitionPenalty?: number;
+  readonly beams?: number;
+  readonly lengthPenalty?: number;
   readonly stop?: string[];
   readonly seed: number;
   readonly chat?: boolean;
@@ -42,6 +44,8 @@ export function generateCommand(): Command {
     .option('--top-k <k>', 'choose among the k most likely tokens', wholeNumber(1))
     .option('--top-p <p>', 'choose among the most likely tokens with this total probability', realNumber(0, 1))
     .option('--repetition-penalty <r>', 'weaken tokens that are already there; 1 is off', realNumber(0))
+    .option('--beams <n>', 'beam search with so many beams; the text comes as a whole', wholeNumber(1))
+    .option('--length-penalty <x>', 'with --beams: more is for longer texts (default: 1)', realNumber(-10, 10))
     .option('--stop <text...>', 'texts that end the continuation')
     .option('--seed <n>', 'seed of the draws', wholeNumber(0), 0)
     .option('--chat', "write the prompt as a user's message in the model's chat template")
@@ -51,7 +55,20 @@ export function generateCommand(): Command {
 
 async function run(options: Options, context: CommandContext): Promise<void> {
   const { output, signal } = context;
-  const { prompt, chat, maxNewTokens, temperature, topK, topP, repetitionPenalty, stop, seed, taskId: task } = options;
+  const {
+    prompt,
+    chat,
+    maxNewTokens,
+    temperature,
+    topK,
+    topP,
+    repetitionPenalty,
+    beams = 1,
+    lengthPenalty,
+    stop,
+    seed,
+    taskId: task,
+  } = options;
   const opened = await openModel(options, context);
   try {
     const start = performance.now();
@@ -63,11 +80,14 @@ async function run(options: Options, context: CommandContext): Promise<void> {
       ...(topK === undefined ? {} : { topK }),
       ...(topP === undefined ? {} : { topP }),
       ...(repetitionPenalty === undefined ? {} : { repetitionPenalty }),
+      beams,
+      ...(lengthPenalty === undefined ? {} : { lengthPenalty }),
       ...(stop === undefined ? {} : { stop }),
       ...(task === undefined ? {} : { task }),
     });
     output.startProgress('tokens', maxNewTokens);
-    for await (const piece of generation) {
+    // Beam search has no pieces.
+    for await (const piece of beams > 1 ? [await generation.text()] : generation) {
       if (output.json) output.progress(generation.ids.length);
       else {
         output.endProgress();
