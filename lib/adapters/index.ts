@@ -29,7 +29,7 @@ export type { BottleneckConfig } from './bottleneck-config.js';
 export type { BranchInit } from './branch-start.js';
 export { combineAdapters } from './combine/combine.js';
 export { type CombinationType, type CombineOptions, type CombinePart, combinationTypes } from './combine/options.js';
-export { consistencyLoss, symmetricKl, type TrainingPass } from './consistency.js';
+export { type ConsistencyWeights, consistencyLoss, hiddenDistance, symmetricKl, type TrainingPass } from './consistency.js';
 export type { DeepPromptConfig } from './deep-prompt.js';
 export type { FullConfig } from './full.js';
 export type { HydraConfig, HydraInit } from './hydra-config.js';

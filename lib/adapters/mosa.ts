@@ -1,7 +1,9 @@
 import { AdapterError, ConfigError } from '../errors.js';
 import { peftMosa } from '../io/peft-mosa.js';
+import { parameter } from '../nn/init.js';
 import { Linear } from '../nn/linear.js';
 import type { Module } from '../nn/module.js';
+import { ones } from '../ops/create.js';
 import type { Tensor } from '../tensor.js';
 import type {
   AdapterForm,
@@ -14,7 +16,7 @@ import type {
   Target,
 } from './adapter.js';
 import { namedTensorsOf } from './adapter-table.js';
-import { consistencyLoss } from './consistency.js';
+import { consistencyLoss, kComparedBlocks } from './consistency.js';
 import { requireEntries } from './expert-values.js';
 import { lora } from './lora.js';
 import { plainLoraConfig } from './lora-config.js';
@@ -23,7 +25,14 @@ import { LoraLinear } from './lora-linear.js';
 import { MosaBottleneck, MosaLinear } from './mosa-branches.js';
 import { checkMosa, type MosaConfig, mosaDefaults, mosaRoles, settingsOf, sublayerStyles } from './mosa-config.js';
 import { type MaybeSplit, SplitAffine } from './split-affine.js';
-import { AffineParameters, Bottleneck, bottleneckStart, SublayerBranches, streamWidth } from './sublayer-bottleneck.js';
+import {
+  AffineParameters,
+  Bottleneck,
+  type BottleneckOptions,
+  bottleneckStart,
+  SublayerBranches,
+  streamWidth,
+} from './sublayer-bottleneck.js';
 
 type Side = 'down' | 'up';
 
@@ -62,7 +71,7 @@ function createLowRank({ path, layer }: Target, config: MosaConfig, context: Cre
   requireSplittable('down', `${path}.lora_A`, [width, layer.inFeatures], config);
   requireSplittable('up', `${path}.lora_B`, [layer.outFeatures, width], config);
   const { a, b } = startLinear(path, layer.inFeatures, layer.outFeatures, width, true, false, context);
-  const options = { scale, dropout, seed: context.seed, path };
+  const options = { scale: scale as number, dropout, seed: context.seed, path };
   if (config.experts === 1) return new LoraLinear(a, b, undefined, options);
   const down = split('down', new AffineParameters(a), `${path}.lora_A`, config, context);
   const up = split('up', new AffineParameters(b), `${path}.lora_B`, config, context);
@@ -74,7 +83,11 @@ function createBranches(target: Target, config: MosaConfig, style: keyof typeof 
   const { points, source, ...form } = sublayerStyles[style];
   const { width, scale, dropout } = settingsOf(config);
   const stream = streamWidth('mosa', target);
-  const options = { ...form, scale, dropout };
+  const optionsOf = (): BottleneckOptions => ({
+    ...form,
+    scale: scale === 'learned' ? parameter(() => ones([1], { dtype: context.dtype })) : scale,
+    dropout,
+  });
   for (const point of points) {
     requireSplittable('down', `${path}.adapter_${point}.down`, [width, stream], config);
     requireSplittable('up', `${path}.adapter_${point}.up`, [stream, width], config);
@@ -82,10 +95,10 @@ function createBranches(target: Target, config: MosaConfig, style: keyof typeof 
   const branches = points.map((point) => {
     const own = `${path}.adapter_${point}`;
     const { down, up } = bottleneckStart(stream, width, context, own);
-    if (config.experts === 1) return [point, new Bottleneck(down, up, options)] as const;
+    if (config.experts === 1) return [point, new Bottleneck(down, up, optionsOf())] as const;
     const shape = { width: stream, dtype: context.dtype };
     const products = [split('down', down, `${own}.down`, config, context), split('up', up, `${own}.up`, config, context)] as const;
-    return [point, new MosaBottleneck(...products, config.experts, shape, options)] as const;
+    return [point, new MosaBottleneck(...products, config.experts, shape, optionsOf())] as const;
   });
   return new SublayerBranches(Object.fromEntries(branches), source, context.seed, path);
 }
@@ -114,7 +127,17 @@ function portable(config: MosaConfig, placements: readonly Placement[], form: Ad
   const tensors = placements.flatMap(({ path, module }) => [...mergedTensors(module, path)]);
   if (config.style !== 'lora') return { config: { ...config, experts: 1 } as MosaConfig, tensors };
   const { width, scale, dropout } = settingsOf(config);
-  return { method: lora, config: plainLoraConfig(config, { rank: width, alpha: scale * width, dropout }), tensors };
+  return { method: lora, config: plainLoraConfig(config, { rank: width, alpha: (scale as number) * width, dropout }), tensors };
+}
+
+/** The distance of hidden states is that of six blocks, where there are as many. */
+function warnOfFewBlocks(layers: readonly Target[], { consistency }: MosaConfig): void {
+  const blocks = layers.filter(({ role }) => role === 'block').length;
+  if (!consistency?.deep || blocks >= kComparedBlocks) return;
+  process.emitWarning(
+    `mosa: consistency.deep compares the first ${kComparedBlocks} blocks; got a network of ${blocks}, which are all compared`,
+    'LorikeetWarning',
+  );
 }
 
 /**
@@ -134,9 +157,13 @@ export const mosa = {
   check: checkMosa,
   roles: mosaRoles,
   create,
+  extras: (layers, _targets, config, { loading }) => {
+    if (!loading) warnOfFewBlocks(layers, config);
+    return [];
+  },
   portable,
   trainingLoss: ({ consistency }) => {
-    const { kl = 1, ce2 = 0 } = consistency ?? { kl: 0 };
-    return kl === 0 && ce2 === 0 ? undefined : consistencyLoss({ kl, ce2 });
+    const { kl = 1, ce2 = 0, deep = 0 } = consistency ?? { kl: 0 };
+    return kl === 0 && ce2 === 0 && deep === 0 ? undefined : consistencyLoss({ kl, ce2, deep });
   },
 } as const satisfies AdapterMethod<'mosa', MosaConfig>;

@@ -9,7 +9,7 @@ import { dropout } from '../ops/dropout.js';
 import { add, cast, mul } from '../ops/elementwise.js';
 import { linear } from '../ops/linalg.js';
 import { RandomSource } from '../random.js';
-import type { DType, Tensor } from '../tensor.js';
+import { type DType, Tensor } from '../tensor.js';
 import { AdapterModule, type CreateContext, type Target } from './adapter.js';
 
 /** What a bottleneck may do between its two products. `gelu` is the exact one. */
@@ -35,8 +35,8 @@ export class AffineParameters extends Module implements Affine {
 
 export interface BottleneckOptions {
   readonly activation: BottleneckActivation;
-  /** Factor of the result. Default 1. */
-  readonly scale?: number;
+  /** Factor of the result, or a trained one, [1]. Default 1. */
+  readonly scale?: number | Tensor;
   /** Probability of dropping an element behind the activation in training. Default 0. */
   readonly dropout?: number;
   /** Adds this to the variance in a layer norm of its own in front of the first product; absent: no such norm. */
@@ -57,11 +57,12 @@ export abstract class Branch extends Module {
 }
 
 /**
- * scale * (drop(act(norm(x) Wdᵀ + bd)) Wuᵀ + bu), with `norm`, `down` (Wd [M, D], bd [M]) and `up` (Wu [D, M], bu [D]) as its parameters. The result has the dtype of
- * x; it is computed in that of the parameters.
+ * scale * (drop(act(norm(x) Wdᵀ + bd)) Wuᵀ + bu), with `norm`, `down` (Wd [M, D], bd [M]), `up` (Wu [D, M], bu [D]) and a learned `scale` [1] as its parameters. The
+ * result has the dtype of x; it is computed in that of the parameters.
  */
 export abstract class BottleneckBranch extends Branch {
   readonly norm?: LayerNorm;
+  readonly scale?: Tensor;
   readonly #options: BottleneckOptions;
   readonly #activation: Activation;
 
@@ -69,6 +70,7 @@ export abstract class BottleneckBranch extends Branch {
     super();
     this.#options = options;
     this.#activation = activations[options.activation === 'none' ? 'identity' : options.activation] as Activation;
+    if (options.scale instanceof Tensor) this.scale = options.scale;
     if (options.normEpsilon !== undefined) this.norm = new LayerNorm(width, { epsilon: options.normEpsilon, dtype });
   }
 
@@ -76,7 +78,8 @@ export abstract class BottleneckBranch extends Branch {
   protected abstract products(pass: BottleneckPass): { readonly down: Affine; readonly up: Affine };
 
   override forward(x: Tensor, pass: BottleneckPass): Tensor {
-    const { scale = 1, dropout: p = 0 } = this.#options;
+    const { dropout: p = 0 } = this.#options;
+    const scale = this.scale ?? this.#options.scale ?? 1;
     const { down, up } = this.products(pass);
     const wide = cast(x, down.weight.dtype);
     const hidden = this.#activation(linear(this.norm?.forward(wide) ?? wide, down.weight, down.bias));

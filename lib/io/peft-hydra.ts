@@ -1,12 +1,7 @@
 import type { PeftFormat } from '../adapters/adapter.js';
 import { type HydraConfig, type HydraInit, hydraDefaults } from '../adapters/hydra-config.js';
 import type { JsonObject } from './json.js';
-import { readValue } from './peft-values.js';
-
-/** A key that is a value of `kind` or one of a few words. */
-function readEither<T>(file: JsonObject, key: string, kind: 'number' | 'boolean', word: string, fallback: T): T {
-  return file[key] === word ? (word as T) : readValue(file, key, kind, fallback);
-}
+import { readEither, readValue } from './peft-values.js';
 
 function read(file: JsonObject): Partial<HydraConfig> {
   return {

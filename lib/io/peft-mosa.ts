@@ -1,7 +1,7 @@
 import type { PeftFormat } from '../adapters/adapter.js';
 import { mosaDefaults as defaults, type MosaConfig } from '../adapters/mosa-config.js';
 import type { JsonObject } from './json.js';
-import { readValue } from './peft-values.js';
+import { readEither, readValue } from './peft-values.js';
 
 function read(file: JsonObject): Partial<MosaConfig> {
   const text = <T extends string>(key: string, fallback: T): T => readValue<T>(file, key, 'string', fallback);
@@ -13,9 +13,12 @@ function read(file: JsonObject): Partial<MosaConfig> {
     experts: readValue(file, 'experts', 'number', defaults.experts),
     share: text('share', defaults.share),
     merge: text('merge', defaults.merge),
-    consistency: kl === null ? null : { kl, ce2: readValue(file, 'consistency_ce2', 'number', 0) },
+    consistency:
+      kl === null
+        ? null
+        : { kl, ce2: readValue(file, 'consistency_ce2', 'number', 0), deep: readValue(file, 'consistency_deep', 'number', 0) },
     biasMode: text('bias_mode', defaults.biasMode),
-    scale: number('scale'),
+    scale: readEither<MosaConfig['scale']>(file, 'scale', 'number', 'learned', defaults.scale),
     dropout: number('adapter_dropout'),
     skipInactive: readValue(file, 'skip_inactive', 'boolean', defaults.skipInactive),
   };
@@ -23,7 +26,7 @@ function read(file: JsonObject): Partial<MosaConfig> {
 
 /**
  * MoSA in files of the form of PEFT's, which has no such method: `peft_type` MOSA. Merged, an adapter has one expert and the tensors `PATH.adapter_mlp.down.weight`
- * [M, D], `PATH.adapter_mlp.up.weight` [D, M], their biases, those of `norm`, and the same of `adapter_attention`.
+ * [M, D], `PATH.adapter_mlp.up.weight` [D, M], their biases, those of `norm`, a learned `scale` [1], and the same of `adapter_attention`.
  */
 export const peftMosa: PeftFormat<MosaConfig> = {
   keys: {
@@ -35,6 +38,7 @@ export const peftMosa: PeftFormat<MosaConfig> = {
     merge: defaults.merge,
     consistency_kl: null,
     consistency_ce2: 0,
+    consistency_deep: 0,
     bias_mode: defaults.biasMode,
     scale: defaults.scale,
     adapter_dropout: defaults.dropout,
@@ -50,6 +54,7 @@ export const peftMosa: PeftFormat<MosaConfig> = {
     merge,
     consistency_kl: consistency === null ? null : (consistency.kl ?? 1),
     consistency_ce2: consistency?.ce2 ?? 0,
+    consistency_deep: consistency?.deep ?? 0,
     bias_mode: biasMode,
     scale,
     adapter_dropout: dropout,

@@ -29,3 +29,8 @@ export function readValue<T>(file: JsonObject, key: string, kind: Kind, fallback
     throw new ConfigError(`adapter_config.json: "${key}" must be ${kinds[kind].name}; got ${JSON.stringify(value)}`);
   return value as T;
 }
+
+/** A key that is a value of `kind` or a word; `fallback` where the key is missing or null. */
+export function readEither<T>(file: JsonObject, key: string, kind: Kind, word: string, fallback: T): T {
+  return file[key] === word ? (word as T) : readValue(file, key, kind, fallback);
+}

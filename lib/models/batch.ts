@@ -1,6 +1,7 @@
 import { InvalidArgumentError, ShapeError } from '../errors.js';
 import type { KeyValueCache } from '../nn/cache.js';
 import type { ForwardContext, RowAdapters, TaskId } from '../nn/context.js';
+import type { HiddenStates } from '../nn/hidden-states.js';
 import type { TokenPlaces } from '../nn/rope.js';
 import { Front } from '../nn/virtual-tokens.js';
 import { tensor } from '../ops/create.js';
@@ -26,6 +27,8 @@ export interface ForwardOptions {
   readonly checkpointing?: boolean;
   /** Earlier tokens of the rows; this pass appends to it and counts its own tokens in. */
   readonly cache?: KeyValueCache;
+  /** Gets what every block leaves in the stream. */
+  readonly hidden?: HiddenStates;
   /** @internal The ids of the rows in memory that stays, i64 [B, 1], for a pass that is captured. */
   readonly nextIds?: Tensor;
 }
@@ -77,6 +80,7 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
       training,
       ...own,
       checkpointing: options.checkpointing ?? false,
+      ...(options.hidden && { hidden: options.hidden }),
       positions,
       rotary: network.rotary.tables(positions, places, cache?.shape.capacity),
       ...(front === undefined ? {} : { front }),

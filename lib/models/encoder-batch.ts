@@ -1,6 +1,7 @@
 import { describeInput } from '../data/row.js';
 import { InvalidArgumentError, ShapeError } from '../errors.js';
 import type { ForwardContext, RowAdapters, TaskId } from '../nn/context.js';
+import type { HiddenStates } from '../nn/hidden-states.js';
 import { tensor } from '../ops/create.js';
 import { Tensor } from '../tensor.js';
 import { paddedIds, type TokenRows } from './batch.js';
@@ -22,6 +23,8 @@ export interface EncoderForwardOptions {
   readonly tasks?: readonly TaskId[] | undefined;
   /** Recompute each block in backward instead of keeping what it saved; default false. */
   readonly checkpointing?: boolean | undefined;
+  /** Gets what every block leaves in the stream. */
+  readonly hidden?: HiddenStates | undefined;
 }
 
 /** Checks rows against the model and makes the tensors of a pass. */
@@ -36,6 +39,7 @@ export function encoderBatch(
     checkpointing: options.checkpointing ?? false,
     ...(options.rows === undefined ? {} : { rows: options.rows }),
     ...(options.tasks === undefined ? {} : { tasks: options.tasks }),
+    ...(options.hidden === undefined ? {} : { hidden: options.hidden }),
   };
   const count = 'ids' in rows ? rows.ids.length : (('pixels' in rows ? rows.pixels : rows.features).shape[0] ?? 0);
   if (options.rows !== undefined && options.rows.length !== count)

@@ -7,7 +7,9 @@ import type { Tensor } from '../tensor.js';
 
 /** One block of a stack: what it makes on the way goes when it has run, and with checkpointing is made again in backward. */
 export function runBlock(block: Layer, x: Tensor, context: ForwardContext): Tensor {
-  return scope(() => (context.checkpointing ? recomputed(block, x, context) : block.forward(x, context)));
+  const y = scope(() => (context.checkpointing ? recomputed(block, x, context) : block.forward(x, context)));
+  context.hidden?.take(y, context.keyLengths);
+  return y;
 }
 
 /** A block that keeps nothing but its input for backward. What the context holds goes in as inputs too, since backward may come when its scope has ended. */

@@ -1,5 +1,6 @@
 import type { Tensor } from '../tensor.js';
 import type { KeyValueCache } from './cache.js';
+import type { HiddenStates } from './hidden-states.js';
 import type { AttentionPrefix } from './prefix.js';
 import type { RotaryTables } from './rope.js';
 import type { SublayerHook } from './sublayer.js';
@@ -38,6 +39,8 @@ export interface ForwardContext {
   readonly front?: Front;
   /** Keys and values in front of those of the tokens, for the attention of the layer that gets this context. A cache that holds tokens holds them already. */
   readonly prefix?: AttentionPrefix;
+  /** Gets what every block of this pass leaves in the stream. */
+  readonly hidden?: HiddenStates;
   /** Goes around the sub-layers of the block that gets this context; see `sublayer`. */
   readonly sublayers?: SublayerHook;
 }

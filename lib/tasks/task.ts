@@ -2,6 +2,7 @@ import type { DatasetOptions, RowSet } from '../data/dataset.js';
 import type { EncodedRow } from '../data/row-encoding.js';
 import type { DataSources } from '../data/source.js';
 import type { EncoderRows } from '../models/encoder-batch.js';
+import type { HiddenStates } from '../nn/hidden-states.js';
 import type { Tensor } from '../tensor.js';
 
 /** What a forward pass of training can be told. */
@@ -9,6 +10,8 @@ export interface LossPass {
   readonly training: boolean;
   /** Recompute each block in backward instead of keeping what it saved. */
   readonly checkpointing?: boolean;
+  /** Gets what every block leaves in the stream; of passes that give `outputs`. */
+  readonly hidden?: HiddenStates;
 }
 
 /** What a model answers to a batch that chooses among classes. */

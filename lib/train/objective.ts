@@ -27,6 +27,6 @@ export function objectiveOf({ active, adapters }: Pick<AnyTrainable, 'active' | 
       throw new ConfigError(
         `train: the loss of "${first.name}" (${first.type}) compares the classes that two passes predict, and this task has none; expected a task of classes, or a config of one pass`,
       );
-    return first.loss(() => outputs(pass));
+    return first.loss((hidden) => outputs({ ...pass, ...(hidden && { hidden }) }));
   };
 }

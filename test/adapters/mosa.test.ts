@@ -36,7 +36,7 @@ import { dataFolder } from '../helpers/folders.js';
 import { perturb } from '../helpers/perturb.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
-const kStyles: readonly MosaStyle[] = ['adaptformer', 'pfeiffer', 'houlsby', 'lora'];
+const kStyles: readonly MosaStyle[] = ['adaptformer', 'pfeiffer', 'houlsby', 'swin', 'lora'];
 const configOf = (style: MosaStyle, more: object = {}): AdapterConfig => ({
   type: 'mosa',
   style,
@@ -227,7 +227,7 @@ test('options that cannot work are errors that say why', async (t) => {
   fails({ experts: 0 }, /experts cannot be used; got 0, expected a whole number from 1 to 255/);
   fails({ experts: 256 }, /got 256/);
   fails({ experts: 2.5 }, /got 2.5/);
-  fails({ style: 'swin' }, /style cannot be used; got "swin", expected "adaptformer", "pfeiffer", "houlsby", "lora"/);
+  fails({ style: 'ladder' }, /style cannot be used; got "ladder", expected "adaptformer", "pfeiffer", "houlsby", "swin", "lora"/);
   fails({ share: 'left' }, /share cannot be used; got "left"/);
   fails({ share: 'both' }, /nothing to split; got share "both"/);
   fails({ share: ['down', 'up'] }, /nothing to split/);
@@ -235,12 +235,15 @@ test('options that cannot work are errors that say why', async (t) => {
   fails({ biasMode: 'none' }, /biasMode/);
   fails({ bottleneckSize: 0 }, /bottleneckSize/);
   fails({ scale: Number.NaN }, /scale/);
+  fails({ scale: 'trained' }, /scale cannot be used; got "trained", expected a number, "learned" or null/);
+  fails({ scale: 'learned', style: 'lora' }, /expected a number or null with style "lora"/);
   fails({ dropout: 1 }, /dropout/);
   fails({ skipInactive: 1 }, /skipInactive/);
-  fails({ consistency: { deep: 1 } }, /consistency\.deep, the distance of hidden states, is not built; got 1/);
+  fails({ consistency: { deep: -0.01 } }, /consistency\.deep/);
+  fails({ consistency: 'kl' }, /expected \{ kl, ce2, deep \} or null/);
   fails({ consistency: { kl: -1 } }, /consistency\.kl/);
   fails({ consistency: { ce: 1 } }, /no other keys/);
-  t.notThrows(() => mosa.check({ ...mosaDefaults, consistency: { kl: 0.5, ce2: 1, deep: 0 } }));
+  t.notThrows(() => mosa.check({ ...mosaDefaults, consistency: { kl: 0.5, ce2: 1, deep: 0.01 } }));
 
   const model = await loadTiny();
   const { tensors } = memory();
@@ -261,8 +264,22 @@ test('a second pass is asked for where the config weighs one', (t) => {
   const lossOf = (consistency: (typeof mosaDefaults)['consistency']): unknown => mosa.trainingLoss({ ...mosaDefaults, consistency });
   t.is(typeof lossOf({}), 'function');
   t.is(typeof lossOf({ kl: 0, ce2: 1 }), 'function');
+  t.is(typeof lossOf({ kl: 0, deep: 1 }), 'function');
   t.is(lossOf(null), undefined);
   t.is(lossOf({ kl: 0 }), undefined);
+});
+
+test.serial('fewer than six blocks are all compared, and that is said', async (t) => {
+  const model = await loadTiny();
+  const warnings: string[] = [];
+  const listen = (warning: Error): void => void warnings.push(warning.message);
+  process.on('warning', listen);
+  const tuned = await attach(model, configOf('adaptformer', { consistency: { deep: 0.01 } }));
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off('warning', listen);
+  t.deepEqual(warnings, ['mosa: consistency.deep compares the first 6 blocks; got a network of 2, which are all compared']);
+  tuned.dispose();
+  model.dispose();
 });
 
 test.serial('the published size: AdaptFormer with 64 on ViT-B/16', async (t) => {
@@ -295,10 +312,10 @@ test.serial('a ViT learns digits with the loss of two passes', async (t) => {
     parameters: [...set.parameters(), ...head.trainableParameters()],
     steps: 80,
     seed: 1,
-    loss: (forward, labels) =>
+    loss: (pixels, labels) =>
       mul(
-        consistencyLoss({ kl: 1 })(() => {
-          const logits = forward();
+        consistencyLoss({ kl: 1, deep: 0.01 })((hidden) => {
+          const logits = network.forward({ pixels }, { training: true, ...(hidden && { hidden }) });
           return { loss: logitsCrossEntropy(logits, labels, { reduction: 'sum' }), logits };
         }),
         1 / labels.size,

@@ -174,8 +174,8 @@ export interface AdaptOptions {
   /** Move every image by up to one pixel, as in pretraining. Default false. */
   readonly moved?: boolean;
   readonly seed: number;
-  /** Loss of a batch; default: cross-entropy of one pass in training. */
-  readonly loss?: (forward: () => Tensor, labels: Tensor) => Tensor;
+  /** Loss of a batch of images; default: cross-entropy of one pass in training. */
+  readonly loss?: (pixels: Tensor, labels: Tensor) => Tensor;
   /** Called after each step. */
   readonly afterStep?: (step: number) => void;
 }
@@ -189,7 +189,7 @@ export function adaptVit(network: VitNetwork, task: DigitsTask, options: AdaptOp
     batch = 32,
     moved = false,
     seed,
-    loss = (forward, labels) => logitsCrossEntropy(forward(), labels),
+    loss = (pixels, labels) => logitsCrossEntropy(network.forward({ pixels }, { training: true }), labels),
   } = options;
   const optimizer = new AdamW([...options.parameters], { learningRate, weightDecay });
   const rate = cosineSchedule({ steps });
@@ -203,7 +203,7 @@ export function adaptVit(network: VitNetwork, task: DigitsTask, options: AdaptOp
         optimizer,
         () => {
           const pixels = moved ? shifted(values, rows, below) : rowsOf(task.images, rows);
-          return loss(() => network.forward({ pixels }, { training: true }), rowsOf(task.labels, rows));
+          return loss(pixels, rowsOf(task.labels, rows));
         },
         rate(i),
       ),

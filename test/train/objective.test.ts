@@ -1,10 +1,23 @@
 // Adapters whose method has a loss of its own: what the trainer makes of it.
 import test from 'ava';
-import { type AdapterConfig, attach, evaluate, loadModel, manualSeed, scope, symmetricKl, type TrainingOptions, train } from 'lorikeet';
+import {
+  type AdapterConfig,
+  attach,
+  evaluate,
+  hiddenDistance,
+  loadModel,
+  manualSeed,
+  scope,
+  symmetricKl,
+  type TrainingOptions,
+  train,
+} from 'lorikeet';
 import type { DataSources } from 'lorikeet/data';
+import { HiddenStates } from 'lorikeet/nn';
 import { noGrad } from '#dist/scope.js';
 import { taskOf } from '#dist/tasks/registry.js';
 import { objectiveOf } from '#dist/train/objective.js';
+import { relativeError } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
 import { withTuned } from '../helpers/shipped.js';
 import { opinions, tinyEncoder } from '../helpers/tiny-encoder.js';
@@ -24,7 +37,8 @@ const quick: TrainingOptions = { steps: 80, batch: 8, sequence: 24, learningRate
 for (const [task, { labels, rows }] of Object.entries(cases)) {
   test.serial(`${task}: the loss of a batch is that of two passes`, async (t) => {
     const model = await loadModel(folder, { task: task as keyof typeof cases, dtype: 'f32', labels });
-    const tuned = await attach(model, { ...kBoth, targets: { roles: ['block'] } }, { seed: 1 });
+    const consistency = { kl: 2, ce2: 0.5, deep: 3 };
+    const tuned = await attach(model, { ...kBoth, consistency, targets: { roles: ['block'] } } as AdapterConfig, { seed: 1 });
     perturb(tuned);
     const learnt = taskOf(tuned);
     const set = await learnt.open({ rows } as DataSources, { sequence: 24 });
@@ -44,16 +58,32 @@ for (const [task, { labels, rows }] of Object.entries(cases)) {
     rewind();
     const outputs = scope(() =>
       noGrad(() => {
-        const [one, two] = [batch.outputs?.({ training: true }), batch.outputs?.({ training: true })];
+        using first = new HiddenStates();
+        using second = new HiddenStates();
+        const [one, two] = [first, second].map((hidden) => batch.outputs?.({ training: true, hidden }));
         if (one === undefined || two === undefined) throw new Error('no outputs');
         const number = (x: typeof one.loss): number => (x.dataSync() as Float32Array)[0] as number;
-        return { shape: one.logits.shape, losses: [number(one.loss), number(two.loss)], kl: number(symmetricKl(one.logits, two.logits)) };
+        t.is(first.states.length, 2);
+        return {
+          shape: one.logits.shape,
+          losses: [number(one.loss), number(two.loss)],
+          kl: number(symmetricKl(one.logits, two.logits)),
+          deep: number(hiddenDistance(first, second)),
+        };
       }),
     );
     t.deepEqual(outputs.shape, [batch.targets, labels.length]);
     const [first = 0, second = 0] = outputs.losses;
-    t.true(outputs.kl > 1e-4);
-    t.true(Math.abs(got - (first + 0.5 * second + 2 * outputs.kl)) < 1e-4 * got);
+    t.true(outputs.kl > 1e-4 && outputs.deep > 1e-4);
+    t.true(Math.abs(got - (first + 0.5 * second + 2 * outputs.kl + 3 * outputs.deep)) < 1e-4 * got);
+    const gradients = (checkpointing: boolean): number[] => {
+      rewind();
+      scope(() => objectiveOf(tuned)(batch, { training: true, checkpointing }).backward());
+      const all = tuned.parameters().flatMap(({ grad }) => [...((grad?.dataSync() ?? []) as Float32Array)]);
+      for (const parameter of tuned.parameters()) parameter.clearGrad();
+      return all;
+    };
+    t.true(relativeError(gradients(true), gradients(false)) < 1e-6);
     // Its own loss is that of the task.
     rewind();
     t.true(Math.abs(numberOf(() => batch.loss({ training: true })) - first) < 1e-5 * first);
