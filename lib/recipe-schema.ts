@@ -4,12 +4,13 @@ import { type EncoderTask, kPositions } from './models/encoder.js';
 import { kPoolingModes } from './models/pooling.js';
 import { isBlockSize, kComputes } from './models/weight-storage.js';
 import { kWeightLayouts } from './ops/linalg.js';
+import { adafactorDefaults } from './optim/adafactor.js';
 import { checkTraining } from './recipe-rules.js';
 import { embeddingLossSchema } from './tasks/embedding/config.js';
 
 export const kDtypes = ['f32', 'bf16', 'f16', 'stored', 'nf4', 'int8'] as const;
 export const kSchedules = ['constant', 'linear', 'cosine', 'wsd', 'one-cycle'] as const;
-export const kOptimizers = ['adamw', 'adamw-8bit', 'lion', 'sgd'] as const;
+export const kOptimizers = ['adamw', 'adamw-8bit', 'adafactor', 'lion', 'sgd'] as const;
 
 /** NF4 with options. */
 export const nf4Schema = z.strictObject({
@@ -104,6 +105,24 @@ const policySchema = z.strictObject({
   spikeWindow: z.int().min(3).default(20),
 });
 
+/** Of Adafactor; see `AdafactorSettings`. */
+const adafactorSchema = z.strictObject({
+  /** Rates are multiplied by the root mean square of each parameter. Default false. */
+  scaleParameter: z.boolean().default(adafactorDefaults.scaleParameter),
+  /** The rate is min(0.01, 1 / sqrt(step)) times `learningRate`, which is to be 1. Default false. */
+  relativeStep: z.boolean().default(adafactorDefaults.relativeStep),
+  /** Relative steps begin at 1e-6 times their number. Default false. */
+  warmupInit: z.boolean().default(adafactorDefaults.warmupInit),
+  /** Largest root mean square of the update of a parameter. Default 1. */
+  clipThreshold: z.number().positive().default(adafactorDefaults.clipThreshold),
+  /** Power of the step in the decay of squared gradients. Default -0.8. */
+  decayRate: z.number().negative().default(adafactorDefaults.decayRate),
+  /** Decay of the running mean of updates. Default null: none. */
+  beta1: fraction.nullable().default(adafactorDefaults.beta1),
+  /** Added to squared gradients, and least scale of a parameter. Default [1e-30, 1e-3]. */
+  eps: z.tuple([z.number().min(0), z.number().min(0)]).default([...adafactorDefaults.eps]),
+});
+
 const trainingKeys = z.strictObject({
   /** Optimizer steps of the whole run. */
   steps: positiveInt.default(100),
@@ -136,6 +155,7 @@ const trainingKeys = z.strictObject({
   eps: z.number().positive().optional(),
   /** Of SGD. Default 0.9. */
   momentum: fraction.optional(),
+  adafactor: adafactorSchema.optional(),
   /** Largest global gradient norm; 0 turns clipping off. */
   clip: z.number().min(0).default(1),
   seed: z.int().min(0).default(1),

@@ -1,3 +1,5 @@
+export type { AdafactorOptions, AdafactorSettings } from './adafactor.js';
+export { Adafactor, adafactorDefaults } from './adafactor.js';
 export type { AdamWOptions, AdamWSettings } from './adamw.js';
 export { AdamW } from './adamw.js';
 export type { AdamW8bitOptions } from './adamw-8bit.js';

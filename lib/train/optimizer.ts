@@ -2,8 +2,10 @@ import { type LoraPlusGroup, loraPlusGroups } from '../adapters/lora-plus.js';
 import { type AdapterGroup, groupsOf, hasRates } from '../adapters/parameter-rates.js';
 import { ConfigError } from '../errors.js';
 import {
+  Adafactor,
   AdamW,
   AdamW8bit,
+  adafactorDefaults,
   cosineSchedule,
   Lion,
   linearSchedule,
@@ -17,7 +19,7 @@ import type { Recipe } from '../recipe.js';
 import type { TrainingSettings } from './options.js';
 import { type AnyTrainable, trainableOf } from './trainable.js';
 
-export type RunOptimizer = AdamW | AdamW8bit | Lion | SGD;
+export type RunOptimizer = Adafactor | AdamW | AdamW8bit | Lion | SGD;
 
 /** The settings that an optimizer has beside learning rate and decay, with its own defaults. */
 export function optimizerDefaults({
@@ -25,7 +27,8 @@ export function optimizerDefaults({
   betas,
   eps,
   momentum,
-}: Pick<Recipe['training'], 'optimizer' | 'betas' | 'eps' | 'momentum'>): OwnSettings {
+  adafactor,
+}: Pick<Recipe['training'], 'optimizer' | 'betas' | 'eps' | 'momentum' | 'adafactor'>): OwnSettings {
   switch (optimizer) {
     case 'adamw':
     case 'adamw-8bit':
@@ -34,6 +37,8 @@ export function optimizerDefaults({
       return { betas: betas ?? [0.9, 0.99] };
     case 'sgd':
       return { momentum: momentum ?? 0.9 };
+    case 'adafactor':
+      return { adafactor: adafactor ?? { ...adafactorDefaults, eps: [...adafactorDefaults.eps] } };
     default:
       return optimizer satisfies never;
   }
@@ -43,6 +48,7 @@ interface OwnSettings {
   readonly betas?: [number, number];
   readonly eps?: number;
   readonly momentum?: number;
+  readonly adafactor?: NonNullable<Recipe['training']['adafactor']>;
 }
 
 /** The optimizer that the settings of a run ask for. Throws `InvalidArgumentError` when the model has nothing to train. */
@@ -50,7 +56,8 @@ export function createOptimizer(model: Pick<AnyTrainable, 'namedParameters' | 'a
   const { optimizer, learningRate, weightDecay } = settings;
   const parameters = trainableOf(model).values();
   const groups = groupsFor(model, settings);
-  const options = { learningRate, weightDecay, ...optimizerDefaults(settings) };
+  const { adafactor, ...own } = optimizerDefaults(settings);
+  const options = { learningRate, weightDecay, ...own };
   switch (optimizer) {
     case 'adamw':
       return new AdamW(groups ?? parameters, options);
@@ -60,6 +67,8 @@ export function createOptimizer(model: Pick<AnyTrainable, 'namedParameters' | 'a
       return new Lion(groups ?? parameters, options);
     case 'sgd':
       return new SGD(groups ?? parameters, options);
+    case 'adafactor':
+      return new Adafactor(groups ?? parameters, { learningRate, weightDecay, ...adafactor });
     default:
       return optimizer satisfies never;
   }

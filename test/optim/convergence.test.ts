@@ -1,7 +1,7 @@
 import test from 'ava';
 import { memory, synchronize, type Tensor } from 'lorikeet';
 import { add, mul, square, sum, tensor } from 'lorikeet/ops';
-import { AdamW, AdamW8bit, Lion, SGD } from 'lorikeet/optim';
+import { Adafactor, AdamW, AdamW8bit, Lion, SGD } from 'lorikeet/optim';
 import { worstError } from '../helpers/values.js';
 
 // Alone in its file, so that the count of tensors is its own.
@@ -14,6 +14,7 @@ for (const [name, tolerance, make] of [
   ['AdamW', 1e-2, (x: Tensor) => new AdamW([x], { learningRate: 0.1, weightDecay: 0 })],
   ['AdamW8bit', 1e-2, (x: Tensor) => new AdamW8bit([x], { learningRate: 0.1, weightDecay: 0 })],
   ['Lion', 5e-2, (x: Tensor) => new Lion([x], { learningRate: 0.03, betas: [0.9, 0.9] })],
+  ['Adafactor', 1e-2, (x: Tensor) => new Adafactor([x], { learningRate: 0.1, beta1: 0.9 })],
   ['SGD', 1e-2, (x: Tensor) => new SGD([x], { learningRate: 0.05, momentum: 0.9 })],
 ] as const) {
   test.serial(`${name} finds the minimum of a quadratic and leaks nothing`, async (t) => {

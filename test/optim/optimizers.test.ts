@@ -1,7 +1,7 @@
 import test from 'ava';
 import type { Tensor } from 'lorikeet';
 import { cast, full, normal, ones, tensor } from 'lorikeet/ops';
-import { AdamW, AdamW8bit, gradientNorm, Lion, type Optimizer, SGD } from 'lorikeet/optim';
+import { Adafactor, AdamW, AdamW8bit, gradientNorm, Lion, type Optimizer, SGD } from 'lorikeet/optim';
 import { atLevel, machineLevels, withThreads } from '../helpers/engine.js';
 import { sameBits, worstError } from '../helpers/values.js';
 import { flat, type GoldenRun, golden, runs } from './golden.js';
@@ -43,6 +43,8 @@ test('stateBytes is what the states take once every parameter has stepped', (t) 
     (x: Tensor[]) => new Lion(x),
     (x: Tensor[]) => new SGD(x),
     (x: Tensor[]) => new SGD(x, { momentum: 0.9 }),
+    (x: Tensor[]) => new Adafactor(x),
+    (x: Tensor[]) => new Adafactor(x, { beta1: 0.9 }),
   ]) {
     const parameters = [ones([70, 100]), ones([30]), ones([3], { dtype: 'f64' })].map((x) => x.setRequiresGrad(true));
     const optimizer = make(parameters);
@@ -114,6 +116,7 @@ test('a saved state continues exactly', (t) => {
     (x: Tensor) => new AdamW8bit([x], { learningRate: 0.1 }),
     (x: Tensor) => new Lion([x], { learningRate: 0.1 }),
     (x: Tensor) => new SGD([x], { learningRate: 0.1, momentum: 0.9 }),
+    (x: Tensor) => new Adafactor([x], { learningRate: 0.1, beta1: 0.9 }),
   ]) {
     const gradient = (step: number): Tensor => normal([4500], { seed: 9, stream: step });
     const whole = normal([4500], { seed: 8 }).setRequiresGrad(true);

@@ -123,6 +123,21 @@ for (const [name, recipe, message] of [
     'recipe: "training.eps" is wrong; got 0.000001, expected it only with optimizer adamw or adamw-8bit; the optimizer is lion',
   ],
   [
+    'a learning rate beside relative steps',
+    { ...minimal, training: { optimizer: 'adafactor', adafactor: { relativeStep: true } } },
+    'recipe: "training.learningRate" is missing; expected 1 with adafactor.relativeStep, which finds the rate itself',
+  ],
+  [
+    'a warm-up of relative steps without them',
+    { ...minimal, training: { optimizer: 'adafactor', adafactor: { warmupInit: true } } },
+    /"training\.adafactor" is wrong; .* expected relativeStep: true beside warmupInit/,
+  ],
+  [
+    'options of Adafactor for another optimizer',
+    { ...minimal, training: { adafactor: { scaleParameter: true } } },
+    /"training\.adafactor" is wrong; .* expected it only with optimizer adafactor; the optimizer is adamw/,
+  ],
+  [
     'a key of another schedule',
     { ...minimal, training: { decayShare: 0.5 } },
     'recipe: "training.decayShare" is wrong; got 0.5, expected it only with schedule wsd; the schedule is cosine',

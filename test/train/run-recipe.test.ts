@@ -49,6 +49,15 @@ const recipes: Readonly<Record<string, Omit<RecipeInput, 'model'>>> = {
     },
   },
   lion: { dtype: 'f32', data: { train: source }, training: { optimizer: 'lion', betas: [0.95, 0.98], loraPlusRatio: 16, clip: 0 } },
+  adafactor: {
+    dtype: 'f32',
+    data: { train: source },
+    training: {
+      optimizer: 'adafactor',
+      learningRate: 1,
+      adafactor: { relativeStep: true, warmupInit: true, beta1: 0.9, eps: [1e-20, 0.01] },
+    },
+  },
   sgd: { dtype: 'f32', data: { train: source }, training: { optimizer: 'sgd', momentum: 0, schedule: 'constant', packing: true } },
   'adamw-8bit': {
     dtype: 'f32',

@@ -2,13 +2,13 @@ import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { restoreState, saveState, scope, type TunedModel } from 'lorikeet';
-import { AdamW } from 'lorikeet/optim';
+import { Adafactor, AdamW } from 'lorikeet/optim';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { withTuned } from '../helpers/shipped.js';
 
 const ids = [[1, 403, 407, 261, 378, 432, 383, 286]];
 
-async function loop(tuned: TunedModel, optimizer: AdamW, steps: number): Promise<number[]> {
+async function loop(tuned: TunedModel, optimizer: AdamW | Adafactor, steps: number): Promise<number[]> {
   const losses: number[] = [];
   for (let step = 0; step < steps; step++) {
     losses.push(
@@ -24,27 +24,34 @@ async function loop(tuned: TunedModel, optimizer: AdamW, steps: number): Promise
   return losses;
 }
 
-test("a loop of one's own goes on with the same bits from a saved state", async (t) => {
-  const folder = join(temporaryFolder(), 'state');
-  const straight = await withTuned(
-    async (tuned) => {
-      const optimizer = new AdamW(tuned.parameters(), { learningRate: 1e-2 });
-      await loop(tuned, optimizer, 3);
-      await saveState(folder, { model: tuned, optimizer }, { step: 3 });
-      return loop(tuned, optimizer, 3);
-    },
-    { dropout: 0.3 },
-  );
-  const resumed = await withTuned(
-    async (tuned) => {
-      const optimizer = new AdamW(tuned.parameters(), { learningRate: 1e-2 });
-      t.deepEqual(await restoreState(folder, { model: tuned, optimizer }), { step: 3 });
-      return loop(tuned, optimizer, 3);
-    },
-    { dropout: 0.3 },
-  );
-  t.deepEqual(resumed, straight);
-});
+const optimizers = {
+  AdamW: (tuned: TunedModel) => new AdamW(tuned.parameters(), { learningRate: 1e-2 }),
+  Adafactor: (tuned: TunedModel) => new Adafactor(tuned.parameters(), { learningRate: 1e-2, beta1: 0.9, scaleParameter: true }),
+};
+
+for (const [name, make] of Object.entries(optimizers)) {
+  test(`a loop of one's own goes on with the same bits from a saved state: ${name}`, async (t) => {
+    const folder = join(temporaryFolder(), 'state');
+    const straight = await withTuned(
+      async (tuned) => {
+        const optimizer = make(tuned);
+        await loop(tuned, optimizer, 3);
+        await saveState(folder, { model: tuned, optimizer }, { step: 3 });
+        return loop(tuned, optimizer, 3);
+      },
+      { dropout: 0.3 },
+    );
+    const resumed = await withTuned(
+      async (tuned) => {
+        const optimizer = make(tuned);
+        t.deepEqual(await restoreState(folder, { model: tuned, optimizer }), { step: 3 });
+        return loop(tuned, optimizer, 3);
+      },
+      { dropout: 0.3 },
+    );
+    t.deepEqual(resumed, straight);
+  });
+}
 
 /** Flips one bit of every file in turn, then cuts each, then removes it. */
 async function damagesAreFound(t: ExecutionContext, folder: string, restore: () => Promise<unknown>): Promise<void> {

@@ -104,7 +104,7 @@ test.serial('LoRA+ trains B at a higher rate; with ratio 1 it is the plain optim
   const plain = await lossWith({});
   t.is(await lossWith({ loraPlusRatio: 1 }), plain);
   t.not(await lossWith({ loraPlusRatio: 4 }), plain);
-  for (const optimizer of ['sgd', 'lion', 'adamw-8bit']) {
+  for (const optimizer of ['sgd', 'lion', 'adafactor', 'adamw-8bit']) {
     const alone = await lossWith({ optimizer });
     t.is(await lossWith({ optimizer, loraPlusRatio: 1 }), alone);
     t.not(await lossWith({ optimizer, loraPlusRatio: 4 }), alone);
