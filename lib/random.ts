@@ -30,9 +30,14 @@ export class RandomSource {
 
   /** The next counters; inside a recomputation, those of the first time. */
   next(): Draw {
+    return { seed: this.seed, stream: this.#high | BigInt(this.place()) };
+  }
+
+  /** The place of the next draw, from 0, which counts as made; inside a recomputation, that of the first time. */
+  place(): number {
     const place = replay?.draws[replay.next++] ?? this.draws++;
     log?.push(place);
-    return { seed: this.seed, stream: this.#high | BigInt(place) };
+    return place;
   }
 }
 

@@ -5,6 +5,7 @@ import type { JsonObject } from '../io/json.js';
 import type { Model } from '../model.js';
 import { kResidual, residualOf, setCompleted } from '../models/residual.js';
 import type { Module, Parameter } from '../nn/module.js';
+import type { RandomSource } from '../random.js';
 import { unscoped } from '../scope.js';
 import type { DType, Tensor } from '../tensor.js';
 import { Activation } from './adapted-layer.js';
@@ -305,18 +306,13 @@ export class AdapterSet {
 
   /** The places of the random sources of an adapter (dropout), for a training checkpoint. */
   randomState(name: string): Record<string, number> {
-    const sources = this.get(name).placements.flatMap(({ path, module }) =>
-      module.random === undefined ? [] : [[path, module.random.draws] as const],
-    );
-    return Object.fromEntries(sources);
+    const sources = this.get(name).placements.flatMap(sourcesOf);
+    return Object.fromEntries(sources.map(([key, { draws }]) => [key, draws]));
   }
 
   /** Puts the random sources of an adapter back to where `randomState` saw them. */
   restoreRandomState(name: string, state: Readonly<Record<string, number>>): void {
-    for (const { path, module } of this.get(name).placements) {
-      const draws = state[path];
-      if (module.random !== undefined && draws !== undefined) module.random.draws = draws;
-    }
+    for (const [key, source] of this.get(name).placements.flatMap(sourcesOf)) source.draws = state[key] ?? source.draws;
   }
 
   /**
@@ -386,3 +382,7 @@ export class AdapterSet {
     this.dispose();
   }
 }
+
+/** What a module draws from and counts with, by its key in a checkpoint. */
+const sourcesOf = ({ path, module: { random, passes } }: Placement): [string, RandomSource][] =>
+  Object.entries({ [path]: random, [`${path}.passes`]: passes }).flatMap(([key, source]) => (source === undefined ? [] : [[key, source]]));

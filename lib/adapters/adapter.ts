@@ -96,6 +96,8 @@ export abstract class AdapterModule extends Module {
   virtual?(): VirtualTokens;
   /** Random sources of this module, whose state belongs to a training checkpoint. */
   readonly random?: RandomSource | undefined;
+  /** Counts the passes in training, of modules that go by their number; part of a checkpoint like `random`. */
+  readonly passes?: RandomSource | undefined;
   /** What this module took out of the frozen weights of its layer, if it did. */
   readonly taken?: TakenPart | undefined;
 }

@@ -43,7 +43,7 @@ export type { MixtureConfig } from './mixture-of-adapters.js';
 export type { MosaConfig, MosaConsistency, MosaStyle } from './mosa-config.js';
 export type { PTuningConfig } from './p-tuning.js';
 export { type AdapterGroup, type AdapterGroupOptions, adapterGroups } from './parameter-rates.js';
-export type { PolyConfig, PolyFinetune, RouterGates, RouterGranularity } from './poly-config.js';
+export type { PolyAnnealing, PolyConfig, PolyFinetune, RouterGates, RouterGranularity } from './poly-config.js';
 export { type RoutingRow, resizeTasks, routing } from './poly-tasks.js';
 export type { PrefixConfig } from './prefix.js';
 export type { PromptConfig } from './prompt.js';

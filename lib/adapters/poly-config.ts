@@ -20,6 +20,12 @@ export type RouterGates = 'relaxed' | 'sigmoid' | 'straight-through' | 'l2';
  */
 export type PolyFinetune = 'full' | 'z' | 'mu' | 'rand';
 
+/** Weights w of skills become w cos(p π / 2) + (1 - cos(p π / 2)) / S, where p goes from 0 to 1 over `passes` passes in training after the first `after`. */
+export interface PolyAnnealing {
+  readonly after: number;
+  readonly passes: number;
+}
+
 /** Options of Poly and MHR; each is optional in `attach`. */
 export interface PolyConfig extends CommonConfig {
   /** R, the width of each skill. Default 8. */
@@ -49,6 +55,13 @@ export interface PolyConfig extends CommonConfig {
   init: 'peft' | 'mttl';
   /** B starts random in place of zero, so that the adapter changes the model from the start. Default false. */
   randomB: boolean;
+  /**
+   * Passes in training over which the branch rises on a straight line from nothing; B then starts random. The reference implementation has 10,000. Default 0: it is
+   * there from the start.
+   */
+  branchWarmup: number;
+  /** When the weights of the skills go over to equal parts in training, for an average that serves new tasks (`task: 'mean'`). Default null: never. */
+  annealing: PolyAnnealing | null;
   /** Learning rate of the router in a run of `train`, without weight decay; null: that of all others. Default 0.1. */
   routerLearningRate: number | null;
   /** Folder of a saved Poly adapter from which to start: sizes and alpha are those of the file. Default null. */
@@ -71,6 +84,8 @@ export const polyDefaults: PolyConfig = {
   granularity: 'finegrained',
   init: 'peft',
   randomB: false,
+  branchWarmup: 0,
+  annealing: null,
   routerLearningRate: 0.1,
   inventory: null,
   finetune: 'full',
@@ -85,16 +100,19 @@ const words = {
 
 const wrong = (key: string, got: unknown, expected: string): ConfigError =>
   new ConfigError(`poly: ${key} cannot be used; got ${JSON.stringify(got) ?? 'nothing'}, expected ${expected}`);
+const isWhole = (value: unknown, from: number): boolean => Number.isSafeInteger(value) && (value as number) >= from;
 const isPositive = (value: unknown): boolean => typeof value === 'number' && Number.isFinite(value) && value > 0;
 
 /** Throws `ConfigError` for what cannot work on any model. */
 export function checkPoly(config: PolyConfig): void {
   for (const key of ['rank', 'tasks', 'skills', 'splits'] as const)
-    if (!(Number.isSafeInteger(config[key]) && config[key] >= 1)) throw wrong(key, config[key], 'a whole number of at least 1');
+    if (!isWhole(config[key], 1)) throw wrong(key, config[key], 'a whole number of at least 1');
   for (const [key, known] of Object.entries(words) as [keyof typeof words, readonly string[]][])
     if (!known.includes(config[key])) throw wrong(key, config[key], known.map((word) => `"${word}"`).join(', '));
   for (const key of ['sharedSkill', 'averageCorrection', 'randomB'] as const)
     if (typeof config[key] !== 'boolean') throw wrong(key, config[key], 'true or false');
+  if (!isWhole(config.branchWarmup, 0)) throw wrong('branchWarmup', config.branchWarmup, 'a whole number of passes, 0 for none');
+  checkAnnealing(config.annealing);
   const { alpha, gateDropout, gates, sharedSkill, averageCorrection, routerLearningRate, inventory, finetune } = config;
   if (!(typeof alpha === 'number' && Number.isFinite(alpha))) throw wrong('alpha', alpha, 'a number');
   if (!(typeof gateDropout === 'number' && gateDropout >= 0 && gateDropout < 1))
@@ -112,4 +130,11 @@ export function checkPoly(config: PolyConfig): void {
       finetune,
       '"mu" with gates "relaxed" or "sigmoid", without sharedSkill and averageCorrection: its skills count alike',
     );
+}
+
+function checkAnnealing(annealing: unknown): void {
+  if (annealing === null) return;
+  const { after, passes, ...rest } = (typeof annealing === 'object' ? annealing : {}) as Record<string, unknown>;
+  if (!isWhole(after, 0) || !isWhole(passes, 1) || Object.keys(rest).length > 0)
+    throw wrong('annealing', annealing, '{ after, passes }, whole numbers of at least 0 and 1, or null');
 }

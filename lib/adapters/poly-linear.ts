@@ -5,17 +5,21 @@ import { tensor } from '../ops/create.js';
 import { add, cast, mul } from '../ops/elementwise.js';
 import { indexSelect } from '../ops/index-ops.js';
 import { matmul } from '../ops/linalg.js';
-import { type LowRankFactors, lowRankLinear, type RowSegment, sgmv } from '../ops/lowrank.js';
+import { lowRankLinear, type RowSegment, sgmv } from '../ops/lowrank.js';
 import { contiguous, permute, reshape, select, transpose } from '../ops/shape.js';
 import { RandomSource } from '../random.js';
 import { isRecording, keep } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { AdapterModule, type LayerCall, type LayerParameters, type MergeDetails } from './adapter.js';
+import type { PolyAnnealing } from './poly-config.js';
 import type { PolyRouter } from './poly-router.js';
 
 export interface PolyOptions {
   /** alpha / rank. */
   readonly scale: number;
+  /** See `PolyConfig`. */
+  readonly branchWarmup: number;
+  readonly annealing: PolyAnnealing | null;
   /** Where the draws of the gates come from. */
   readonly seed: number;
   readonly path: string;
@@ -47,8 +51,8 @@ export class PolyLinear extends AdapterModule {
   poly_lora_B: Tensor;
   readonly poly_router: PolyRouter;
   override readonly random: RandomSource;
-  readonly #path: string;
-  readonly #configured: number;
+  override readonly passes: RandomSource | undefined;
+  readonly #options: PolyOptions;
   #factor = 1;
   /** Factors by task, and the tensors that they follow from with their versions. */
   #kept: { readonly sources: readonly Tensor[]; readonly versions: string; readonly factors: Map<TaskId, TaskFactors> } | undefined;
@@ -58,13 +62,31 @@ export class PolyLinear extends AdapterModule {
     this.poly_lora_A = a;
     this.poly_lora_B = b;
     this.poly_router = router;
-    this.#configured = options.scale;
-    this.#path = options.path;
+    this.#options = options;
     this.random = new RandomSource(options.seed, options.path);
+    this.passes = options.branchWarmup > 0 || options.annealing !== null ? new RandomSource(0) : undefined;
   }
 
   get scale(): number {
-    return this.#configured * this.#factor;
+    return this.#options.scale * this.#factor * this.warmth;
+  }
+
+  /** How far the branch has risen in training, from 0 to 1. */
+  get warmth(): number {
+    return this.#warmthAfter(this.passes?.draws ?? 0);
+  }
+
+  #warmthAfter(passes: number): number {
+    const { branchWarmup } = this.#options;
+    return branchWarmup === 0 ? 1 : Math.min(passes / branchWarmup, 1);
+  }
+
+  /** Which share of the weights is in equal parts in pass number `pass` of training, from 0. */
+  #evenness(pass: number): number {
+    const { annealing } = this.#options;
+    if (annealing === null) return 0;
+    const progress = Math.min(Math.max((pass + 1 - annealing.after) / annealing.passes, 0), 1);
+    return progress === 1 ? 1 : 1 - Math.cos((progress * Math.PI) / 2);
   }
 
   /** Multiplies the configured scale; a later call replaces an earlier one. */
@@ -75,15 +97,18 @@ export class PolyLinear extends AdapterModule {
   override forward({ x, context, base, next, first }: LayerCall): Tensor {
     const tasks = this.#tasksOf(x, context);
     const training = context?.training ?? false;
+    const pass = training ? this.passes?.place() : undefined;
+    const scale = pass === undefined ? this.scale : this.#options.scale * this.#factor * this.#warmthAfter(pass + 1);
+    const evenness = pass === undefined ? 0 : this.#evenness(pass);
     const distinct = [...new Set(tasks)];
     const drawn = this.poly_router.draws(training);
     // A checkpointed pass runs twice, recorded and not: both must take the same way.
     const learns = training || context?.checkpointing === true || isRecording();
     if (drawn || (learns && distinct.length > 1)) {
-      const mixed = this.#mixed(drawn ? tasks : distinct, training);
-      return this.#byRow(x, next(x), mixed, drawn ? undefined : tasks.map((task) => distinct.indexOf(task)));
+      const mixed = this.#mixed(drawn ? tasks : distinct, training, evenness);
+      return this.#byRow(x, next(x), mixed, scale, drawn ? undefined : tasks.map((task) => distinct.indexOf(task)));
     }
-    const adapters = this.#factorsOf(distinct, training, learns);
+    const adapters = this.#factorsOf(distinct, training, learns, evenness).map((factors) => ({ ...factors, scale }));
     const segments = segmentsOf(tasks, distinct, x.size / (x.shape.at(-1) ?? 1) / tasks.length);
     if (!first) return add(next(x), sgmv(x, adapters, segments));
     const { weight, bias } = base as Linear;
@@ -96,7 +121,7 @@ export class PolyLinear extends AdapterModule {
     const leading = x.shape[0] ?? 0;
     if (tasks.length === 0 || leading % tasks.length !== 0)
       throw new AdapterError(
-        `poly: got the tasks of ${tasks.length} rows for a batch of ${leading} on "${this.#path}"; expected one a row`,
+        `poly: got the tasks of ${tasks.length} rows for a batch of ${leading} on "${this.#options.path}"; expected one a row`,
       );
     this.poly_router.check(tasks);
     return tasks;
@@ -106,27 +131,27 @@ export class PolyLinear extends AdapterModule {
     const { tasks } = this.poly_router;
     if (tasks === 1) return [0];
     throw new AdapterError(
-      `poly: "${this.#path}" is shared by ${tasks} tasks; got no task, expected the task of each row (tasks: [0, …] of forward, loss and logits, task of generate)`,
+      `poly: "${this.#options.path}" is shared by ${tasks} tasks; got no task, expected the task of each row (tasks: [0, …] of forward, loss and logits, task of generate)`,
     );
   }
 
   /** The change of each row by its own factors: entry i of the batch has those of `index[i]`, or of i. */
-  #byRow(x: Tensor, y: Tensor, { a, b }: Mixed, index: readonly number[] | undefined): Tensor {
+  #byRow(x: Tensor, y: Tensor, { a, b }: Mixed, scale: number, index: readonly number[] | undefined): Tensor {
     const rows = index?.length ?? a.shape[0] ?? 1;
     const own = (factors: Tensor): Tensor =>
       index === undefined ? factors : indexSelect(factors, 0, tensor(BigInt64Array.from(index, BigInt)));
     const input = reshape(x.dtype === a.dtype ? x : cast(x, a.dtype), [rows, -1, x.shape.at(-1) ?? 1]);
-    const change = mul(matmul(matmul(input, own(a)), own(b)), this.scale);
+    const change = mul(matmul(matmul(input, own(a)), own(b)), scale);
     return add(y, reshape(change.dtype === y.dtype ? change : cast(change, y.dtype), y.shape));
   }
 
   /** The averaged factors of n tasks. */
-  #mixed(tasks: readonly TaskId[], training: boolean): Mixed {
+  #mixed(tasks: readonly TaskId[], training: boolean, evenness = 0): Mixed {
     const { poly_lora_A: a, poly_lora_B: b } = this;
     const [splits = 1, skills = 1, inputs = 1, rank = 1] = a.shape;
     const outputs = b.shape[3] ?? 1;
     const n = tasks.length;
-    const weights = permute(this.poly_router.weights(tasks, training, this.random), [1, 0, 2]);
+    const weights = permute(this.poly_router.weights(tasks, training, this.random, evenness), [1, 0, 2]);
     // [H, n, S] times [H, S, size of a block]: one average for each block and task.
     const averaged = (factors: Tensor, block: readonly [number, number]): Tensor =>
       reshape(matmul(weights, reshape(factors, [splits, skills, block[0] * block[1]])), [splits, n, ...block]);
@@ -143,11 +168,10 @@ export class PolyLinear extends AdapterModule {
     return asLora({ a, b }, 0);
   }
 
-  #factorsOf(distinct: readonly TaskId[], training: boolean, learns: boolean): LowRankFactors[] {
-    const { scale } = this;
+  #factorsOf(distinct: readonly TaskId[], training: boolean, learns: boolean, evenness: number): TaskFactors[] {
     if (learns) {
-      const mixed = this.#mixed(distinct, training);
-      return distinct.map((_, i) => ({ ...asLora(mixed, i), scale }));
+      const mixed = this.#mixed(distinct, training, evenness);
+      return distinct.map((_, i) => asLora(mixed, i));
     }
     const kept = this.#keptFactors();
     const missing = distinct.filter((task) => !kept.has(task));
@@ -160,7 +184,7 @@ export class PolyLinear extends AdapterModule {
         kept.set(task, { a: keep(a), b: keep(b) });
       }
     }
-    return distinct.map((task) => ({ ...(kept.get(task) as TaskFactors), scale }));
+    return distinct.map((task) => kept.get(task) as TaskFactors);
   }
 
   #keptFactors(): Map<TaskId, TaskFactors> {
@@ -184,7 +208,7 @@ export class PolyLinear extends AdapterModule {
   override merge(_pristine: LayerParameters, merged: LayerParameters, { task }: MergeDetails = {}): LayerParameters {
     if (task === undefined && this.poly_router.tasks > 1)
       throw new AdapterError(
-        `merge: "${this.#path}" is shared by ${this.poly_router.tasks} tasks, and weights are of one; got no task, expected task: 0 to ${this.poly_router.tasks - 1}, or "mean"`,
+        `merge: "${this.#options.path}" is shared by ${this.poly_router.tasks} tasks, and weights are of one; got no task, expected task: 0 to ${this.poly_router.tasks - 1}, or "mean"`,
       );
     const { a, b } = this.factors(task ?? 0);
     return { ...merged, weight: add(merged.weight as Tensor, mul(matmul(b, a), this.scale)) };

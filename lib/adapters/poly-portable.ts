@@ -10,7 +10,7 @@ import { PolyLinear } from './poly-linear.js';
 
 /**
  * With alpha 1, which PEFT takes for granted, as trained; alpha goes into B. `native` keeps it. `lora`: the averaged factors of one task as
- * plain LoRA. Throws `AdapterError` for other forms, and where the task is not named.
+ * plain LoRA. A branch that has not risen whole goes into B as far as it has. Throws `AdapterError` for other forms, and where the task is not named.
  */
 export function portablePoly(
   config: PolyConfig,
@@ -25,15 +25,18 @@ export function portablePoly(
   const folds = form === 'published' && alpha !== 1;
   return {
     config: folds ? { ...config, alpha: 1 } : config,
-    tensors: named(placements, (end, value) => (folds && end === 'poly_lora_B' ? mul(value, alpha) : value)),
+    tensors: named(placements, (end, value, { warmth }) => {
+      const factor = (folds ? alpha : 1) * warmth;
+      return end === 'poly_lora_B' && factor !== 1 ? mul(value, factor) : value;
+    }),
   };
 }
 
-const named = (placements: readonly Placement[], change: (end: string, value: Tensor) => Tensor): [string, Tensor][] =>
+const named = (placements: readonly Placement[], change: (end: string, value: Tensor, module: PolyLinear) => Tensor): [string, Tensor][] =>
   placements.flatMap(({ path, module }) =>
     tensorsOf(module).map(([end, value]): [string, Tensor] => [
       `${path}.${end}`,
-      module instanceof PolyLinear ? change(end, value) : value,
+      module instanceof PolyLinear ? change(end, value, module) : value,
     ]),
   );
 
@@ -52,7 +55,7 @@ function plainLora(config: PolyConfig, placements: readonly Placement[], task: M
       const { a, b } = module.factors(task ?? 0);
       return [
         [`${path}.lora_A.weight`, a],
-        [`${path}.lora_B.weight`, b],
+        [`${path}.lora_B.weight`, module.warmth === 1 ? b : mul(b, module.warmth)],
       ];
     }),
   };

@@ -52,15 +52,16 @@ export class PolyRouter extends Module {
     return training && !this.isMean && (this.settings.gates === 'relaxed' || this.settings.gateDropout > 0);
   }
 
-  /** Weights [n, H, S] of the skills for n tasks; where they are drawn, for each entry by itself. */
-  weights(tasks: readonly TaskId[], training: boolean, random: RandomSource): Tensor {
+  /** Weights [n, H, S] of the skills for n tasks; where they are drawn, for each entry by itself. `evenness`: which share of them is in equal parts. */
+  weights(tasks: readonly TaskId[], training: boolean, random: RandomSource, evenness = 0): Tensor {
     const { skills, splits } = this.settings;
     const { dtype } = this.module_logits;
     const even = (rows: number): Tensor => full([rows, splits, skills], 1 / skills, { dtype });
     if (this.isMean || tasks.every((task) => task === 'mean')) return even(tasks.length);
     const ids = BigInt64Array.from(tasks, (task) => BigInt(task === 'mean' ? 0 : task));
     const logits = reshape(embedding(this.module_logits, tensor(ids)), [tasks.length, splits, skills]);
-    const routed = this.#weightsOf(logits, training, random);
+    const own = this.#weightsOf(logits, training, random);
+    const routed = evenness === 0 ? own : add(mul(own, 1 - evenness), evenness / skills);
     if (!tasks.includes('mean')) return routed;
     const isMean = tensor(
       tasks.map((task) => (task === 'mean' ? 1 : 0)),

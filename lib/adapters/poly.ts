@@ -42,7 +42,8 @@ function startFactors(
   config: PolyConfig,
   context: CreateContext,
 ): { a: Tensor; b: Tensor } {
-  const { rank, skills, splits, init, randomB } = config;
+  const { rank, skills, splits, init } = config;
+  const randomB = config.randomB || config.branchWarmup > 0;
   const { dtype } = context;
   const [input, output] = [inFeatures / splits, outFeatures / splits];
   const reference = 1 / Math.sqrt(3 * inFeatures);
@@ -76,7 +77,8 @@ function moduleOf(
   const { path } = target;
   const layer = linearOf(target, config);
   const { a, b } = factors ?? startFactors(path, layer, config, context);
-  return new PolyLinear(a, b, router, { scale: config.alpha / config.rank, seed: context.seed, path });
+  const { alpha, rank, branchWarmup, annealing } = config;
+  return new PolyLinear(a, b, router, { scale: alpha / rank, branchWarmup, annealing, seed: context.seed, path });
 }
 
 /** The layers that share a router have the same key. */
@@ -131,7 +133,8 @@ export const poly = {
   peft: peftPoly,
   defaults: polyDefaults,
   check: checkPoly,
-  startsAsIdentity: ({ randomB, inventory, finetune }) => !randomB && (inventory === null || finetune === 'rand'),
+  startsAsIdentity: ({ branchWarmup, randomB, inventory, finetune }) =>
+    branchWarmup > 0 || (!randomB && (inventory === null || finetune === 'rand')),
   plain: (config) => ({ ...config, inventory: null, finetune: 'full' }),
   roles: ['attention.query', 'attention.key', 'attention.value', 'attention.output'],
   kinds: ['linear'],
