@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { type AdapterConfig, type AdapterSet, attach, loadAdapter } from 'lorikeet';
+import { type AdapterConfig, type AdapterSet, attach, loadAdapter, loadModel } from 'lorikeet';
 import { svd } from 'lorikeet/linalg';
 import { Embedding, Linear, Module, ModuleList } from 'lorikeet/nn';
 import { add, matmul, mul, sub, sum, tensor } from 'lorikeet/ops';
@@ -13,7 +13,7 @@ import { PackedWeight } from '#dist/ops/linalg.js';
 import { copyInto, fill } from '#dist/ops/shape.js';
 import { noGrad, scope } from '#dist/scope.js';
 import type { DType, Tensor } from '#dist/tensor.js';
-import { loadTiny, logitsOf, relativeError, temporaryFolder } from '../helpers/adapters.js';
+import { golden, loadTiny, logitsOf, relativeError, temporaryFolder } from '../helpers/adapters.js';
 import { centralDifferences } from '../helpers/gradient-check.js';
 import { numbersOf, type OpCase, outputWeights } from '../helpers/op-case.js';
 import { perturb } from '../helpers/perturb.js';
@@ -349,6 +349,21 @@ test.serial('wrong options, targets and merges are errors', async (t) => {
     code: 'adapter',
     message: /without a bias of its own/,
   });
+});
+
+test.serial('it runs on weights of few bits, and is merged into them only where that is asked for', async (t) => {
+  const model = await loadModel(join(golden, 'models/llama-gqa-tied'), { dtype: 'nf4' });
+  const base = await logitsOf(model, ids);
+  const tuned = await attach(model, { type: 'hydra' });
+  t.deepEqual(await logitsOf(tuned, ids), base);
+  perturb(tuned);
+  const adapted = await logitsOf(tuned, ids);
+  await t.throwsAsync(tuned.merge(), { code: 'adapter', message: /is stored as nf4, whose rounding hides the adapter; dequantize: true/ });
+  await tuned.merge({ dequantize: true });
+  t.true(relativeError(await logitsOf(tuned, ids), adapted) < 1e-5);
+  await tuned.unmerge();
+  t.deepEqual(await logitsOf(tuned, ids), adapted);
+  model.dispose();
 });
 
 test.serial('a sequential branch on a fused projection warns', async (t) => {
