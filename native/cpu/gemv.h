@@ -179,11 +179,11 @@ struct FewRows {
 #if defined(__AVX512F__)
     const QuantizedMatrix& w = args.right.quantized;
     if constexpr (__is_same(Main, KindPlain<float>)) {
-      if ((panel + 1) * kWidth > w.rows || args.k % kQuantizedGroup != 0) return false;
+      if ((panel + 1) * kWidth > w.grouped_rows) return false;
       const uint8_t* codes = w.codes + panel * kWidth * w.row_bytes;
       LORIKEET_QUANTIZATION_SWITCH(
           w.format, Groups, if constexpr (!__is_same(TurnedGroup<Groups>, void)) {
-            BlockRows<TurnedGroup<Groups>, R>{codes, w.row_bytes, left, left_stride}.multiply(args.k / kQuantizedGroup, tile);
+            BlockRows<TurnedGroup<Groups>, R>{codes, left, left_stride}.multiply(args.k / kQuantizedGroup, tile);
             return true;
           })
     }
@@ -223,7 +223,7 @@ struct FewRows {
     PanelRows rows[N];
     for (int p = 0; p < N; ++p) rows[p].set(w, (panel + p) * kWidth);
     const int64_t ahead = N * kWidth * w.row_bytes, groups = (args.k + kQuantizedGroup - 1) / kQuantizedGroup;
-    const uint8_t* next = rows[0].codes[0] + ahead;
+    const uint8_t* next = w.codes + rows[0].index[0] * w.row_bytes + ahead;
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t column = group * kQuantizedGroup, count = smaller(kQuantizedGroup, args.k - column);
       for (int64_t i = ahead * group / groups; i < ahead * (group + 1) / groups; i += 64) __builtin_prefetch(next + i);

@@ -19,12 +19,36 @@ LORIKEET_INLINE float read_half(const uint8_t* p) {
   return static_cast<float>(value);
 }
 
+/// The parts of a block type that may lie in groups of rows (ops/row-groups.h).
+template <class Block>
+inline constexpr BlockParts kParts{};
+
+/// The blocks of kRowGroup rows from `row` on, which lie in groups, that begin with column `first`.
+LORIKEET_INLINE const uint8_t* grouped_blocks(const QuantizedMatrix& w, int64_t row, int64_t first, int64_t block_bytes) {
+  return w.codes + row * w.row_bytes + first / kQuantizedGroup * block_bytes * kRowGroup;
+}
+
 /// A GGUF block type: `Block::values(block, part, out)` writes the 32 values of part `part` of a block of kBlock values in kBytes bytes.
 template <class Block>
 struct GgufGroups {
   LORIKEET_INLINE static void group(const QuantizedMatrix& w, int64_t row, int64_t first, int64_t, float* out) {
+    if constexpr (kParts<Block>.words > 0) {
+      if (row < w.grouped_rows) return grouped(w, row, first, out);
+    }
     const uint8_t* block = w.codes + row * w.row_bytes + first / Block::kBlock * Block::kBytes;
     Block::values(block, first % Block::kBlock / kQuantizedGroup, out);
+  }
+
+  LORIKEET_INLINE static void grouped(const QuantizedMatrix& w, int64_t row, int64_t first, float* out) {
+    constexpr BlockParts parts = kParts<Block>;
+    const int64_t place = row % kRowGroup;
+    const uint8_t *halves = grouped_blocks(w, row - place, first, Block::kBytes), *words = halves + parts.halves * 2 * kRowGroup;
+    uint8_t block[Block::kBytes];
+    for (int64_t i = 0; i < parts.halves; ++i) __builtin_memcpy(block + 2 * i, halves + 2 * (i * kRowGroup + place), 2);
+    for (int64_t i = 0; i < parts.words; ++i) {
+      __builtin_memcpy(block + 2 * parts.halves + 4 * i, words + 4 * (i * kRowGroup + place), 4);
+    }
+    Block::values(block, 0, out);
   }
 };
 
@@ -47,6 +71,11 @@ struct Q4_1 {
     for (int j = 0; j < 16; ++j) out[j + 16] = d * static_cast<float>(block[4 + j] >> 4) + m;
   }
 };
+
+template <>
+inline constexpr BlockParts kParts<Q4_0> = parts_of(Quantization::q4_0);
+template <>
+inline constexpr BlockParts kParts<Q4_1> = parts_of(Quantization::q4_1);
 
 /// Value j of 32 from nibbles and a word whose bit j is the value's fifth bit.
 LORIKEET_INLINE void five_bits(const uint8_t* high, const uint8_t* nibbles, int* q) {
@@ -86,6 +115,9 @@ struct Q8_0 {
     for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(static_cast<int8_t>(block[2 + j]));
   }
 };
+
+template <>
+inline constexpr BlockParts kParts<Q8_0> = parts_of(Quantization::q8_0);
 
 /// Scale and minimum (6 bits each) of sub-block j of 8 from the 12 packed bytes of Q4_K and Q5_K: sub-blocks 0..3 own the low six bits of
 /// bytes j and j + 4; sub-blocks 4..7 have four bits in byte j + 4 and the upper two bits of bytes j - 4 and j.

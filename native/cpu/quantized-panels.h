@@ -5,6 +5,7 @@
 #include "cpu/gemm-pack.h"
 #include "cpu/integers.h"
 #include "cpu/quantized-groups.h"
+#include "cpu/quantized-slices.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -14,9 +15,17 @@ inline constexpr int64_t kSliceColumns = 128;
 /// Panel over rows [first, first + width) of the matrix, contraction over its columns: slices of rows are turned in registers.
 template <class Groups>
 void rows_panel(const QuantizedMatrix& w, Panel panel, int64_t first, int64_t width, void* out) {
+  const int64_t depth = panel == Panel::bf16 ? 2 : 1;
+  if (first + width <= w.grouped_rows) {
+    PanelRows rows;
+    rows.set(w, first);
+    for (int64_t begin = 0; begin < w.columns; begin += kQuantizedGroup) {
+      slice_of<Groups>(w, panel, rows, begin, kQuantizedGroup, static_cast<uint32_t*>(out) + begin / depth * width);
+    }
+    return;
+  }
   alignas(64) float slice[2 * kVector * kSliceColumns];
   const int64_t rows = smaller(width, w.rows - first);
-  const int64_t depth = panel == Panel::bf16 ? 2 : 1;
   for (int64_t begin = 0; begin < w.columns; begin += kSliceColumns) {
     const int64_t columns = smaller(kSliceColumns, w.columns - begin);
     for (int64_t row = 0; row < rows; ++row) {

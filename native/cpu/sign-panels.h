@@ -7,6 +7,7 @@
 #include "cpu/gemm-pack.h"
 #include "cpu/integers.h"
 #include "cpu/quantized-slices.h"
+#include "cpu/turned-words.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 

@@ -29,6 +29,22 @@ inline constexpr int64_t kQuantizedGroup = 32;
 /// Scales of blocks that share one scale of their own, when scales are quantised too.
 inline constexpr int64_t kNestedBlock = 256;
 
+/// Rows whose blocks may lie side by side.
+inline constexpr int64_t kRowGroup = 32;
+
+/// What a block of 32 values begins with and goes on with: f16 scales and minima, then words of codes. Nothing for formats whose rows
+/// always lie one after the other.
+struct BlockParts {
+  int64_t halves = 0, words = 0;
+};
+
+constexpr BlockParts parts_of(Quantization format) {
+  if (format == Quantization::q4_0) return {1, 4};
+  if (format == Quantization::q4_1) return {2, 4};
+  if (format == Quantization::q8_0) return {1, 8};
+  return {};
+}
+
 struct QuantizedMatrix {
   Quantization format;
   int64_t rows, columns;
@@ -40,6 +56,7 @@ struct QuantizedMatrix {
   const uint8_t* scale_codes;  // nf4: indices of kDynamicMap, [blocks], or null
   const float* scale_offset;   // nf4 with scale_codes: what is added to every scale
   int64_t block;               // nf4: values that share a scale, a multiple of kQuantizedGroup
+  int64_t grouped_rows = 0;    // GGUF: so many of the first rows, whole groups of kRowGroup, have the layout of ops/row-groups.h
 };
 
 /// The values of rows index[i] (or `first` + i without an index) as out[i, columns] in out_dtype.

@@ -8,6 +8,7 @@
 #include "core/stream.h"
 #include "ops/copy.h"
 #include "ops/index-select.h"
+#include "ops/row-groups.h"
 #include "ops/stored-tensor.h"
 
 namespace lorikeet {
@@ -52,7 +53,8 @@ QuantizedMatrix QuantizedWeight::matrix() const {
           scales.defined() ? scales.data<float>() : nullptr,
           scale_codes.defined() ? scale_codes.data<uint8_t>() : nullptr,
           scale_offset.defined() ? scale_offset.data<float>() : nullptr,
-          block};
+          block,
+          grouped_rows};
 }
 
 QuantizedWeightPtr quantized_weight(Quantization format, const Shape& shape, int64_t block, const Tensor& codes, const Tensor& scales,
@@ -92,7 +94,11 @@ QuantizedWeightPtr gguf_weight(const std::string& path, int64_t file_bytes, int6
       std::find_if(std::begin(kGgufFormats), std::end(kGgufFormats), [type](const auto& known) { return known.type == type; });
   check(found != std::end(kGgufFormats), ErrorCode::io, path, ": ggufWeight: type ", type, " is not one of blocks");
   Tensor codes = gguf_blocks(path, file_bytes, offset, type, shape, interleaved_heads);
-  return std::make_shared<const QuantizedWeight>(QuantizedWeight{found->format, shape, 0, codes, Tensor(), Tensor(), Tensor()});
+  const int64_t grouped = grouped_rows_of(found->format, shape[0]);
+  if (grouped > 0)
+    enqueue("groupRows", {codes}, {codes},
+            [=, format = found->format] { group_rows(format, grouped, codes.size(1), codes.data<uint8_t>()); });
+  return std::make_shared<const QuantizedWeight>(QuantizedWeight{found->format, shape, 0, codes, Tensor(), Tensor(), Tensor(), grouped});
 }
 
 Tensor dequantize_rows(const QuantizedWeightPtr& weight, int64_t first, int64_t count, DType dtype) {

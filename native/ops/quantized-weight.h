@@ -17,6 +17,7 @@ struct QuantizedWeight {
   Shape shape;
   int64_t block;
   Tensor codes, scales, scale_codes, scale_offset;
+  int64_t grouped_rows = 0;
 
   int64_t bytes() const;
   std::vector<Tensor> tensors() const;
@@ -29,7 +30,8 @@ using QuantizedWeightPtr = std::shared_ptr<const QuantizedWeight>;
 QuantizedWeightPtr quantized_weight(Quantization format, const Shape& shape, int64_t block, const Tensor& codes, const Tensor& scales,
                                     const std::optional<Tensor>& scale_codes, const std::optional<Tensor>& scale_offset);
 
-/// The blocks of a tensor [N, K] of a GGUF file, copied as they are; arguments and errors of gguf_tensor. Float types are an error.
+/// The blocks of a tensor [N, K] of a GGUF file, bit for bit, in groups of rows where the level in force reads them faster so; arguments
+/// and errors of gguf_tensor. Float types are an error.
 QuantizedWeightPtr gguf_weight(const std::string& path, int64_t file_bytes, int64_t offset, int64_t type, const Shape& shape,
                                int64_t interleaved_heads);
 

@@ -12,6 +12,7 @@
 #include "core/parallel.h"
 #include "ops/gemm.h"
 #include "ops/quantize.h"
+#include "ops/row-groups.h"
 #include "tests/harness.h"
 
 namespace lorikeet {
@@ -174,7 +175,12 @@ NATIVE_TEST(quantized_products_have_the_bits_of_dense_ones) {
       for (int64_t rows : {1, 37, 300}) {
         Weight w;
         make_gguf(w, format, rows, block * (block == 32 ? 5 : 2));
-        test_weight(w, concat(name_of(format), " ", w.matrix.rows, "x", w.matrix.columns));
+        const std::string label = concat(name_of(format), " ", w.matrix.rows, "x", w.matrix.columns);
+        test_weight(w, label);
+        if (parts_of(format).words == 0 || rows < kRowGroup) continue;
+        w.matrix.grouped_rows = rows / kRowGroup * kRowGroup;
+        group_rows(format, w.matrix.grouped_rows, w.matrix.row_bytes, w.codes.data());
+        test_weight(w, label + " in groups");
       }
     }
     for (auto [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {33, 17}, {40, 192}, {7, 333}, {65, 96}, {300, 130}}) {
