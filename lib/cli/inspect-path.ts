@@ -1,10 +1,10 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError, LorikeetError } from '../errors.js';
+import { adapterWeights, kAdapterWeights, readAdapterWeights } from '../io/adapter-weights.js';
 import { readGguf } from '../io/gguf.js';
 import { readJsonObject } from '../io/json.js';
 import { weightsFile } from '../io/model-files.js';
-import { readSafetensorsFiles } from '../io/safetensors-files.js';
 import { encoderModality } from '../load-encoder.js';
 import { createNetwork } from '../models/registry.js';
 import { type RunSummary, readRun, summarize } from '../report/index.js';
@@ -81,7 +81,7 @@ function summary(entries: readonly Entry[], config: Readonly<Record<string, unkn
 }
 
 async function tensorsOf(file: string): Promise<Tensors> {
-  const { tensors, metadata, unexpected } = await readSafetensorsFiles(file);
+  const { tensors, metadata, unexpected } = await readAdapterWeights(file);
   return summary(
     [...tensors].map(([name, { dtype, shape, bytes }]) => ({ name, dtype, shape, bytes })),
     metadata,
@@ -103,15 +103,10 @@ async function inspectModel(path: string): Promise<Inspection> {
 async function inspectAdapter(path: string): Promise<Inspection> {
   const config = await readJsonObject(join(path, 'adapter_config.json'));
   const problems: string[] = [];
-  const file = join(path, 'adapter_model.safetensors');
+  const file = adapterWeights(path);
   let tensors = summary([], {}, []);
-  if (existsSync(file)) tensors = await collecting(problems, () => tensorsOf(file), tensors);
-  else
-    problems.push(
-      existsSync(join(path, 'adapter_model.bin'))
-        ? 'only adapter_model.bin, which is not read: it could run code'
-        : 'no adapter_model.safetensors',
-    );
+  if (file === undefined) problems.push(`no ${kAdapterWeights}`);
+  else tensors = await collecting(problems, () => tensorsOf(file), tensors);
   if (config.peft_type === undefined) problems.push('adapter_config.json has no "peft_type"');
   return { kind: 'adapter folder', path, ...tensors, config, problems: [...problems, ...tensors.problems] };
 }

@@ -1,13 +1,12 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ResolvedConfig, resolveConfig, resolveOptions } from '../adapters/resolve-config.js';
 import { FormatError } from '../errors.js';
+import { adapterWeights, readAdapterWeights } from '../io/adapter-weights.js';
 import { hasGgufTokenizer } from '../io/gguf-tokenizer.js';
 import { type JsonObject, readJsonObject } from '../io/json.js';
 import { resolveModel } from '../io/model-files.js';
 import { bareName } from '../io/peft.js';
 import { readPeftConfig } from '../io/peft-config.js';
-import { readSafetensorsHeader } from '../io/safetensors-files.js';
 import { Tokenizer } from '../io/tokenizer.js';
 import { dtypeOfSafetensors, ggufWeights, type Weights } from '../io/weights.js';
 import type { DType } from '../tensor.js';
@@ -68,12 +67,12 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
 /** The method and options of an adapter config, or of the folder of a saved adapter. */
 export async function resolveAdapter(adapter: string | Readonly<Record<string, unknown>>): Promise<ResolvedConfig> {
   if (typeof adapter !== 'string') return resolveConfig(adapter);
-  const { method, config } = readPeftConfig(await readJsonObject(join(adapter, 'adapter_config.json')), tensorNames(adapter));
+  const { method, config } = readPeftConfig(await readJsonObject(join(adapter, 'adapter_config.json')), await tensorNames(adapter));
   return resolveOptions(method, { ...config, allowUnmatched: true });
 }
 
 /** Names in the model of the tensors in an adapter folder, which tell methods apart that share a `peft_type`. */
-function tensorNames(adapter: string): string[] {
-  const weights = join(adapter, 'adapter_model.safetensors');
-  return existsSync(weights) ? [...readSafetensorsHeader(weights).tensors.keys()].map(bareName) : [];
+async function tensorNames(adapter: string): Promise<string[]> {
+  const weights = adapterWeights(adapter);
+  return weights === undefined ? [] : [...(await readAdapterWeights(weights)).tensors.keys()].map(bareName);
 }

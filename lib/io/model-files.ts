@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, InvalidArgumentError } from '../errors.js';
+import { adapterWeights, kAdapterWeights, readAdapterWeights } from './adapter-weights.js';
 import { type GgufModel, readGgufModel } from './gguf.js';
 import { downloadModel, type HubOptions, isHubId } from './hub.js';
 import { type JsonObject, readJsonObject, readJsonObjectIfAny } from './json.js';
@@ -107,14 +108,9 @@ async function identifyFolder(folder: string): Promise<HuggingFaceFiles | GgufFi
 /** Reads an adapter folder. Throws `FormatError` when the config or the weights are missing or broken. */
 export async function readAdapterFolder(folder: string): Promise<AdapterFiles> {
   const config = await readJsonObject(join(folder, 'adapter_config.json'));
-  const names = await readdir(folder);
-  if (!names.includes('adapter_model.safetensors')) {
-    const pickle = names.includes('adapter_model.bin')
-      ? '; adapter_model.bin is not read, since it may run code: convert it to safetensors'
-      : '';
-    throw new FormatError(`${join(folder, 'adapter_model.safetensors')}: no such file${pickle}`);
-  }
-  return { kind: 'adapter', folder, config, weights: await readSafetensorsFiles(join(folder, 'adapter_model.safetensors')) };
+  const weights = adapterWeights(folder);
+  if (weights === undefined) throw new FormatError(`${join(folder, kAdapterWeights)}: no such file`);
+  return { kind: 'adapter', folder, config, weights: await readAdapterWeights(weights) };
 }
 
 async function readModelFolder(folder: string, names: readonly string[]): Promise<HuggingFaceFiles> {

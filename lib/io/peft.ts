@@ -13,16 +13,15 @@ import type { Module } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
 import { noGrad, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { adapterWeights, kAdapterWeights, loadAdapterWeights } from './adapter-weights.js';
 import { makeFolder, syncFolder, writeFileAtomically } from './atomic-file.js';
 import { writing } from './io-error.js';
 import { readJsonObjectIfAny } from './json.js';
 import { type PeftConfig, readPeftConfig, writePeftConfig } from './peft-config.js';
 import { kReconstruction } from './peft-lora-xs.js';
-import { loadSafetensors, saveSafetensors } from './safetensors.js';
+import { saveSafetensors } from './safetensors.js';
 
 const kConfig = 'adapter_config.json';
-const kWeights = 'adapter_model.safetensors';
-const kPickled = 'adapter_model.bin';
 const kPrefix = 'base_model.model.';
 
 /** An adapter folder as read: its config, and its tensors by module path and end (`model.layers.0.self_attn.q_proj.lora_A.weight`). */
@@ -81,23 +80,16 @@ export const fileName = (name: string, { whole }: Pick<AnyMethod, 'whole'>): str
   name.replace(/\.lora_latent_mapping\.weight$/, '_lora_latent_mapping.weight');
 
 /**
- * Reads `adapter_config.json` and `adapter_model.safetensors`; the caller disposes the tensors. Throws `InvalidArgumentError` when there
+ * Reads `adapter_config.json` and `adapter_model.safetensors`, or `adapter_model.bin` where that is not there; the caller disposes the tensors. Throws `InvalidArgumentError` when there
  * is no such folder, `FormatError` for what is missing in it or broken.
  */
 export async function readPeftFolder(folder: string): Promise<PeftFolder> {
   if (!(await exists(folder))) throw new InvalidArgumentError(`loadAdapter: no such folder; got "${folder}", expected a PEFT folder`);
   const file = await readJsonObjectIfAny(join(folder, kConfig));
   if (file === undefined) throw new FormatError(`${folder}: no ${kConfig} here${await hintFor(folder)}`);
-  const weights = join(folder, kWeights);
-  if (!(await exists(weights))) {
-    if (await exists(join(folder, kPickled))) {
-      throw new FormatError(
-        `${join(folder, kPickled)}: pickled weights run code when they are read and are not opened; save the adapter as ${kWeights}`,
-      );
-    }
-    throw new FormatError(`${folder}: no ${kWeights} here`);
-  }
-  const stored = await loadSafetensors(weights);
+  const weights = adapterWeights(folder);
+  if (weights === undefined) throw new FormatError(`${folder}: no ${kAdapterWeights} here`);
+  const stored = await loadAdapterWeights(weights);
   try {
     const tensors = new Map<string, Tensor>();
     for (const [key, value] of stored) {
@@ -161,7 +153,7 @@ export async function savePeftFolder(folder: string, attached: Attached, network
       }
     });
     const saveWeights = (target: string) =>
-      saveSafetensors(join(target, kWeights), tensors, { ...method.peft?.metadata?.(settings), format: 'pt' });
+      saveSafetensors(join(target, kAdapterWeights), tensors, { ...method.peft?.metadata?.(settings), format: 'pt' });
     // Where only the weights change, one rename replaces them: the folder is whole for a reader at every moment.
     const same = await Promise.all(texts.map(([name, text]) => holds(join(folder, name), text)));
     if (same.every(Boolean)) return saveWeights(folder);
@@ -190,7 +182,7 @@ const holds = (file: string, text: string): Promise<boolean> =>
     () => false,
   );
 
-const ours = new Set([kConfig, kWeights, kReconstruction, 'README.md']);
+const ours = new Set([kConfig, kAdapterWeights, kReconstruction, 'README.md']);
 
 /**
  * Runs `write` on a temporary folder beside `folder`, then renames it into place. A folder with files of somebody else stays, and gets the new files one by one,

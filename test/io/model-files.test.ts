@@ -84,7 +84,7 @@ test('everything else is an error that says what was expected', async (t) => {
       { 'config.json': '{}', 'pytorch_model.bin': '' },
       /no model\.safetensors; pytorch_model\.bin is not read, since it may run code/,
     ],
-    ['adapter-pickle', { 'adapter_config.json': '{}', 'adapter_model.bin': '' }, /adapter_model\.bin is not read/],
+    ['adapter-pickle', { 'adapter_config.json': '{}', 'adapter_model.bin': '' }, /adapter_model\.bin: is no file of torch\.save/],
     [
       'two',
       { 'config.json': '{}', 'a.safetensors': 'tensors', 'b.safetensors': 'tensors' },

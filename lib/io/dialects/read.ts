@@ -2,10 +2,9 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { FormatError } from '../../errors.js';
 import type { Tensor } from '../../tensor.js';
+import { adapterWeights, loadAdapterWeights, readAdapterWeights } from '../adapter-weights.js';
 import { type JsonObject, readJsonObject } from '../json.js';
 import { readPeftFolder } from '../peft.js';
-import { loadSafetensors } from '../safetensors.js';
-import { readSafetensorsFiles } from '../safetensors-files.js';
 import { detectDialect } from './detect.js';
 import { readDiffusers } from './diffusers.js';
 import { readGgufAdapter } from './gguf.js';
@@ -37,6 +36,8 @@ const files = {
 function weightsIn(folder: string): string {
   const present = Object.keys(files).filter((name) => existsSync(join(folder, name)));
   const [only, other] = present;
+  const older = adapterWeights(folder);
+  if (only === undefined && older !== undefined) return older;
   if (only === undefined) throw new FormatError(`${folder}: holds no LoRA adapter; expected one of ${Object.keys(files).join(', ')}`);
   if (other !== undefined)
     throw new FormatError(`${folder}: holds adapters of two dialects; got ${only} and ${other}; give the path of one`);
@@ -56,9 +57,9 @@ export async function readAdapter(path: string, options: ReadAdapterOptions = {}
     return { ...adapter, dialect: 'gguf', evidence: 'general.type', dispose: () => disposePairs(adapter) };
   }
   const file = status.isDirectory() ? weightsIn(path) : path;
-  const { tensors: stored, metadata } = await readSafetensorsFiles(file);
+  const { tensors: stored, metadata } = await readAdapterWeights(file);
   const { dialect, evidence } = detectDialect(file, stored.keys());
-  const owned = dialect === 'peft' ? await peftTensors(file) : { tensors: await loadSafetensors(file), adapter: undefined };
+  const owned = dialect === 'peft' ? await peftTensors(file) : { tensors: await loadAdapterWeights(file), adapter: undefined };
   const { tensors } = owned;
   const dispose = () => {
     for (const tensor of tensors.values()) tensor.dispose();
