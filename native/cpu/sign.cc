@@ -4,7 +4,7 @@
 #include "cpu/level.h"
 
 #include "cpu/integers.h"
-#include "cpu/sign-codes.h"
+#include "cpu/sign-cutoffs.h"
 #include "cpu/stored-vector.h"
 #include "ops/sign.h"
 
@@ -17,30 +17,51 @@ LORIKEET_INLINE void for_each_sign_run(int64_t count, const Body& body) {
   parallel_for(ceil_div(count, kRun), [&](int64_t run) { body(run, run * kRun, smaller(kRun, count - run * kRun)); });
 }
 
-/// Σ term(vector of x) over a run: floats are summed in short stretches, and these in double.
-template <class T, class Term>
-LORIKEET_INLINE double run_sum(const T* x, int64_t count, const Term& term) {
+/// out[i] = Σ of term i over a run, where terms(vector of x, values) gives the N of a vector: floats are summed in short stretches, and
+/// these in double. What follows x at a distance of `ahead` elements is asked for meanwhile.
+template <int N, class T, class Terms>
+LORIKEET_INLINE void run_sums(const T* x, int64_t count, int64_t ahead, double (&out)[N], const Terms& terms) {
   using C = compute_t<T>;
   constexpr int kWidth = kVectorWidth<C>, kChains = 4;
   constexpr int64_t kStretch = 16 * kWidth;
-  double totals[kWidth] = {};
+  double totals[N][kWidth] = {};
   for (int64_t first = 0; first < count; first += kStretch) {
-    Vector<C> sums[kChains] = {};
+    Vector<C> sums[kChains][N] = {}, values[N];
     const int64_t own = smaller(kStretch, count - first);
+    for (int64_t i = 0; ahead > 0 && i < kStretch; i += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(x + ahead + first + i, 0, 2);
     if (own == kStretch) {
 #pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) sums[i % kChains] += term(load_stored(x + first + i * kWidth));
+      for (int i = 0; i < 16; ++i) {
+        terms(load_stored(x + first + i * kWidth), values);
+        for (int n = 0; n < N; ++n) sums[i % kChains][n] += values[n];
+      }
     } else {
-      for_each_vector<T>(own,
-                         [&](int64_t at, int64_t valid) { sums[0] += only_first<T>(term(load_stored(x + first + at, valid)), valid); });
+      for_each_vector<T>(own, [&](int64_t at, int64_t valid) {
+        terms(load_stored(x + first + at, valid), values);
+        for (int n = 0; n < N; ++n) sums[0][n] += only_first<T>(values[n], valid);
+      });
     }
-    const Vector<C> sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    for (int i = 0; i < kWidth; ++i) totals[i] += static_cast<double>(sum[i]);
+    for (int n = 0; n < N; ++n) {
+      const Vector<C> sum = (sums[0][n] + sums[1][n]) + (sums[2][n] + sums[3][n]);
+      for (int i = 0; i < kWidth; ++i) totals[n][i] += static_cast<double>(sum[i]);
+    }
   }
-  for (int width = kWidth / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) totals[i] += totals[i + width];
+  for (int n = 0; n < N; ++n) {
+    for (int width = kWidth / 2; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) totals[n][i] += totals[n][i + width];
+    }
+    out[n] = totals[n][0];
   }
-  return totals[0];
+}
+
+/// Σ of a run.
+template <class T>
+LORIKEET_INLINE double run_sum(const T* x, int64_t count) {
+  double sum[1];
+  run_sums(
+      x, count, 0, sum, [](auto v, auto& values) __attribute__((always_inline)) { values[0] = v; });
+  return sum[0];
 }
 
 /// Mean and sum of squared distances from it, of each run on its own while it lies in the level-1 cache; then run by run joined.
@@ -55,14 +76,15 @@ void sign_moments(const SignMomentsArgs& args) {
     const T* x = static_cast<const T*>(args.x) + first;
     const auto n = static_cast<double>(count);
     // About a centre that is the mean but for rounding; what rounding left is taken out of the squares again.
-    const auto centre = static_cast<compute_t<T>>(run_sum(x, count, [](auto v) { return v; }) / n);
-    const auto from_centre = [at = splat(centre)](auto v) { return v - at; };
-    const double rest = run_sum(x, count, from_centre) / n;
-    const double squares = run_sum(x, count, [&](auto v) {
-      const auto distance = from_centre(v);
-      return distance * distance;
-    });
-    parts[run] = {static_cast<double>(centre) + rest, squares - n * rest * rest};
+    const auto centre = static_cast<compute_t<T>>(run_sum(x, count) / n);
+    double sums[2];
+    run_sums(
+        x, count, kRun, sums, [at = splat(centre)](auto v, auto& values) __attribute__((always_inline)) {
+          values[0] = v - at;
+          values[1] = values[0] * values[0];
+        });
+    const double rest = sums[0] / n;
+    parts[run] = {static_cast<double>(centre) + rest, sums[1] - n * rest * rest};
   });
   double mean = 0, squares = 0;
   for (int64_t first = 0; first < args.count; first += kRun) {
@@ -87,34 +109,35 @@ struct Standardised {
 };
 
 template <class T>
-void codes_of_run(const SignArgs& args, int64_t first, int64_t count) {
-  using C = compute_t<T>;
+void codes_of_run(const SignArgs& args, const SignCutoffs<compute_t<T>>& cutoffs, int64_t first, int64_t count) {
   const T* w = static_cast<const T*>(args.w) + first;
-  const SignBook::Table<C>& table = book_table<C>(*args.book);
-  const Standardised<C> standardised(args);
-  const bool one_bit = args.bits == 1;
   alignas(64) uint8_t codes[kCodeBlock];
   uint8_t* out = args.codes + first * args.bits / 8;
   for (int64_t begin = 0; begin < count; begin += kCodeBlock) {
     const int64_t block = smaller(kCodeBlock, count - begin);
 #if defined(__AVX512F__)
-    if constexpr (__is_same(C, float)) {
-      if (one_bit && block == kCodeBlock) {
-        Vector<float> z[4];
-        for (int i = 0; i < 4; ++i) z[i] = load_stored(w + begin + 16 * i) - standardised.mean;
-        const uint64_t bits = bits_above_zero(z);
+    if constexpr (__is_same(compute_t<T>, float)) {
+      if (args.bits == 1 && block == kCodeBlock) {
+        const uint64_t bits = bits_above(w + begin, cutoffs.below[0]);
         __builtin_memcpy(out + begin / 8, &bits, sizeof bits);
         continue;
       }
     }
 #endif
-    for_each_vector<T>(block, [&](int64_t at, int64_t valid) {
-      const Vector<C> x = load_stored(w + begin + at, valid);
-      // The sign of z is that of w - μ.
-      store_codes(one_bit ? x - standardised.mean : standardised(x), table, args.book->count, codes + at);
-    });
+    codes_of_block(w + begin, block, cutoffs, codes);
     join_codes(codes, block, args.bits, out + begin * args.bits / 8);
   }
+}
+
+/// From the last run to the first: moments were taken from the first to the last, and the last ones may still be in cache.
+template <class T>
+void codes_of_runs(const SignArgs& args) {
+  const SignCutoffs<compute_t<T>> cutoffs(args);
+  const int64_t runs = ceil_div(args.count, kRun);
+  parallel_for(runs, [&](int64_t task) {
+    const int64_t first = (runs - 1 - task) * kRun;
+    codes_of_run<T>(args, cutoffs, first, smaller(kRun, args.count - first));
+  });
 }
 
 template <class T>
@@ -152,8 +175,7 @@ void round_backward(const SignArgs& args) {
       const Vector<C> rest = book_values(z, table, args.book->count) - splat(static_cast<C>(a)) * z;
       store_stored(along + at, load_stored(dy + at, valid) * rest);
     });
-    const auto same = [](auto v) { return v; };
-    parts[run] = {run_sum(dy, count, same), run_sum(along, count, same)};
+    parts[run] = {run_sum(dy, count), run_sum(along, count)};
   });
   double sum = 0, along = 0;
   for (int64_t run = 0; run < runs; ++run) {
@@ -173,17 +195,34 @@ void round_backward(const SignArgs& args) {
   });
 }
 
+template <int Bits, class T>
+void unpack_as(const SignUnpackArgs& args) {
+#if defined(__AVX512F__)
+  const CodeTable<Bits> table(args.table);
+#endif
+  for_each_sign_run(args.count, [&](int64_t, int64_t first, int64_t count) {
+    T* out = static_cast<T*>(args.out) + first;
+    const uint8_t* codes = args.codes + first * Bits / 8;
+    int64_t begin = 0;
+#if defined(__AVX512F__)
+    if constexpr (__is_same(compute_t<T>, float)) {
+      for (; begin + 32 <= count; begin += 32) {
+        __m512 values[2];
+        table.look_up(codes + begin * Bits / 8, values);
+        store_stored(out + begin, (Vector<float>)values[0]);
+        store_stored(out + begin + 16, (Vector<float>)values[1]);
+      }
+    }
+#endif
+    for (; begin < count; begin += kCodeBlock) {
+      unpack_block<Bits>(codes + begin * Bits / 8, args.table, smaller(kCodeBlock, count - begin), out + begin);
+    }
+  });
+}
+
 template <int Bits>
 void unpack(const SignUnpackArgs& args) {
-  for_each_sign_run(args.count, [&](int64_t, int64_t first, int64_t count) {
-    LORIKEET_FLOAT_SWITCH(args.dtype, T, {
-      T* out = static_cast<T*>(args.out) + first;
-      const uint8_t* codes = args.codes + first * Bits / 8;
-      for (int64_t begin = 0; begin < count; begin += kCodeBlock) {
-        unpack_block<Bits>(codes + begin * Bits / 8, args.table, smaller(kCodeBlock, count - begin), out + begin);
-      }
-    });
-  });
+  LORIKEET_FLOAT_SWITCH(args.dtype, T, (unpack_as<Bits, T>(args)))
 }
 
 void sign_unpack(const SignUnpackArgs& args) {
@@ -196,10 +235,7 @@ void sign_unpack(const SignUnpackArgs& args) {
 }
 
 void sign_moments_of(const SignMomentsArgs& args) { LORIKEET_FLOAT_SWITCH(args.dtype, T, sign_moments<T>(args)) }
-void sign_codes(const SignArgs& args) {
-  for_each_sign_run(
-      args.count, [&](int64_t, int64_t first, int64_t count) { LORIKEET_FLOAT_SWITCH(args.dtype, T, codes_of_run<T>(args, first, count)) });
-}
+void sign_codes(const SignArgs& args) { LORIKEET_FLOAT_SWITCH(args.dtype, T, codes_of_runs<T>(args)) }
 void sign_round(const SignArgs& args) {
   for_each_sign_run(args.count,
                     [&](int64_t, int64_t first, int64_t count) { LORIKEET_FLOAT_SWITCH(args.dtype, T, round_run<T>(args, first, count)) });
