@@ -100,13 +100,11 @@ LORIKEET_INLINE Vector<C> book_values(Vector<C> z, const SignBook::Table<C>& tab
   return q;
 }
 
-/// `count` codes, a byte each, into `bits` bits each, the first in the lowest; zeros fill the last byte.
+/// `count` codes, a byte each, into `bits` < 8 bits each, the first in the lowest; zeros fill the last byte.
 LORIKEET_INLINE void join_codes(uint8_t* codes, int64_t count, int64_t bits, uint8_t* out) {
   for (int64_t i = count; i < kCodeBlock; ++i) codes[i] = 0;
   uint8_t joined[kCodeBlock];
-  if (bits == 8) {
-    for (int64_t i = 0; i < kCodeBlock; ++i) joined[i] = codes[i];
-  } else if (bits == 4) {
+  if (bits == 4) {
     uint16_t pairs[kCodeBlock / 2];
     __builtin_memcpy(pairs, codes, sizeof pairs);
     for (int64_t i = 0; i < kCodeBlock / 2; ++i) joined[i] = static_cast<uint8_t>(pairs[i] | pairs[i] >> 4);

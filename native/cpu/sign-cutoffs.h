@@ -37,14 +37,16 @@ LORIKEET_INLINE C from_ordered_bits(typename OrderedBits<C>::Type key) {
 
 template <class C>
 struct SignCutoffs {
-  static constexpr int64_t kCells = 2048;
+  using Key = typename OrderedBits<C>::Type;
+  static constexpr int64_t kCells = 4096;
   static constexpr uint16_t kSeveral = 0x8000;
 
   int64_t count;  // of codes
   /// [count - 1]: the largest number whose z is not above threshold i; the others are infinite.
   alignas(64) C below[kMostSignValues];
-  /// Of more than kFewValues codes: the range of cutoffs in cells of one width. An entry has the number of cutoffs in the cells before, and
-  /// the mark kSeveral where the cell itself has more than one.
+  /// Of more than kFewValues codes: the cutoffs as integers, and their range in cells of one width. An entry has the number of cutoffs in
+  /// the cells before, and the mark kSeveral where the cell itself has more than one.
+  Key keys[kMostSignValues];
   C first, cells_per_unit;
   uint16_t cells[kCells];
 
@@ -65,25 +67,24 @@ struct SignCutoffs {
     return static_cast<int32_t>(place > 0 ? (place < kLast ? place : kLast) : C(0));
   }
 
-  /// The code of a w in a cell.
-  LORIKEET_INLINE uint8_t code_in(int32_t cell, C w) const {
+  /// The code of a w in a cell, by its ordered bits.
+  LORIKEET_INLINE uint8_t code_in(int32_t cell, Key w) const {
     const uint16_t entry = cells[cell];
-    if ((entry & kSeveral) != 0) return static_cast<uint8_t>(search_code(w, below));
-    return static_cast<uint8_t>(entry + static_cast<uint16_t>(w > below[entry]));
+    if ((entry & kSeveral) != 0) return static_cast<uint8_t>(search_code(w, keys));
+    return static_cast<uint8_t>(entry + static_cast<uint16_t>(w > keys[entry]));
   }
 
  private:
   /// Halves the numbers between -inf and inf, for all thresholds at once.
   void find(C mean, C divisor, const C* thresholds) {
-    using U = typename OrderedBits<C>::Type;
-    U low[kMostSignValues], high[kMostSignValues];
+    Key low[kMostSignValues], high[kMostSignValues];
     for (int i = 0; i < kMostSignValues; ++i) {
       low[i] = ordered_bits(static_cast<C>(-__builtin_inf()));
       high[i] = ordered_bits(static_cast<C>(__builtin_inf()));
     }
-    for (size_t step = 0; step < 8 * sizeof(U); ++step) {
+    for (size_t step = 0; step < 8 * sizeof(Key); ++step) {
       for (int64_t i = 0; i + 1 < count; ++i) {
-        const U middle = low[i] + (high[i] - low[i]) / 2;
+        const Key middle = low[i] + (high[i] - low[i]) / 2;
         const bool above = (from_ordered_bits<C>(middle) - mean) / divisor > thresholds[i];
         high[i] = above ? middle : high[i];
         low[i] = above ? low[i] : middle;
@@ -96,6 +97,7 @@ struct SignCutoffs {
     const C last = below[count - 2];
     first = below[0];
     cells_per_unit = last > first ? static_cast<C>(kCells) / (last - first) : C(0);
+    for (int i = 0; i < kMostSignValues; ++i) keys[i] = ordered_bits(below[i]);
     int64_t cutoff = 0;
     for (int32_t cell = 0; cell < kCells; ++cell) {
       const int64_t before = cutoff;
@@ -119,19 +121,30 @@ LORIKEET_INLINE void store_codes(Vector<C> w, const SignCutoffs<C>& cutoffs, uin
   for (int i = 0; i < kVectorWidth<C>; ++i) codes[i] = static_cast<uint8_t>(code[i]);
 }
 
-/// The codes of up to kCodeBlock values, a byte each.
+/// The codes of `count` values, a byte each, by the cells of cutoffs. Cells are found for many values before they are looked into, so that
+/// what vectors store is there for loads of single ones.
 template <class T>
-LORIKEET_INLINE void codes_of_block(const T* w, int64_t count, const SignCutoffs<compute_t<T>>& cutoffs, uint8_t* codes) {
+LORIKEET_INLINE void codes_by_cells(const T* w, int64_t count, const SignCutoffs<compute_t<T>>& cutoffs, uint8_t* codes) {
   using C = compute_t<T>;
-  if (cutoffs.count <= kFewValues) {
-    for_each_vector<T>(count, [&](int64_t at, int64_t valid) { store_codes<C>(load_stored(w + at, valid), cutoffs, codes + at); });
-    return;
+  constexpr int64_t kBatch = 512;
+  alignas(64) C values[kBatch];
+  alignas(64) typename SignCutoffs<C>::Key keys[kBatch];
+  alignas(64) int32_t cells[kBatch];
+  for (int64_t first = 0; first < count; first += kBatch) {
+    const int64_t batch = smaller(kBatch, count - first);
+    const C* own = values;
+    if constexpr (__is_same(T, C)) {
+      own = w + first;
+    } else {
+      for_each_vector<T>(batch, [&](int64_t at, int64_t valid) { store_vector(values + at, load_stored(w + first + at, valid)); });
+    }
+    for (int64_t i = 0; i < batch; ++i) {
+      cells[i] = cutoffs.cell_of(own[i]);
+      keys[i] = ordered_bits(own[i]);
+    }
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < batch; ++i) codes[first + i] = cutoffs.code_in(cells[i], keys[i]);
   }
-  alignas(64) C values[kCodeBlock];
-  alignas(64) int32_t cells[kCodeBlock];
-  for_each_vector<T>(count, [&](int64_t at, int64_t valid) { store_vector(values + at, load_stored(w + at, valid)); });
-  for (int64_t i = 0; i < count; ++i) cells[i] = cutoffs.cell_of(values[i]);
-  for (int64_t i = 0; i < count; ++i) codes[i] = cutoffs.code_in(cells[i], values[i]);
 }
 
 }  // namespace lorikeet::LORIKEET_LEVEL

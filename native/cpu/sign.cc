@@ -111,8 +111,9 @@ struct Standardised {
 template <class T>
 void codes_of_run(const SignArgs& args, const SignCutoffs<compute_t<T>>& cutoffs, int64_t first, int64_t count) {
   const T* w = static_cast<const T*>(args.w) + first;
-  alignas(64) uint8_t codes[kCodeBlock];
   uint8_t* out = args.codes + first * args.bits / 8;
+  if (args.bits == 8) return codes_by_cells(w, count, cutoffs, out);
+  alignas(64) uint8_t codes[kCodeBlock];
   for (int64_t begin = 0; begin < count; begin += kCodeBlock) {
     const int64_t block = smaller(kCodeBlock, count - begin);
 #if defined(__AVX512F__)
@@ -124,7 +125,8 @@ void codes_of_run(const SignArgs& args, const SignCutoffs<compute_t<T>>& cutoffs
       }
     }
 #endif
-    codes_of_block(w + begin, block, cutoffs, codes);
+    for_each_vector<T>(
+        block, [&](int64_t at, int64_t valid) { store_codes<compute_t<T>>(load_stored(w + begin + at, valid), cutoffs, codes + at); });
     join_codes(codes, block, args.bits, out + begin * args.bits / 8);
   }
 }
