@@ -128,6 +128,13 @@ export const cases: OpCase[] = [
     reference: reference({ ...plain, padding: [1, 1, 1, 1], groups: 2 }),
   },
   {
+    name: 'conv2d depthwise, rows of 18 in a block and over',
+    covers,
+    inputs: [{ shape: [1, 2, 7, 18] }, parameter(2, 1, 3, 3), parameter(2)],
+    run: (x, weight, bias) => conv2d(x, weight, bias, { padding: 1, groups: 2 }),
+    reference: reference({ ...plain, padding: [1, 1, 1, 1], groups: 2 }),
+  },
+  {
     name: 'conv2d depthwise, two outputs a channel, strided and dilated',
     covers,
     inputs: [{ shape: [2, 2, 6, 7] }, parameter(4, 1, 3, 2), parameter(4)],
