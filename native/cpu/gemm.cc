@@ -2,7 +2,8 @@
 // (1) The z of low-rank terms is computed, and blocks of x that register blocks cannot read as they lie, or not fast, are copied; x that
 // needs copies goes through in runs that fit kCopyBytes. (2) Tasks of some blocks times some panels fill tiles (the contraction in passes,
 // then the terms as further steps of the same accumulators) and write them out. Panels made on the fly (of a quantised W, of the transpose
-// of a packed one) are made by the task that reads them, which then takes as many blocks as it can.
+// of a packed one) are made by the task that reads them, which then takes as many blocks as it can; of long transposed ones only the steps
+// of one pass at a time.
 
 #include "cpu/level.h"
 
@@ -22,6 +23,7 @@ inline constexpr int64_t kGroupBytes = 384 << 10;  // left blocks read over and 
 inline constexpr int64_t kTermsInRegisters = 3;    // low-rank terms that go on with the sums of the base product
 inline constexpr int64_t kShare = 16;              // panels of a task at most
 inline constexpr int64_t kMadeBytes = 512 << 10;   // panels of one task that are made on the fly
+inline constexpr int64_t kWaitingBytes = 4 << 20;  // tiles of one task that wait for the next pass
 
 LORIKEET_INLINE constexpr DType dtype_of(float) { return DType::f32; }
 LORIKEET_INLINE constexpr DType dtype_of(double) { return DType::f64; }
@@ -128,35 +130,63 @@ struct Product {
     return __is_same(Main, Extra) && part.rows == rows_of(block) && !term.mask_output && term.bias == nullptr;
   }
 
-  /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`.
-  void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* right, int64_t stride) const {
-    const bool passes = pass_steps < steps;
-    Scratch memory(passes ? (block_end - block_begin) * (panel_end - panel_begin) * kTileBytes : kTileBytes);
-    for (int64_t begin = 0; begin == 0 || begin < steps; begin += pass_steps) {
-      const int64_t count = smaller(pass_steps, steps - begin);
-      auto* tile = memory.as<Accumulator>();
-      for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-        const char* panel_right = right + (panel - panel_begin) * stride + begin * 2 * kVectorBytes;
-        // Every block brings a part of the next panel into the level-2 cache, with the last panel its own part of the next pass.
-        Ahead ahead;
-        if (panel + 1 < panel_end) ahead = {panel_right + stride, ceil_div(2 * kVectorBytes, block_end - block_begin)};
-        for (int64_t block = block_begin; block < block_end; ++block) {
-          const LeftView left = left_of(block).from_word(begin * Main::kWords);
-          if (panel + 1 == panel_end && copies && begin + count < steps) {
-            ahead = {left.from_word(count * Main::kWords).data, Main::kWords * left.word_stride};
-          }
-          fill_tile(block, panel, {count, left, panel_right}, tile, begin > 0, begin + count == steps, ahead);
-          ahead.data += count * ahead.stride;
-          if (passes) tile += kTileSize;
+  /// The pass from step `begin` on of blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at
+  /// `right`. With several passes `tile` holds a tile for each.
+  void fill_pass(int64_t begin, int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* right,
+                 int64_t stride, Accumulator* tile) const {
+    const int64_t count = smaller(pass_steps, steps - begin);
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel, right += stride) {
+      // Every block brings a part of the next panel into the level-2 cache, with the last panel its own part of the next pass.
+      Ahead ahead;
+      if (panel + 1 < panel_end) ahead = {right + stride, ceil_div(2 * kVectorBytes, block_end - block_begin)};
+      for (int64_t block = block_begin; block < block_end; ++block) {
+        const LeftView left = left_of(block).from_word(begin * Main::kWords);
+        if (panel + 1 == panel_end && copies && begin + count < steps) {
+          ahead = {left.from_word(count * Main::kWords).data, Main::kWords * left.word_stride};
         }
+        fill_tile(block, panel, {count, left, right}, tile, begin > 0, begin + count == steps, ahead);
+        ahead.data += count * ahead.stride;
+        if (pass_steps < steps) tile += kTileSize;
       }
     }
   }
+
+  /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`.
+  void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* right, int64_t stride) const {
+    Scratch tiles(pass_steps < steps ? (block_end - block_begin) * (panel_end - panel_begin) * kTileBytes : kTileBytes);
+    for (int64_t begin = 0; begin == 0 || begin < steps; begin += pass_steps) {
+      fill_pass(begin, block_begin, block_end, panel_begin, panel_end, right + begin * 2 * kVectorBytes, stride, tiles.as<Accumulator>());
+    }
+  }
+
+  /// The same in groups of `group` blocks, with panels of the transpose made for one pass at a time.
+  void fill_retiled(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, int64_t group) const {
+    const int64_t stride = pass_steps * 2 * kVectorBytes, panels = panel_end - panel_begin;
+    Scratch tiles((block_end - block_begin) * panels * kTileBytes), made(panels * stride);
+    const PackedMatrix w{static_cast<const char*>(args.right.panels), args.k, args.n};
+    for (int64_t begin = 0; begin < steps; begin += pass_steps) {
+      const Outputs outputs{begin * Main::kDepth, smaller((begin + pass_steps) * Main::kDepth, args.k)};
+      retiled_panels(w, outputs, args.right.panel, panel_begin, panel_end, made.as<char>(), stride);
+      for (int64_t block = block_begin; block < block_end; block += group) {
+        fill_pass(begin, block, smaller(block + group, block_end), panel_begin, panel_end, made.as<char>(), stride,
+                  tiles.as<Accumulator>() + (block - block_begin) * panels * kTileSize);
+      }
+    }
+  }
+
+  /// Whether panels of `stride` bytes are made a pass at a time.
+  bool by_pass(int64_t stride) const { return args.right.retile && stride > kMadeBytes && pass_steps < steps; }
 
   /// How many of `blocks` and `panels` a task takes. The cut does not change a bit of the result.
   Cut cut_of(int64_t blocks, int64_t panels, int64_t stride) const {
     const int64_t threads = thread_count();
     const int64_t most = within(kGroupBytes / (left_bytes<Main>(smaller(args.k, pass_steps * Main::kDepth)) + 1), 4, blocks);
+    if (by_pass(stride)) {
+      // A task reads its blocks once a pass, and makes its panels once: it takes many panels, and blocks as far as their tiles may wait.
+      const int64_t most_panels = within(kMadeBytes / (pass_steps * 2 * kVectorBytes), 1, ceil_div(panels, threads));
+      const int64_t shares = ceil_div(ceil_div(panels, most_panels), threads) * threads, share = ceil_div(panels, shares);
+      return {within(most / 2, 1, blocks), share, within(kWaitingBytes / (share * kTileBytes), 1, blocks)};
+    }
     if (args.right.is_made()) {
       const int64_t groups = ceil_div(blocks, most), group = ceil_div(blocks, groups);
       const int64_t share = within(kMadeBytes / (stride + 1), 1, within(panels / (4 * threads), 1, kShare)),
@@ -194,6 +224,7 @@ struct Product {
       for_tasks(small, ceil_div(end - first_block, part) * shares, [&](int64_t task) {
         const int64_t panel_begin = task % shares * share, panel_end = smaller(panel_begin + share, panels);
         const int64_t part_begin = first_block + task / shares * part, part_end = smaller(part_begin + part, end);
+        if (by_pass(stride)) return fill_retiled(part_begin, part_end, panel_begin, panel_end, group);
         Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
         const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
         for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
@@ -222,10 +253,10 @@ void run_product(const GemmArgs& args) {
   Scratch packed(terms.packed_bytes());
   const int64_t steps = args.right.empty() ? 0 : steps_of<Main>(args.k);
   const int64_t passes = steps > kPassSteps ? ceil_div(steps, kPassSteps) : 1;
+  const int64_t pass_steps = ceil_div(ceil_div(steps, passes), kVector) * kVector;  // whole squares of panels made on the fly
   const bool alike = args.x_dtype == dtype_of(typename Main::Element{}) && args.x_column_stride == 1 && args.k % Main::kDepth == 0;
   const bool aliased = args.m >= kRows && args.x_row_stride * size_of(args.x_dtype) % kAliasBytes == 0;
-  Product<Main, Extra>{args, terms, bias, packed.as<char>(), steps, within(ceil_div(steps, passes), 1, kPassSteps), !alike || aliased}
-      .run();
+  Product<Main, Extra>{args, terms, bias, packed.as<char>(), steps, within(pass_steps, 1, kPassSteps), !alike || aliased}.run();
 }
 
 void gemm(const GemmArgs& args) {

@@ -14,6 +14,11 @@ struct PackedMatrix {
   int64_t outputs, contraction;
 };
 
+/// The outputs of W, a multiple of kVector to begin with, whose steps of a panel of the transpose are made.
+struct Outputs {
+  int64_t begin, end;
+};
+
 /// A square brings that of so many outputs further into the cache: squares of different panels lie far apart.
 inline constexpr int64_t kOutputsAhead = 128;
 
@@ -35,56 +40,65 @@ LORIKEET_INLINE void turned_square(const PackedMatrix& w, int64_t output, int64_
   transpose_square(square);
 }
 
-LORIKEET_INLINE void retile_f32(const PackedMatrix& w, int64_t panel, uint32_t* out) {
+LORIKEET_INLINE void retile_f32(const PackedMatrix& w, Outputs outputs, int64_t panel, uint32_t* out) {
   constexpr int64_t kWidth = 2 * kVector;
-  for (int64_t n = 0; n < w.outputs; n += kVector) {
-    const int64_t rows = smaller(kVector, w.outputs - n);
+  for (int64_t n = outputs.begin; n < outputs.end; n += kVector) {
+    const int64_t rows = smaller(kVector, outputs.end - n);
     for (int64_t half = 0; half < kWidth; half += kVector) {
       WordSquare square;
       turned_square<1>(w, n, panel * kWidth + half, square);
-      for (int64_t i = 0; i < rows; ++i) memcpy(out + (n + i) * kWidth + half, square.rows[i], kVector * sizeof(uint32_t));
+      for (int64_t i = 0; i < rows; ++i) memcpy(out + (n - outputs.begin + i) * kWidth + half, square.rows[i], kVector * sizeof(uint32_t));
     }
   }
 }
 
 /// Two neighbouring outputs are the halves of a word: their rows of the square are zipped.
-LORIKEET_INLINE void retile_bf16(const PackedMatrix& w, int64_t panel, uint32_t* out) {
+LORIKEET_INLINE void retile_bf16(const PackedMatrix& w, Outputs outputs, int64_t panel, uint32_t* out) {
   constexpr int64_t kWidth = 2 * kVector;
   static_assert(kVector % 2 == 0);
-  for (int64_t n = 0; n < w.outputs; n += kVector) {
-    const int64_t rows = smaller(kVector, w.outputs - n);
+  for (int64_t n = outputs.begin; n < outputs.end; n += kVector) {
+    const int64_t rows = smaller(kVector, outputs.end - n);
     WordSquare square;
     turned_square<2>(w, n, panel * kVector, square);
     for (int64_t i = 0; i < rows; i += 2) {
       uint16_t low[kWidth], high[kWidth];
       memcpy(low, square.rows[i], sizeof low);
       memcpy(high, square.rows[i + 1], sizeof high);
-      uint32_t* words = out + (n + i) / 2 * kWidth;
+      uint32_t* words = out + (n - outputs.begin + i) / 2 * kWidth;
       for (int64_t j = 0; j < kWidth; ++j) words[j] = low[j] | (static_cast<uint32_t>(high[j]) << 16);
     }
   }
 }
 
-LORIKEET_INLINE void retile_f64(const PackedMatrix& w, int64_t panel, double* out) {
+LORIKEET_INLINE void retile_f64(const PackedMatrix& w, Outputs outputs, int64_t panel, double* out) {
   constexpr int64_t kWidth = kVector;
   const auto* source = reinterpret_cast<const double*>(w.panels);
-  for (int64_t n = 0; n < w.outputs; ++n) {
+  for (int64_t n = outputs.begin; n < outputs.end; ++n) {
     const double* from = source + n / kWidth * kWidth * w.contraction + n % kWidth;
     for (int64_t j = 0; j < kWidth; ++j) {
       const int64_t step = panel * kWidth + j;
-      out[n * kWidth + j] = step < w.contraction ? from[step * kWidth] : 0;
+      out[(n - outputs.begin) * kWidth + j] = step < w.contraction ? from[step * kWidth] : 0;
     }
   }
 }
 
-/// Panel `p` (two vectors wide) of the transpose of W.
-LORIKEET_INLINE void retiled_panel(const PackedMatrix& w, Panel panel, int64_t p, void* out) {
+/// The steps of some outputs of W in panel `p` (two vectors wide) of its transpose.
+LORIKEET_INLINE void retiled_steps(const PackedMatrix& w, Outputs outputs, Panel panel, int64_t p, void* out) {
   if (panel == Panel::f64) {
-    retile_f64(w, p, static_cast<double*>(out));
+    retile_f64(w, outputs, p, static_cast<double*>(out));
   } else if (panel == Panel::f32) {
-    retile_f32(w, p, static_cast<uint32_t*>(out));
+    retile_f32(w, outputs, p, static_cast<uint32_t*>(out));
   } else {
-    retile_bf16(w, p, static_cast<uint32_t*>(out));
+    retile_bf16(w, outputs, p, static_cast<uint32_t*>(out));
+  }
+}
+
+/// The steps of some outputs of W in panels [p_begin, p_end), `stride` bytes apart. Panels that lie side by side in W are read together.
+inline void retiled_panels(const PackedMatrix& w, Outputs outputs, Panel panel, int64_t p_begin, int64_t p_end, char* out, int64_t stride) {
+  const int64_t step_bytes = 2 * kVectorBytes, depth = panel == Panel::bf16 ? 2 : 1, width = 2 * kVector;
+  for (int64_t n = outputs.begin; n < outputs.end; n += width) {
+    char* steps = out + (n - outputs.begin) / depth * step_bytes;
+    for (int64_t p = p_begin; p < p_end; ++p, steps += stride) retiled_steps(w, {n, smaller(n + width, outputs.end)}, panel, p, steps);
   }
 }
 
@@ -96,7 +110,7 @@ LORIKEET_INLINE void make_panel(const RightOperand& right, int64_t k, int64_t n,
 #endif
     quantized_panel(right.quantized, right.turned, right.panel, p, out);
   } else {
-    retiled_panel({static_cast<const char*>(right.panels), k, n}, right.panel, p, out);
+    retiled_steps({static_cast<const char*>(right.panels), k, n}, {0, k}, right.panel, p, out);
   }
 }
 

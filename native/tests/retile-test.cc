@@ -75,11 +75,14 @@ const DType kPairs[][2] = {{DType::f64, DType::f64}, {DType::f32, DType::f32},  
 // m, outputs, contraction
 const int64_t kSizes[][3] = {{1, 1, 1},     {2, 31, 33},  {15, 33, 31},   {17, 64, 32},
                              {33, 65, 129}, {31, 7, 200}, {130, 300, 97}, {300, 160, 96}};
+// A contraction whose panels are made pass by pass: more bytes than a task makes at once at every level.
+const int64_t kLong[] = {26, 33007, 70};
 
 NATIVE_TEST(retile_at_every_level) {
   for (int level = 0; level <= static_cast<int>(gemm_level()); ++level) {
     for (const auto& types : kPairs) {
       for (const auto& size : kSizes) test_retile(static_cast<Level>(level), types[0], types[1], size[0], size[1], size[2]);
+      test_retile(static_cast<Level>(level), types[0], types[1], kLong[0], kLong[1], kLong[2]);
     }
   }
 }
