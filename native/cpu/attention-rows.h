@@ -37,9 +37,7 @@ LORIKEET_INLINE void turn_words(const void* const* rows, int64_t count, int64_t 
       }
       const int64_t part = words - first < kWidth ? words - first : kWidth;
       for (int i = 0; i < kWidth; ++i) {
-        square[i] = Vector<float>{};
-        if (strip + i >= count) continue;
-        __builtin_memcpy(&square[i], static_cast<const char*>(rows[strip + i]) + first * 4, static_cast<size_t>(part) * 4);
+        square[i] = strip + i < count ? load_part(static_cast<const float*>(rows[strip + i]) + first, part) : Vector<float>{};
       }
       transpose_rounds<kWidth / 2>(square);
       for (int64_t c = 0; c < part; ++c) store_vector(to + (first + c) * lanes + strip, square[c]);

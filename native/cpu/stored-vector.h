@@ -80,20 +80,41 @@ LORIKEET_INLINE void store_stored(T* p, Vector<float> v) {
 }
 #endif
 
-/// The first `count` elements, zeros in the other lanes.
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+LORIKEET_INLINE __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+LORIKEET_INLINE Vector<float> load_part(const float* p, int64_t count) {
+  return (Vector<float>)_mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+LORIKEET_INLINE Vector<float> load_part(const BFloat16* p, int64_t count) {
+  return from_bf16_bits(_mm256_maskz_loadu_epi16(first_lanes(count), p));
+}
+LORIKEET_INLINE void store_part(float* p, Vector<float> v, int64_t count) { _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v); }
+LORIKEET_INLINE void store_part(BFloat16* p, Vector<float> v, int64_t count) {
+  _mm256_mask_storeu_epi16(p, first_lanes(count), to_bf16_bits(v));
+}
+#endif
 template <class T>
-LORIKEET_INLINE StoredVector<T> load_stored(const T* p, int64_t count) {
-  if (count == kStoredWidth<T>) return load_stored(p);
+LORIKEET_INLINE StoredVector<T> load_part(const T* p, int64_t count) {
   T part[kStoredWidth<T>] = {};
   __builtin_memcpy(part, p, static_cast<size_t>(count) * sizeof(T));
   return load_stored(part);
 }
 template <class T>
-LORIKEET_INLINE void store_stored(T* p, StoredVector<T> v, int64_t count) {
-  if (count == kStoredWidth<T>) return store_stored(p, v);
+LORIKEET_INLINE void store_part(T* p, StoredVector<T> v, int64_t count) {
   T part[kStoredWidth<T>];
   store_stored(part, v);
   __builtin_memcpy(p, part, static_cast<size_t>(count) * sizeof(T));
+}
+
+/// The first `count` elements, zeros in the other lanes.
+template <class T>
+LORIKEET_INLINE StoredVector<T> load_stored(const T* p, int64_t count) {
+  return count == kStoredWidth<T> ? load_stored(p) : load_part(p, count);
+}
+template <class T>
+LORIKEET_INLINE void store_stored(T* p, StoredVector<T> v, int64_t count) {
+  if (count == kStoredWidth<T>) return store_stored(p, v);
+  store_part(p, v, count);
 }
 
 /// v as it is after storing it in T.
