@@ -84,7 +84,13 @@ LORIKEET_INLINE void sum_over_tile(const Tile& tile, const void* weights, int64_
     }
   }
 #endif
-  product<C>(count, width, tile.rows, {static_cast<const C*>(weights), lanes, 1}, flat, width, out, width, true);
+  const Left<C> left{static_cast<const C*>(weights), lanes, 1};
+#if defined(__AVX512F__)
+  if constexpr (__is_same(C, float)) {
+    if (columns <= kHalfColumns) return half_product(count, tile.rows, left, flat, width, out, width);
+  }
+#endif
+  product<C>(count, width, tile.rows, left, flat, width, out, width, true);
 }
 
 /// Where products are in pairs: rows [rows][width] of a tile become pairs of rows, in place.

@@ -89,4 +89,33 @@ void product(int64_t rows, int64_t columns, int64_t depth, Left<C> a, const C* b
   }
 }
 
+#if defined(__AVX512F__)
+/// Columns that fill half a register.
+inline constexpr int64_t kHalfColumns = 8;
+
+template <int Rows>
+LORIKEET_INLINE void half_block(int64_t depth, Left<float> a, const float* b, int64_t b_stride, float* out, int64_t out_stride) {
+  __m256 sum[Rows];
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) sum[i] = _mm256_loadu_ps(out + i * out_stride);
+  for (int64_t c = 0; c < depth; ++c) {
+    const __m256 right = _mm256_loadu_ps(b + c * b_stride);
+    const float* left = a.data + c * a.column_stride;
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) sum[i] = _mm256_fmadd_ps(_mm256_set1_ps(left[i * a.row_stride]), right, sum[i]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) _mm256_storeu_ps(out + i * out_stride, sum[i]);
+}
+
+/// Adds the product to the first kHalfColumns columns of out, in the bits of `product`.
+inline void half_product(int64_t rows, int64_t depth, Left<float> a, const float* b, int64_t b_stride, float* out, int64_t out_stride) {
+  int64_t row = 0;
+  auto left = [&] { return Left<float>{a.data + row * a.row_stride, a.row_stride, a.column_stride}; };
+  for (; row + 16 <= rows; row += 16) half_block<16>(depth, left(), b, b_stride, out + row * out_stride, out_stride);
+  for (; row + 4 <= rows; row += 4) half_block<4>(depth, left(), b, b_stride, out + row * out_stride, out_stride);
+  for (; row < rows; ++row) half_block<1>(depth, left(), b, b_stride, out + row * out_stride, out_stride);
+}
+#endif
+
 }  // namespace lorikeet::LORIKEET_LEVEL
