@@ -154,12 +154,13 @@ struct Ahead {
   int64_t stride = 0;
 };
 
-/// Where sums begin and end. With `rows` (of Kind::Row, whole tiles) they end there, else in the tile.
+/// Where sums begin and end. With `rows` (of Kind::Row or, `wide`, of Kind::Accumulator; whole tiles) they end there, else in the tile.
 struct Sums {
   void* tile;
   bool accumulate;  // go on from the tile
   char* rows = nullptr;
   int64_t row_stride = 0;  // bytes
+  bool wide = false;
 };
 
 using Micro = void (*)(const Strip* strips, int64_t count, const Sums& sums, Ahead ahead);
@@ -227,6 +228,13 @@ void micro(const Strip* strips, int64_t count, const Sums& sums, Ahead ahead) {
   }
   if constexpr (kRowsOut) {
     if (sums.rows != nullptr) {
+      if constexpr (!__is_same(typename Kind::Row, typename Kind::Accumulator)) {
+        if (sums.wide) {
+#pragma GCC unroll 16
+          for (int i = 0; i < R; ++i) __builtin_memcpy(sums.rows + i * sums.row_stride, sum[i], sizeof sum[i]);
+          return;
+        }
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) Kind::store(sum[i][0], sum[i][1], sums.rows + i * sums.row_stride);
       return;

@@ -114,10 +114,11 @@ struct Product {
       strips[count++] = expand_strip<Extra>(args, *part, packed + part->packed, panel);
     }
     const bool whole = part == end && bias == nullptr && (panel + 1) * kWidth <= args.n;
-    using Row = typename Main::Row;
-    if (whole && args.y_dtype == dtype_of(Row{})) {
-      auto* y = static_cast<Row*>(args.y) + block * kRows * args.y_row_stride + panel * kWidth;
-      return product(strips, count, {tile, accumulate, reinterpret_cast<char*>(y), args.y_row_stride * size_of(args.y_dtype)}, ahead);
+    const bool wide = args.y_dtype == dtype_of(Accumulator{});
+    if (whole && (wide || args.y_dtype == dtype_of(typename Main::Row{}))) {
+      const int64_t row_bytes = args.y_row_stride * size_of(args.y_dtype);
+      char* y = static_cast<char*>(args.y) + block * kRows * row_bytes + panel * kWidth * size_of(args.y_dtype);
+      return product(strips, count, {tile, accumulate, y, row_bytes, wide}, ahead);
     }
     product(strips, count, {tile, accumulate}, ahead);
     for (; part != end; ++part) expand_tile<Extra>(args, *part, packed + part->packed, panel, tile);
