@@ -41,6 +41,17 @@ const words: Readonly<Record<Exclude<AnswerKind, 'number' | 'letter'>, RegExp>> 
   option: /option[12]/,
 };
 
+/** The answers that there are of each kind, for messages. */
+const expected: Readonly<Record<Exclude<AnswerKind, 'number'>, string>> = {
+  letter: 'a letter from "A" to "E"',
+  'first-letter': 'a letter from "A" to "E"',
+  truth: '"true" or "false"',
+  solution: '"solution1" or "solution2"',
+  answer: '"answer1" to "answer5"',
+  ending: '"ending1" to "ending4"',
+  option: '"option1" or "option2"',
+};
+
 /** The last number of a text, commas left out; infinity where there is none. */
 export function lastNumber(text: string): number {
   const found = text.replaceAll(',', '').match(/-?\d+\.?\d*/g);
@@ -54,16 +65,20 @@ export function answerIn(response: string, kind: AnswerKind): string | number | 
   return words[kind].exec(response)?.[0];
 }
 
-/** Whether a response has the answer of a row. Throws `FormatError` naming the row whose answer is missing, or no number where numbers are compared. */
+/** Whether a response has the answer of a row. Throws `FormatError` naming the row whose answer is missing, or none of its kind. */
 export function isAnswered(response: string, { answer }: Instruction, kind: AnswerKind, index: number): boolean {
   if (answer === undefined) throw new FormatError(`answers: row ${index} has no "answer" to compare with`);
   return isRight(response, answer, kind, `answers: "answer" of row ${index}`);
 }
 
-/** Whether a response has this answer; `what` is how the answer is called in the `FormatError` that it is no number where numbers are compared. */
+/** Whether a response has this answer; `what` is how the answer is called in the `FormatError` that no response of this kind can have it. */
 export function isRight(response: string, answer: string | number, kind: AnswerKind, what: string): boolean {
   const found = answerIn(response, kind);
-  if (kind !== 'number') return found === answer;
+  if (kind !== 'number') {
+    if (answerIn(String(answer), kind) !== answer)
+      throw new FormatError(`${what} is no answer of kind "${kind}"; got ${JSON.stringify(answer)}, expected ${expected[kind]}`);
+    return found === answer;
+  }
   const label = typeof answer === 'string' && answer.trim() === '' ? Number.NaN : Number(answer);
   if (Number.isNaN(label))
     throw new FormatError(`${what} is no number; got ${JSON.stringify(answer)}, expected one for answers of kind "number"`);

@@ -40,6 +40,15 @@ test('answers that cannot be compared are errors with their row, or left out', a
         message,
       },
     );
+  for (const [kind, a, message] of [
+    ['letter', 3, /^row 1: field "a" is no answer of kind "letter"; got 3, expected a letter from "A" to "E"/],
+    ['truth', 'True', /is no answer of kind "truth"; got "True", expected "true" or "false"/],
+    ['answer', 'answer2 or answer3', /is no answer of kind "answer"; got "answer2 or answer3", expected "answer1" to "answer5"/],
+  ] as const)
+    await t.throwsAsync(readQuestions({ rows: [{ q: 'x', a }], prompt: 'q', completion: 'q' }, { kind, field: 'a' }), {
+      code: 'format',
+      message,
+    });
   const kept = await readQuestions({ rows, prompt: 'q', completion: 'q' }, { ...numbers, badRows: 'skip' });
   t.deepEqual(
     kept.map(({ answer }) => answer),
