@@ -130,7 +130,7 @@ export async function searchBeams(
       for (const search of searches) {
         const count = search.running.length;
         const start = first;
-        rows.push(...search.advance(nexts.slice(start, start + count)).map((parent) => start + parent));
+        for (const parent of search.advance(nexts.slice(start, start + count))) rows.push(start + parent);
         first += count;
       }
       searches = searches.filter(({ running }) => running.length > 0);

@@ -82,12 +82,21 @@ export function settingsOf(model: LanguageModel, options: GenerateOptions): Sett
     stop,
     'texts that are not empty',
   );
-  checkBeams(settings, options);
+  checkBeams(settings, options, model.network.shape.vocabularySize);
   return settings;
 }
 
-function checkBeams({ beams, lengthPenalty, earlyStopping, temperature, stop }: Settings, given: GenerateOptions): void {
-  check(Number.isInteger(beams) && beams > 0, 'beams', beams, 'a positive integer');
+function checkBeams(
+  { beams, lengthPenalty, earlyStopping, temperature, stop }: Settings,
+  given: GenerateOptions,
+  vocabulary: number,
+): void {
+  check(
+    Number.isInteger(beams) && beams > 0 && beams <= vocabulary,
+    'beams',
+    beams,
+    `an integer from 1 to the ${vocabulary} tokens of the model`,
+  );
   check(Number.isFinite(lengthPenalty), 'lengthPenalty', lengthPenalty, 'a number');
   check(typeof earlyStopping === 'boolean' || earlyStopping === 'never', 'earlyStopping', earlyStopping, 'true, false or "never"');
   if (beams === 1) {

@@ -129,6 +129,7 @@ test.serial('what beam search cannot do is refused', async (t) => {
   const refused = (given: object, message: RegExp) =>
     t.throws(() => generate(model, 'Once', given), { code: 'invalid-argument', message }, JSON.stringify(given));
   refused({ beams: 0 }, /beams is out of range; got 0/);
+  refused({ beams: 1e9 }, /beams is out of range; got 1000000000, expected an integer from 1 to the 512 tokens of the model/);
   refused({ beams: 2, temperature: 0.5 }, /takes no temperature; got 0\.5 with beams 2/);
   refused({ beams: 2, stop: ['x'] }, /takes no stop; got \["x"\] with beams 2, expected endTokens/);
   refused({ lengthPenalty: 2 }, /lengthPenalty is of beam search; got it with beams 1/);
