@@ -10,7 +10,6 @@ import { openStoredTensor } from './weights.js';
 
 /** A pickle larger than this is not that of an adapter: a tensor takes some 200 bytes of it. */
 const kMaxPickleBytes = 1 << 26;
-const kMaxRank = 16;
 
 /** A tensor of a file of torch.save; its dimensions may lie in memory in another order than they have. */
 interface TorchTensor extends StoredTensor {
@@ -88,8 +87,7 @@ function placed(
   if (entry === undefined) throw wrong(`lies in a storage that is missing; expected "${root}data/${key}" in the archive`);
   if (safetensorsBytes(dtype, [elements]) !== entry.bytes)
     throw wrong(`lies in a storage of another size; got ${entry.bytes} bytes, expected ${elements} elements of ${dtype}`);
-  if (shape.length !== strides.length || shape.length > kMaxRank)
-    throw wrong(`has a shape that cannot be; got [${shape}] with strides [${strides}]`);
+  if (shape.length !== strides.length) throw wrong(`has a shape that cannot be; got [${shape}] with strides [${strides}]`);
   const bytes = safetensorsBytes(dtype, shape);
   const start = entry.start + safetensorsBytes(dtype, [offset]);
   if (!(start + bytes <= entry.start + entry.bytes))

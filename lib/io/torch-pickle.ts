@@ -72,7 +72,9 @@ const kParameter = 'torch._utils._rebuild_parameter';
 const known: ReadonlySet<string> = new Set([kDict, kTensor, kParameter, ...Object.keys(storages)]);
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-const areCounts = (value: unknown): value is readonly number[] => Array.isArray(value) && value.every(isCount);
+/** No tensor has more dimensions. */
+const kMaxRank = 16;
+const areSizes = (value: unknown): value is readonly number[] => Array.isArray(value) && value.length <= kMaxRank && value.every(isCount);
 
 /**
  * The dictionary of tensors that torch.save wrote, from the pickle in its archive. Reads the few instructions that such a dictionary takes and builds plain data:
@@ -304,7 +306,7 @@ class TensorUnpickler {
     if (call.name === kDict && parts.length === 0) return new Map();
     if (call.name === kParameter && parts[0] instanceof PickledTensor) return parts[0];
     const [storage, offset, shape, strides] = parts;
-    if (call.name === kTensor && storage instanceof Storage && isCount(offset) && areCounts(shape) && areCounts(strides))
+    if (call.name === kTensor && storage instanceof Storage && isCount(offset) && areSizes(shape) && areSizes(strides))
       return new PickledTensor(storage, offset, shape, strides);
     throw this.#refused(`it calls ${call.name} with what is not understood`);
   }

@@ -81,6 +81,20 @@ test.serial('an adapter of adapter_model.bin alone is loaded, told, and converte
   for (const value of after.values()) value.dispose();
 });
 
+test.serial('tensors lie anywhere in the file, aligned or not', async (t) => {
+  for (const bytes of [0, 1, 2, 3]) {
+    const path = join(temporaryFolder(), 'adapter_model.bin');
+    const padding = ['archive/padding', new Uint8Array(bytes)] as const;
+    writeFileSync(
+      path,
+      storedZip([padding, ['archive/data.pkl', tensorPickle()], ['archive/data/0', new Uint8Array([0, 0, 128, 63, 0, 0, 0, 64])]]),
+    );
+    const found = loadTorchFile(path).get('x') as Tensor;
+    t.deepEqual(await numbersOf(found), [1, 2]);
+    found.dispose();
+  }
+});
+
 const zip = readFileSync(recorded('kinds.bin'));
 const os = 'cposix\nsystem\n(X\x04\x00\x00\x00exittR0';
 const wrong: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
@@ -137,6 +151,10 @@ const wrong: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
     /lies outside its storage/,
   ],
   'a negative size': [torchArchive(tensorPickle({ shape: [-2] })), /_rebuild_tensor_v2 with what is not understood/],
+  'more dimensions than a tensor has': [
+    torchArchive(tensorPickle({ shape: new Array<number>(17).fill(1), strides: new Array<number>(17).fill(1) })),
+    /_rebuild_tensor_v2 with what is not understood/,
+  ],
   'strides of another rank': [torchArchive(tensorPickle({ strides: [1, 1] })), /has a shape that cannot be/],
   'a tensor in steps': [
     readFileSync(recorded('steps.bin')),
