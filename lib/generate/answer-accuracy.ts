@@ -4,7 +4,7 @@ import type { Question } from '../data/questions.js';
 import { InvalidArgumentError } from '../errors.js';
 import type { LanguageModel } from '../model.js';
 import { generateBatch } from './generate.js';
-import type { GenerateOptions, Prompt } from './options.js';
+import { type GenerateOptions, type Prompt, promptIds, settingsOf } from './options.js';
 
 /** How responses are generated and scored. */
 export interface ResponseOptions
@@ -75,9 +75,8 @@ export async function scoreResponses(
   questions: readonly Question[],
   options: ResponseOptions,
 ): Promise<AnswerAccuracy> {
+  requireAskable(model, questions, options);
   const { kind, batch = 16, onProgress, maxNewTokens = tokensOf(kind), ...rest } = options;
-  if (questions.length === 0) throw new InvalidArgumentError('answers: there are no rows to answer; expected at least one');
-  if (!Number.isInteger(batch) || batch < 1) throw new InvalidArgumentError(`answers: batch must be a positive integer; got ${batch}`);
   const answered = new Array<Answered>(questions.length);
   let [rows, right] = [0, 0];
   for (const places of batchesOf(questions, batch)) {
@@ -100,6 +99,25 @@ export async function scoreResponses(
     onProgress?.({ rows, right, total: questions.length });
   }
   return { accuracy: right / questions.length, rows: answered };
+}
+
+/** Throws `InvalidArgumentError` for no questions, for options out of range, and naming a question whose prompt does not fit. */
+export function requireAskable(
+  model: LanguageModel,
+  questions: readonly Question[],
+  { kind: _, batch = 16, onProgress: __, ...options }: ResponseOptions,
+): void {
+  if (questions.length === 0) throw new InvalidArgumentError('answers: there are no rows to answer; expected at least one');
+  if (!Number.isInteger(batch) || batch < 1) throw new InvalidArgumentError(`answers: batch must be a positive integer; got ${batch}`);
+  const { adapters } = settingsOf(model, options);
+  for (const question of questions) {
+    try {
+      promptIds(model, promptOf(model, question), adapters);
+    } catch (cause) {
+      if (!(cause instanceof InvalidArgumentError)) throw cause;
+      throw new InvalidArgumentError(`answers: ${question.where} cannot be asked; ${cause.message}`, { cause });
+    }
+  }
 }
 
 /** Places of questions that are generated together: in order, those of one task after those of another. */

@@ -1,6 +1,6 @@
 import { openDataset } from '../data/open-dataset.js';
 import { describeInput } from '../data/row.js';
-import { type DataSource, type DataSources, repeatable, sourceList } from '../data/source.js';
+import { type DataSources, repeatable, sourceList } from '../data/source.js';
 import { ConfigError, InvalidArgumentError } from '../errors.js';
 import type { AnswerProgress } from '../generate/answer-accuracy.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
@@ -115,7 +115,7 @@ async function evaluateLanguage(model: LanguageModel, rows: DataSources | Iterab
   const maxLength = maxLengthOf(model, options);
   const { badRows = 'error', signal } = options;
   // What cannot be scored shows before anything is computed.
-  const held = settings && (await readHeldQuestions(sources, settings, badRows));
+  const held = settings && (await readHeldQuestions(model, sources, settings, badRows));
   const dataset = await openDataset(sources, model.tokenizer, { sequence: maxLength, badRows, emptyRows: 'keep', signal });
   try {
     const { loss: nll, targets: tokens, rows: sequences } = await measureLanguage(model, dataset, options);

@@ -1,7 +1,7 @@
 import { type Question, readQuestions, requireQuestions } from '../data/questions.js';
 import type { DataSources } from '../data/source.js';
 import { ConfigError } from '../errors.js';
-import { type AnswerProgress, type ResponseOptions, scoreResponses } from '../generate/answer-accuracy.js';
+import { type AnswerProgress, type ResponseOptions, requireAskable, scoreResponses } from '../generate/answer-accuracy.js';
 import { isLanguageModel, type LanguageModel } from '../model.js';
 import { checked, type Recipe, type RecipeInput } from '../recipe.js';
 import { evaluationSchema } from '../recipe-schema.js';
@@ -38,14 +38,20 @@ function responseOptions({ field: _, rows: __, ...settings }: AnswerSettings): R
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as unknown as ResponseOptions;
 }
 
-/** Reads the questions of all sources. Throws `FormatError` naming a row without an answer that can be compared. */
+/**
+ * Reads the questions of all sources. Throws `FormatError` naming a row without an answer that can be compared, and `InvalidArgumentError` where none is left, for
+ * a prompt that does not fit, and for settings that the model cannot take: before anything is computed.
+ */
 export async function readHeldQuestions(
+  model: LanguageModel,
   sources: DataSources,
   settings: AnswerSettings,
   badRows: 'error' | 'skip' | undefined,
 ): Promise<HeldQuestions> {
   const { kind, field, rows } = settings;
-  return { questions: await readQuestions(sources, { kind, field, rows, badRows }), settings };
+  const questions = await readQuestions(sources, { kind, field, rows, badRows });
+  requireAskable(model, questions, responseOptions(settings));
+  return { questions, settings };
 }
 
 /** The part of the questions to which the model writes the right answer. */

@@ -4,6 +4,7 @@ import type { EncodedRow } from '../data/row-encoding.js';
 import { repeatable, sourceList } from '../data/source.js';
 import { StepLoader } from '../data/step-loader.js';
 import { ConfigError } from '../errors.js';
+import { isLanguageModel } from '../model.js';
 import { taskOf } from '../tasks/registry.js';
 import { answerSettings, type HeldQuestions, readHeldQuestions } from './held-answers.js';
 import type { TrainingSettings, TrainOptions } from './options.js';
@@ -51,7 +52,8 @@ export class RunData {
       opened.push(train);
       const held: RowSet<EncodedRow> | undefined = heldSources && (await task.open(heldSources, { ...common, emptyRows: 'keep' }));
       if (held !== undefined) opened.push(held);
-      const questions = answers && heldSources && (await readHeldQuestions(heldSources, answers, badRows));
+      const questions =
+        answers && heldSources && isLanguageModel(model) ? await readHeldQuestions(model, heldSources, answers, badRows) : undefined;
       const loader = await StepLoader.open(train, settings, { signal, onProgress: onData });
       const run = new RunData(loader, train, held, questions, onNotice);
       run.#tellFill();

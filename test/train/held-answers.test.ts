@@ -49,6 +49,32 @@ test.serial('a signal ends an evaluation among its answers, and questions need h
   }),
 );
 
+test.serial('what cannot be asked ends a run before its first step, and an evaluation before its first row', (t) =>
+  withTuned(async (tuned) => {
+    const long = [...questions, { q: 'word '.repeat(600), a: 'true' }];
+    const wrong: readonly [rows: readonly object[], settings: object, message: RegExp][] = [
+      [long, {}, /row 6 cannot be asked; generate: the prompt leaves no room in the context; got \d+ tokens/],
+      [questions.map(({ q }) => ({ q, a: '' })), {}, /there are no rows to answer/],
+      [questions, { beams: 513 }, /beams is out of range; got 513, expected an integer from 1 to the 512 tokens of the model/],
+    ];
+    for (const [rows, settings, message] of wrong) {
+      const held = { rows: rows as readonly Record<string, unknown>[], prompt: 'q', completion: 'q' };
+      const asked = { ...answers, ...settings };
+      let steps = 0;
+      const run = train(tuned, {
+        data: { train: { rows: questions, ...source }, eval: held, badRows: 'skip' },
+        training: { steps: 2, batch: 2, sequence: 16 },
+        evaluation: { answers: asked },
+        callbacks: { onStep: () => steps++ },
+      });
+      await t.throwsAsync(async () => await run, { code: 'invalid-argument', message });
+      t.is(steps, 0);
+      const onProgress = () => t.fail();
+      await t.throwsAsync(evaluate(tuned, held, { answers: asked, badRows: 'skip', onProgress }), { code: 'invalid-argument', message });
+    }
+  }),
+);
+
 test.serial('questions of several tasks are each answered by their own', async (t) => {
   const model = await loadModel(shippedModel);
   const tuned = await attach(model, { type: 'poly', tasks: 2, rank: 4, alpha: 8 }, { seed: 1 });
