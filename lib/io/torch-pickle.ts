@@ -64,6 +64,9 @@ const storages: Readonly<Record<string, SafetensorsDtype>> = {
   'torch.BoolStorage': 'BOOL',
 };
 
+/** A pickle that makes more values is not that of an adapter: a tensor takes some 25, and each takes far more memory than file. */
+const kMaxValues = 1 << 22;
+
 const kDict = 'collections.OrderedDict';
 const kTensor = 'torch._utils._rebuild_tensor_v2';
 const kParameter = 'torch._utils._rebuild_parameter';
@@ -112,6 +115,7 @@ class TensorUnpickler {
   readonly #marks: number[] = [];
   #stack: Value[] = [];
   #at = 0;
+  #made = 0;
 
   constructor(bytes: Uint8Array, file: string) {
     this.#bytes = bytes;
@@ -129,8 +133,9 @@ class TensorUnpickler {
 
   #run(code: number): void {
     const value = this.#valueOf(code);
-    if (value !== undefined) this.#stack.push(value);
-    else this.#change(code);
+    if (value === undefined) return this.#change(code);
+    if (++this.#made > kMaxValues) throw this.#refused(`its pickle makes more than ${kMaxValues} values`);
+    this.#stack.push(value);
   }
 
   /** What an instruction puts on the stack; undefined for those that do something else. */

@@ -131,6 +131,10 @@ const wrong: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
   'a value that is not there': [torchArchive(Buffer.from('\x80\x02h\x05.', 'latin1')), /takes what is not there/],
   'a stack that is empty': [torchArchive(Buffer.from('\x80\x02R.', 'latin1')), /takes what is not there/],
   'a mark that is not there': [torchArchive(Buffer.from('\x80\x02u.', 'latin1')), /takes what is not there/],
+  'values that take far more memory than their file': [
+    torchArchive(Buffer.from(`\x80\x02}${'N'.repeat(1 << 22)}}.`, 'latin1')),
+    /its pickle makes more than 4194304 values/,
+  ],
   'a number of 255 bytes': [
     torchArchive(Buffer.from(`\x80\x02\x8a\xff${'\x7f'.repeat(255)}.`, 'latin1')),
     /number of its pickle is too large/,
