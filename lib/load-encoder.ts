@@ -12,6 +12,7 @@ import { labelsFor, startsAnew, withLabels } from './models/labels.js';
 import { type LoadWeightsOptions, loadWeights } from './models/load-weights.js';
 import type { Pooling } from './models/pooling.js';
 import { otherHead, publishedTask } from './models/published-task.js';
+import { savedHead } from './models/saved-head.js';
 import type { Recipe } from './recipe.js';
 import type { Device } from './tensor.js';
 
@@ -26,10 +27,10 @@ export interface HeadRequest<T extends EncoderTask = EncoderTask> {
   readonly labels?: readonly string[] | number;
   /**
    * How an embedding is made of the hidden states; of images and audio also what a classifier reads. Default: as the files of sentence-transformers say, else as the
-   * architecture does.
+   * architecture does; of a saved model as it was.
    */
   readonly pooling?: Pooling;
-  /** Of AST: what position embeddings are for spectrograms of another length than published: `resized` (the default), or `zero`, as if there were none. */
+  /** Of AST: what position embeddings are for spectrograms of another length than published: `resized`, or `zero`, as if there were none. Default: resized; of a saved model as it was. */
   readonly positions?: PositionsOfLength;
   /** Seed of a head that the checkpoint lacks. Default 0. */
   readonly seed?: number;
@@ -72,16 +73,19 @@ export async function encoderFor<T extends EncoderTask>(
   request: HeadRequest<T>,
 ) {
   const found = request.task === 'published' || request.task === 'embedding' ? await readPooling(folder) : undefined;
-  const wanted = request.task === 'published' ? publishedTask(source, published, found !== undefined, tasksOf(published)) : request.task;
+  const saved = savedHead(published);
+  const hasPooling = (found ?? saved.pooling) !== undefined;
+  const wanted = request.task === 'published' ? publishedTask(source, published, hasPooling, tasksOf(published)) : request.task;
   const task = wanted as T;
   const labels = labelsFor(task, published, request.labels);
   if (request.pooling !== undefined && task !== 'embedding' && encoderModality(published) === 'text')
     throw new ConfigError(`loadModel: "pooling" is for task "embedding"; got it with task "${task}" of a model of text`);
-  const pooling = request.pooling ?? (task === 'embedding' ? found : undefined);
+  const pooling = request.pooling ?? (task === 'embedding' ? found : undefined) ?? saved.pooling;
+  const positions = request.positions ?? saved.positions;
   const head = {
     ...(labels.length === 0 ? {} : { labels: labels.length, startsAnew: startsAnew(task, published, labels) }),
     ...(pooling && { pooling }),
-    ...(request.positions && { positions: request.positions }),
+    ...(positions && { positions }),
   };
   const network = createEncoder(published, task, head);
   if (request.positions !== undefined && network.positions === undefined)

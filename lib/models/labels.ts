@@ -92,8 +92,14 @@ export function withLabels(config: JsonObject, task: EncoderTask, labels: readon
     ...countedLabels(config, labels),
     id2label: Object.fromEntries(labels.map((name, id) => [String(id), name])),
     label2id: Object.fromEntries(labels.map((name, id) => [name, id])),
-    ...(task === 'regression' ? { problem_type: 'regression' } : {}),
+    ...problemType(task, labels),
   };
+}
+
+/** What transformers tells by the number of labels, where that would be the wrong task: a single one means a regression to it. */
+function problemType(task: EncoderTask, labels: readonly string[]): JsonObject {
+  if (task === 'regression') return { problem_type: 'regression' };
+  return task === 'classification' && labels.length === 1 ? { problem_type: 'single_label_classification' } : {};
 }
 
 const kCount = 'num_classes';

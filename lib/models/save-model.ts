@@ -18,6 +18,7 @@ import type { DType, Tensor } from '../tensor.js';
 import { lackingOf } from './lacking.js';
 import { publishedClass } from './published-task.js';
 import { kResidual } from './residual.js';
+import { headToSave, kHead } from './saved-head.js';
 
 export interface SaveModelOptions {
   /** Dtype of the weights in the file. Default: as they are in memory. */
@@ -48,7 +49,8 @@ const companions = [
 /**
  * Writes a model as a Hugging Face folder that transformers and `loadModel` read: `config.json`, `model.safetensors` with the published names, and the
  * tokenizer files. Weights are those in memory: after `tuned.merge()` the merged ones. Where an adapter holds a part of them (PiSSA and its kin), the config says so
- * under `lorikeet_residual`. Of sentence encoders also the pooling as sentence-transformers writes it. Returns the number of tensors.
+ * under `lorikeet_residual`. Of sentence encoders also the pooling as sentence-transformers writes it, of encoders of images and audio pooling and positions under
+ * `lorikeet_head`. Returns the number of tensors.
  */
 export async function saveModel(
   model: (LanguageModel & { readonly source: string }) | TaskModel,
@@ -70,14 +72,14 @@ export async function saveModel(
     return weights.size;
   });
   const name = torchNames[options.dtype ?? model.dtype];
-  const { [kResidual]: _, ...published } = model.config;
+  const { [kResidual]: _, [kHead]: __, ...published } = model.config;
   const lacking = lackingOf(model);
   const config = {
     ...published,
     ...(lacking === undefined ? {} : { [kResidual]: lacking }),
     ...(name === undefined ? {} : { torch_dtype: name }),
     ...(untied === undefined ? {} : { tie_word_embeddings: false }),
-    ...(isLanguageModel(model) ? {} : classOf(model)),
+    ...(isLanguageModel(model) ? {} : { ...classOf(model), ...headToSave(model.network) }),
   };
   await writeFileAtomically(join(folder, 'config.json'), `${JSON.stringify(config, undefined, 2)}\n`);
   await writeCompanions(model.source, folder);

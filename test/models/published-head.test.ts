@@ -75,12 +75,13 @@ for (const [name, source] of Object.entries(sources)) {
     const path = await source();
     const requests: [EncoderTask, string[] | undefined][] = [
       ['classification', ['one', 'two', 'three']],
+      ['classification', ['only']],
       ['regression', ['height', 'width']],
     ];
     if (name !== 'bert') requests.push(['embedding', undefined]);
     for (const [task, labels] of requests) {
       const model = await loadModel(path, { task, dtype: 'f32', seed: 7, ...(labels && { labels }) });
-      const saved = join(folder, `${name}-${task}`);
+      const saved = join(folder, `${name}-${task}-${labels?.length ?? 0}`);
       await saveModel(model, saved);
       const bare = task === 'embedding' && (name === 'vit' || name === 'ast');
       const again = await loadModel(saved, { task: bare ? 'embedding' : 'published', dtype: 'f32', seed: 8 });
@@ -91,10 +92,54 @@ for (const [name, source] of Object.entries(sources)) {
   });
 }
 
+/** A spectrogram that is longer than the recorded model was published for. */
+const long = (model: EncoderModel): Promise<number[]> => {
+  const [, bins = 0] = model.network.shape.example ?? [];
+  return numbers(noGrad(() => model.forward({ features: normal([1, 97, bins], { seed: 4 }) })));
+};
+
+test.serial('pooling and positions come back as they were saved, and give way to those that are asked for', async (t) => {
+  const [from, to] = [goldenEncoder('ast'), join(folder, 'ast-head')];
+  const task = 'classification';
+  const model = await loadModel(from, {
+    task,
+    labels: ['one', 'two'],
+    dtype: 'f32',
+    pooling: { mode: ['mean', 'max'] },
+    positions: 'zero',
+  });
+  await saveModel(model, to);
+  const again = await loadModel(to, { task: 'published', dtype: 'f32' });
+  t.deepEqual([again.network.pooling, again.network.positions, again.newParameters], [{ mode: ['mean', 'max'] }, 'zero', []]);
+  t.deepEqual(await long(again), await long(model));
+  const resized = await loadModel(to, { task, dtype: 'f32', positions: 'resized' });
+  t.is(resized.network.positions, 'resized');
+  await saveModel(resized, join(folder, 'ast-resized'));
+  t.deepEqual(readJson<object>(folder, 'ast-resized', 'config.json'), {
+    ...readJson<object>(to, 'config.json'),
+    lorikeet_head: { pooling: { mode: ['mean', 'max'] } },
+  });
+  for (const each of [model, again, resized]) each.dispose();
+  const plain = await loadModel(from, { task: 'published', dtype: 'f32' });
+  await saveModel(plain, join(folder, 'ast-plain'));
+  t.false('lorikeet_head' in readJson<object>(folder, 'ast-plain', 'config.json'));
+  plain.dispose();
+});
+
+test.serial('an embedding of images knows its pooling again', async (t) => {
+  const model = await loadModel(goldenEncoder('vit'), { task: 'embedding', dtype: 'f32', pooling: { mode: 'mean', normalize: true } });
+  const to = join(folder, 'vit-pooled');
+  await saveModel(model, to);
+  const again = await loadModel(to, { task: 'published', dtype: 'f32' });
+  t.is(again.task, 'embedding');
+  t.deepEqual(await answer(again), await answer(model));
+  for (const each of [model, again]) each.dispose();
+});
+
 test.serial('the sizes that timm reads follow the labels', (t) => {
   const { num_classes, label_names, label_descriptions, model_args, pretrained_cfg } = readJson<Record<string, unknown>>(
     folder,
-    'timm-vit of a published form-classification',
+    'timm-vit of a published form-classification-3',
     'config.json',
   );
   t.deepEqual([num_classes, label_names, label_descriptions], [3, ['one', 'two', 'three'], undefined]);
