@@ -77,6 +77,17 @@ test.serial('a task is trained, evaluated, inspected and merged from its recipe'
   t.regex(unlabelled.stderr, /rows\.jsonl:1: no field "label"/);
 });
 
+test.serial('merge takes the task of a recipe, with names that have commas', async (t) => {
+  const named = join(folder, 'commas.yaml');
+  writeFileSync(named, readFileSync(recipe, 'utf8').replace('[contra, pro]', '["contra, in part", pro]'));
+  const merged = join(folder, 'commas');
+  valid(t, 'merge', await lorikeet(['merge', '--recipe', named, '--adapter', adapter, '--out', merged, '--json']));
+  const classifier = await loadModel(merged, { task: 'published' });
+  t.deepEqual([classifier.labels, classifier.dtype, classifier.newParameters], [['contra, in part', 'pro'], 'f32', []]);
+  classifier.dispose();
+  await refused(t, /say which model: --model PATH, or --recipe FILE/, 'merge', '--adapter', adapter, '--out', join(folder, 'none'));
+});
+
 test.serial('a run of a task is gone on with', async (t) => {
   const again = join(folder, 'again');
   valid(t, 'train', await lorikeet(['train', recipe, '--out', again, '--set', 'training.steps=30', '--json']));

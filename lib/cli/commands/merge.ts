@@ -5,13 +5,15 @@ import type { EncoderModel, Model, ModelDType, TunedEncoder, TunedModel } from '
 import { type CombinationType, combinationTypes, saveModel } from '../../index.js';
 import type { Compute } from '../../models/weight-storage.js';
 import type { TaskId } from '../../nn/context.js';
+import { readRecipe } from '../../recipe.js';
 import { type CommandContext, command, realNumber, runCommand, taskId, WrongUse, wholeNumber } from '../command.js';
-import { loadOnto, openBase } from '../open-model.js';
+import { loadOnto, type ModelOptions, openBase, type RecipeTask } from '../open-model.js';
 import { addTaskOptions, computeOption, dtypeOption, type TaskOptions, taskOf } from '../options.js';
 import type { OutputOptions } from '../output.js';
 
 interface Options extends OutputOptions, TaskOptions {
-  readonly model: string;
+  readonly model?: string;
+  readonly recipe?: string;
   readonly adapter: readonly string[];
   readonly weight: readonly number[];
   readonly combine?: CombinationType;
@@ -40,7 +42,8 @@ export function mergeCommand(): Command {
       'lorikeet merge --model ./smollm2 --adapter runs/notes/adapter --out merged',
     ),
   )
-    .requiredOption('--model <path>', 'folder of a published model, .gguf file or hub id')
+    .option('--model <path>', 'folder of a published model, .gguf file or hub id; without it that of --recipe')
+    .option('--recipe <file>', 'take model, task and dtype from a recipe')
     .requiredOption('--adapter <folder>', 'PEFT folder; repeat it to combine several', append)
     .addOption(new Option('--weight <number>', 'how much of the adapter before it, also negative').argParser(appendNumber).default([], '1'))
     .addOption(new Option('--combine <type>', 'how several adapters become one (default: cat, the exact sum)').choices(combinationTypes))
@@ -87,13 +90,25 @@ async function openAdapters(
   return tuned;
 }
 
+/** What to load: options on the command line win over the recipe. */
+function baseOf(options: Options): Omit<ModelOptions, 'adapter'> & RecipeTask {
+  const recipe = options.recipe === undefined ? undefined : readRecipe(options.recipe);
+  const model = options.model ?? recipe?.model;
+  if (model === undefined) throw new WrongUse('merge: say which model: --model PATH, or --recipe FILE');
+  const { dtype = recipe?.dtype } = options;
+  // What the recipe computes in belongs to the dtype that it has.
+  const compute = options.compute ?? (options.dtype === undefined ? recipe?.compute : undefined);
+  const task = taskOf(options) ?? recipe?.task;
+  return { model, dtype, compute, ...(task === undefined ? {} : { task, seed: recipe?.training.seed ?? 0 }) };
+}
+
 async function run(options: Options, context: CommandContext): Promise<void> {
-  const { out, dtype, compute, adapter, weight, taskId: task } = options;
+  const { out, adapter, weight, taskId: task } = options;
   const { output, signal } = context;
   if (weight.length > 0 && weight.length !== adapter.length)
     throw new WrongUse(`merge: each --adapter needs its --weight; got ${adapter.length} adapters and ${weight.length} weights`);
   if (existsSync(out) && readdirSync(out).length > 0) throw new WrongUse(`merge: folder "${out}" exists; choose another, or remove it`);
-  const model = await openBase({ model: options.model, task: taskOf(options), dtype, compute }, context);
+  const model = await openBase(baseOf(options), context);
   try {
     const tuned = await openAdapters(model, options, context);
     output.startProgress('merging layers', 0);
