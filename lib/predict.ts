@@ -1,6 +1,6 @@
-import { collateInputs, type ExampleInput, isTokens } from './data/encoder-input.js';
+import { batchable, collateInputs, type ExampleInput, isTokens } from './data/encoder-input.js';
 import { describeInput } from './data/row.js';
-import { ConfigError, InvalidArgumentError, throwIfAborted } from './errors.js';
+import { ConfigError, InvalidArgumentError, ShapeError, throwIfAborted, withPlace } from './errors.js';
 import type { EncoderTask } from './models/encoder.js';
 import { tokenRoom } from './nn/virtual-tokens.js';
 import { readExample } from './read-example.js';
@@ -13,7 +13,8 @@ const kMaskTokens = 5;
 
 /**
  * What the model answers to each example; examples of similar length go through it together. `what` is the name of the call in messages. Throws
- * `InvalidArgumentError` for what the model cannot read, `ConfigError` for a model without what reads it.
+ * `InvalidArgumentError` for what the model cannot read, `ShapeError` for an image or recording of a size that it cannot take, `ConfigError` for a model without what
+ * reads it.
  */
 export async function predictTask<T extends EncoderTask>(
   model: TaskModel<T>,
@@ -34,15 +35,32 @@ export async function predictTask<T extends EncoderTask>(
     throwIfAborted(signal, what);
     const places = order.slice(start, start + batch);
     const rows = examples === undefined ? await Promise.all(places.map(read)) : places.map((place) => examples[place] as ExampleInput);
-    const pass = { training: false, ...(task === undefined ? {} : { tasks: rows.map(() => task) }) };
-    const { values, shape } = await valuesOf(() => model.forward(collateInputs(model.network.modality, rows), pass));
-    const width = shape.slice(1).reduce((product, extent) => product * extent, 1);
-    for (const [row, place] of places.entries()) {
-      const own = values.subarray(row * width, (row + 1) * width);
-      answers[place] = answerOf(model, own, rows[row] as ExampleInput) as Predictions[T];
+    for (const own of batchable(rows)) {
+      const [first = 0] = own;
+      const inputs = own.map((index) => rows[index] as ExampleInput);
+      const pass = { training: false, ...(task === undefined ? {} : { tasks: inputs.map(() => task) }) };
+      const { values, shape } = await placed(`${what}: row ${places[first]}`, () =>
+        valuesOf(() => model.forward(collateInputs(model.network.modality, inputs), pass)),
+      );
+      const width = shape.slice(1).reduce((product, extent) => product * extent, 1);
+      for (const [row, index] of own.entries())
+        answers[places[index] as number] = answerOf(
+          model,
+          values.subarray(row * width, (row + 1) * width),
+          rows[index] as ExampleInput,
+        ) as Predictions[T];
     }
   }
   return answers;
+}
+
+/** Says of a shape that the network refuses which example has it. */
+async function placed<R>(where: string, work: () => Promise<R>): Promise<R> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error instanceof ShapeError ? withPlace(error, where) : error;
+  }
 }
 
 function checkedOptions({ network }: TaskModel, { batch = 8, maxLength }: PredictOptions, what: string) {

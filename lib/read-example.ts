@@ -32,7 +32,9 @@ async function readText({ tokenizer, task }: ReadingModel, input: unknown, { max
     const advice = isTexts(input) ? '; a list of words is { words: [...] }' : '';
     throw new InvalidArgumentError(`${where} is no text; got ${describeInput(input)}, expected ${wanted}${advice}`);
   }
-  const read = await encodeInput(tokenizer, text, maxLength);
+  const read = await encodeInput(tokenizer, text, maxLength).catch((error: unknown) => {
+    throw withPlace(error, where);
+  });
   if (read.ids.length === 0)
     throw new InvalidArgumentError(`${where} has no tokens; got ${describeInput(input)}, expected a text with words`);
   return read;

@@ -49,6 +49,16 @@ function keptOf([first, second]: readonly [number, number], room: number): [numb
 
 export const isTokens = (input: ExampleInput): input is TokenInput => 'ids' in input;
 
+/** The places of examples that can share a batch: tokens are padded, images and recordings must have one shape. */
+export function batchable(inputs: readonly ExampleInput[]): readonly (readonly number[])[] {
+  const groups = new Map<string, number[]>();
+  for (const [place, input] of inputs.entries()) {
+    const shape = isTokens(input) ? '' : input.shape.join();
+    groups.set(shape, [...(groups.get(shape) ?? []), place]);
+  }
+  return [...groups.values()];
+}
+
 /** Examples as one batch; tokens are padded by the model. Throws `FormatError` where images or recordings differ in shape. */
 export function collateInputs(modality: Modality, inputs: readonly ExampleInput[]): EncoderRows {
   if (modality === 'text') {

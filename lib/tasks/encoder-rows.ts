@@ -1,6 +1,6 @@
 import { dirname, isAbsolute, join } from 'node:path';
 import type { DatasetOptions, RowSet } from '../data/dataset.js';
-import { collateInputs, type ExampleInput, isTokens } from '../data/encoder-input.js';
+import { batchable, collateInputs, type ExampleInput, isTokens } from '../data/encoder-input.js';
 import { textOf } from '../data/example.js';
 import type { Values } from '../data/front-end.js';
 import { openRows } from '../data/open-dataset.js';
@@ -133,7 +133,7 @@ const kTextsTogether = 4096;
 const kFilesTogether = 64;
 const kDefaultBatch = 8;
 
-/** Hands all rows of a set to `visit`, those of similar length together; `places` are their numbers. */
+/** Hands all rows of a set to `visit`, those of similar length together and of other shapes apart; `places` are their numbers. */
 export async function eachBatch<R extends EncoderRow>(
   model: TaskModel,
   set: RowSet<R>,
@@ -152,10 +152,13 @@ export async function eachBatch<R extends EncoderRow>(
     for (let at = 0; at < order.length; at += batch) {
       throwIfAborted(signal, 'evaluate');
       const own = order.slice(at, at + batch);
-      await visit(
-        own.map((place) => rows[place] as R),
-        own.map((place) => start + place),
-      );
+      for (const group of batchable(own.map((place) => rows[place]?.input as ExampleInput))) {
+        const places = group.map((index) => own[index] as number);
+        await visit(
+          places.map((place) => rows[place] as R),
+          places.map((place) => start + place),
+        );
+      }
       onProgress?.({ rows: start + Math.min(at + batch, order.length), total: set.length });
     }
   }

@@ -94,6 +94,7 @@ test('batches and lengths that cannot be', async (t) => {
     t.throwsAsync(models.classes.predict(['good'], options as PredictOptions), { code: 'invalid-argument', message });
   for (const batch of [0, -1, 1.5, Number.NaN, '8']) await wrong({ batch }, /^predict: "batch" must be a whole number of rows; got /);
   for (const maxLength of [0, 25, 2.5, 'x']) await wrong({ maxLength }, /^predict: "maxLength" must be .*; got .*, expected 1 to 24$/);
+  await wrong({ maxLength: 2 }, /^predict: row 0: encode: 2 tokens have no room for the text; 2 are special ones$/);
   await t.throwsAsync(async () => evaluate(models.classes, { rows: [{ text: 'good', label: 'pro' }] }, { batch: 0 }), {
     code: 'invalid-argument',
     message: /^evaluate: "batch" must be a whole number of rows; got 0, expected at least 1/,
