@@ -120,7 +120,7 @@ const adafactorSchema = z.strictObject({
   /** Decay of the running mean of updates. Default null: none. */
   beta1: fraction.nullable().default(adafactorDefaults.beta1),
   /** Added to squared gradients, and least scale of a parameter. Default [1e-30, 1e-3]. */
-  eps: z.tuple([z.number().min(0), z.number().min(0)]).default([...adafactorDefaults.eps]),
+  eps: z.tuple([z.number().positive(), z.number().min(0)]).default([...adafactorDefaults.eps]),
 });
 
 const trainingKeys = z.strictObject({

@@ -22,7 +22,7 @@ export interface AdafactorSettings {
   decayRate: number;
   /** Decay of the running mean of updates; null: none is kept. Default null. */
   beta1: number | null;
-  /** Added to the squared gradient, and the least that `scaleParameter` multiplies by. Default [1e-30, 1e-3]. */
+  /** Added to the squared gradient, above 0, and the least that `scaleParameter` multiplies by. Default [1e-30, 1e-3]. */
   eps: readonly [number, number];
   /** Decoupled from the gradient. Default 0. */
   weightDecay: number;
@@ -127,6 +127,8 @@ function checkSettings(settings: AdafactorSettings, group: string): void {
     throw new InvalidArgumentError(`Adafactor: ${key} of group ${group} cannot be used; got ${got}, expected ${expected}`);
   };
   if (!(decayRate < 0 && decayRate > Number.NEGATIVE_INFINITY)) refuse('decayRate', decayRate, 'a number below 0');
+  if (Math.fround(settings.eps[0]) === 0)
+    refuse('eps[0]', settings.eps[0], 'a number above 0 in f32, without which a gradient of zeros gives NaN');
   if (!(clipThreshold > 0)) refuse('clipThreshold', clipThreshold, 'a number above 0');
   if (warmupInit && !relativeStep) refuse('warmupInit', warmupInit, 'false without relativeStep');
 }

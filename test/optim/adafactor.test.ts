@@ -134,6 +134,7 @@ test('settings that cannot be are refused', (t) => {
   const refused: [AdafactorOptions, RegExp][] = [
     [{ learningRate: -1 }, /learningRate of group 0 is out of range; got -1/],
     [{ eps: [-1, 0] }, /eps\[0\]/],
+    [{ eps: [0, 1e-3] }, /eps\[0\] of group 0 cannot be used; got 0, expected a number above 0/],
     [{ beta1: 1 }, /beta1 of group 0/],
     [{ decayRate: 0.8 }, /decayRate of group 0 cannot be used; got 0.8, expected a number below 0/],
     [{ clipThreshold: 0 }, /clipThreshold .*got 0/],
@@ -141,4 +142,12 @@ test('settings that cannot be are refused', (t) => {
   ];
   for (const [options, message] of refused)
     t.throws(() => new Adafactor([trained(ones([2]))], options), { code: 'invalid-argument', message });
+});
+
+test('a gradient of zeros leaves a parameter as it is', (t) => {
+  const x = trained(ones([2, 2]));
+  const optimizer = new Adafactor([x], { eps: [1e-45, 0] });
+  x.setGrad(zeros([2, 2]));
+  optimizer.step();
+  t.deepEqual([...numbers(x)], [1, 1, 1, 1]);
 });
