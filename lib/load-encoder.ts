@@ -30,7 +30,10 @@ export interface HeadRequest<T extends EncoderTask = EncoderTask> {
    * architecture does; of a saved model as it was.
    */
   readonly pooling?: Pooling;
-  /** Of AST: what position embeddings are for spectrograms of another length than published: `resized`, or `zero`, as if there were none. Default: resized; of a saved model as it was. */
+  /**
+   * Of AST: what position embeddings are for spectrograms of another length than published: `resized`, or `zero`, as if there were none. Default: resized; of a saved
+   * model as it was.
+   */
   readonly positions?: PositionsOfLength;
   /** Seed of a head that the checkpoint lacks. Default 0. */
   readonly seed?: number;
