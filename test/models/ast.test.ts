@@ -95,7 +95,7 @@ test.serial('loadModel and recipes say what position embeddings are for other le
     loadModel(goldenEncoder(from), { task: 'published', dtype: 'f32', ...asked });
   const logits = async (asked: object): Promise<number[]> => {
     using model = await load(asked);
-    return numbers(noGrad(() => model.forward({ features })));
+    return await scope(() => numbers(noGrad(() => model.forward({ features }))));
   };
   const resized = await logits({});
   t.deepEqual(await logits({ positions: 'resized' }), resized);
