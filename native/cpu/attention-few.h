@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "cpu/attention-products.h"
+#include "cpu/integers.h"
 #include "cpu/vector-exp.h"
 
 // Attention of up to kMostFewRows query rows, as when one token is generated: lanes are keys while scores are made, and columns while
@@ -12,6 +13,11 @@
 namespace lorikeet::LORIKEET_LEVEL {
 
 inline constexpr int64_t kMostFewRows = 8;
+
+template <int R>
+struct RowCount {
+  static constexpr int value = R;
+};
 
 /// How keys and weights enter the products: one by one, or (bf16 where in_pairs) two at a time. A word is what one step takes.
 template <class T, class C>
@@ -47,8 +53,9 @@ struct FewQueries {
 
   const AttentionArgs& a;
   const Tile& tile;
-  C* queries;   // [R][words of the width]
-  C* gathered;  // [R][width]
+  C* queries;                      // [R][words of the width]
+  C* gathered;                     // [R][width]
+  int64_t from = 0, to = a.width;  // columns of the values that are summed
   alignas(64) C most[kLanes]{}, sum[kLanes]{}, shrink[kLanes]{};
   alignas(64) C scores[R][kBlockKeys]{};
 
@@ -136,7 +143,7 @@ struct FewQueries {
     }
     if (shrinks) {
       for (int r = 0; r < R; ++r) {
-        for (int64_t c = 0; c < a.width; c += kWidth) {
+        for (int64_t c = from; c < to; c += kWidth) {
           store_vector(gathered + r * a.width + c, load_vector(gathered + r * a.width + c) * splat(shrink[r]));
         }
       }
@@ -194,10 +201,12 @@ struct FewQueries {
   }
 
   void add_values(const Stored* values, int64_t stride, int64_t count) {
-    constexpr int64_t kStep = kColumns * kWidth;
-    int64_t column = 0;
-    for (; column + kStep <= a.width; column += kStep) add_columns<kColumns>(values, stride, count, column);
-    for (; column < a.width; column += kWidth) add_columns<1>(values, stride, count, column);
+    int64_t column = from;
+    for (; column + kColumns * kWidth <= to; column += kColumns * kWidth) add_columns<kColumns>(values, stride, count, column);
+    if constexpr (kColumns > 2) {
+      for (; column + 2 * kWidth <= to; column += 2 * kWidth) add_columns<2>(values, stride, count, column);
+    }
+    for (; column < to; column += kWidth) add_columns<1>(values, stride, count, column);
   }
 
   /// The rows of the tile as words, zeros for padding.
@@ -229,33 +238,75 @@ struct FewQueries {
     }
   }
 
-  /// Asks memory for the keys and values [from, to). Evenly on the way and well ahead, since few of these are under way at a time.
-  LORIKEET_INLINE void ask(const T* keys, const T* values, int64_t from, int64_t to) const {
+  /// Asks memory for columns [first, last) of rows [begin, end). Evenly on the way and well ahead, since few of these are under way at a
+  /// time.
+  LORIKEET_INLINE void ask(const T* rows, int64_t stride, int64_t begin, int64_t end, int64_t first, int64_t last) const {
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-    for (int64_t key = from; key < to && key < tile.all_to; ++key) {
-      for (int64_t c = 0; c < a.width; c += kLine) {
-        __builtin_prefetch(keys + key * a.k_strides[1] + c, 0, 2);
-        __builtin_prefetch(values + key * a.v_strides[1] + c, 0, 2);
-      }
+    for (int64_t key = begin; key < end && key < tile.all_to; ++key) {
+      for (int64_t c = first; c < last; c += kLine) __builtin_prefetch(rows + key * stride + c, 0, 2);
     }
+  }
+  LORIKEET_INLINE void ask_keys(int64_t begin, int64_t end) const { ask(keys(), a.k_strides[1], begin, end, 0, a.width); }
+  LORIKEET_INLINE void ask_values(int64_t begin, int64_t end) const { ask(values(), a.v_strides[1], begin, end, from, to); }
+
+  const T* keys() const { return static_cast<const T*>(a.k) + tile.batch * a.k_strides[0] + tile.group * a.k_strides[2]; }
+  const T* values() const { return static_cast<const T*>(a.v) + tile.batch * a.v_strides[0] + tile.group * a.v_strides[2]; }
+
+  /// The scores of a key block; `before_strip(key)` is called before every kWidth keys.
+  template <class Before>
+  LORIKEET_INLINE void score_block(int64_t key, int64_t count, C* room, const Before& before_strip) {
+    int64_t stride;
+    const Stored* block = stored(keys() + key * a.k_strides[1], a.k_strides[1], count, a.width, room, stride);
+    for (int64_t j = 0; j < count; j += kWidth) {
+      before_strip(key + j);
+      score_strip(block + j * stride, stride, j, count - j);
+    }
+    finish(key, count);
+  }
+
+  /// Adds a key block, whose scores are there, to the sums.
+  LORIKEET_INLINE void add_block(int64_t key, int64_t count, C* room) {
+    weigh();
+    int64_t stride;
+    const Stored* block = stored(values() + key * a.v_strides[1], a.v_strides[1], count, a.width, room, stride);
+    add_values(block, stride, count);
   }
 
   void run(C* room) {
     gather();
-    const T* keys = static_cast<const T*>(a.k) + tile.batch * a.k_strides[0] + tile.group * a.k_strides[2];
-    const T* values = static_cast<const T*>(a.v) + tile.batch * a.v_strides[0] + tile.group * a.v_strides[2];
-    ask(keys, values, tile.all_from, tile.all_from + kAhead);
+    ask_keys(tile.all_from, tile.all_from + kAhead);
+    ask_values(tile.all_from, tile.all_from + kAhead);
     for_each_key_block(a, tile, [&](int64_t key, int64_t count) {
-      int64_t stride;
-      const Stored* block = stored(keys + key * a.k_strides[1], a.k_strides[1], count, a.width, room, stride);
-      for (int64_t j = 0; j < count; j += kWidth) {
-        ask(keys, values, key + j + kAhead, key + j + kAhead + kWidth);
-        score_strip(block + j * stride, stride, j, count - j);
-      }
-      finish(key, count);
-      weigh();
-      block = stored(values + key * a.v_strides[1], a.v_strides[1], count, a.width, room, stride);
-      add_values(block, stride, count);
+      score_block(key, count, room, [&](int64_t at) {
+        ask_keys(at + kAhead, at + kAhead + kWidth);
+        ask_values(at + kAhead, at + kAhead + kWidth);
+      });
+      add_block(key, count, room);
+    });
+    write();
+  }
+
+  /// The scores of the key blocks [begin, end) of the tile, as kept[block - first block of the tile][R][kBlockKeys].
+  void score_part(int64_t begin, int64_t end, C* kept, C* room) {
+    gather();
+    const int64_t first = tile.all_from / kBlockKeys;
+    ask_keys((first + begin) * kBlockKeys, (first + begin) * kBlockKeys + kAhead);
+    for_each_key_block(a, tile, [&](int64_t key, int64_t count) {
+      const int64_t block = key / kBlockKeys - first;
+      if (block < begin || block >= end) return;
+      score_block(key, count, room, [&](int64_t at) { ask_keys(at + kAhead, smaller(at + kAhead + kWidth, (first + end) * kBlockKeys)); });
+      __builtin_memcpy(kept + block * R * kBlockKeys, scores, sizeof scores);
+    });
+  }
+
+  /// Columns [from, to) of the outputs from all scores of the tile.
+  void sum_part(const C* kept, C* room) {
+    gather();
+    ask_values(tile.all_from, tile.all_from + kAhead);
+    for_each_key_block(a, tile, [&](int64_t key, int64_t count) {
+      __builtin_memcpy(scores, kept + (key / kBlockKeys - tile.all_from / kBlockKeys) * R * kBlockKeys, sizeof scores);
+      ask_values(key + kAhead, key + kAhead + kBlockKeys);
+      add_block(key, count, room);
     });
     write();
   }
@@ -265,12 +316,12 @@ struct FewQueries {
     const int64_t strides[3] = {a.queries * a.heads * a.width, a.heads * a.width, a.width};
     for (int64_t row = 0; row < tile.rows; ++row) {
       const bool none = sum[row] == C(0);
-      if (a.lse != nullptr) {
+      if (a.lse != nullptr && from == 0) {
         static_cast<C*>(a.lse)[tile.lse_place(row, a)] = none ? -static_cast<C>(__builtin_inff()) : fma(most[row], kLn2, vlog(sum[row]));
       }
       const Vector<C> factor = splat(none ? C(0) : C(1) / sum[row]);
       T* out = static_cast<T*>(a.out) + tile.offset(row, strides);
-      for (int64_t c = 0; c < a.width; c += kWidth) store_stored(out + c, load_vector(gathered + row * a.width + c) * factor);
+      for (int64_t c = from; c < to; c += kWidth) store_stored(out + c, load_vector(gathered + row * a.width + c) * factor);
     }
   }
 };
@@ -290,15 +341,21 @@ void few_queries(const AttentionArgs& a, const Tile& tile) {
   FewQueries<T, C, R>{a, tile, queries, gathered}.run(gathered + R * a.width);
 }
 
+/// Calls few(RowCount<R>) for the R that holds `rows` rows.
+template <class Few>
+LORIKEET_INLINE void for_few_rows(int64_t rows, const Few& few) {
+  switch (rows) {
+    case 1: return few(RowCount<1>{});
+    case 2: return few(RowCount<2>{});
+    case 3: return few(RowCount<3>{});
+    case 4: return few(RowCount<4>{});
+    default: return few(RowCount<8>{});
+  }
+}
+
 template <class T>
 void few_queries(const AttentionArgs& a, const Tile& tile) {
-  switch (tile.rows) {
-    case 1: return few_queries<T, 1>(a, tile);
-    case 2: return few_queries<T, 2>(a, tile);
-    case 3: return few_queries<T, 3>(a, tile);
-    case 4: return few_queries<T, 4>(a, tile);
-    default: return few_queries<T, 8>(a, tile);
-  }
+  for_few_rows(tile.rows, [&](auto count) { few_queries<T, count.value>(a, tile); });
 }
 
 }  // namespace lorikeet::LORIKEET_LEVEL

@@ -1,4 +1,4 @@
-#include "cpu/attention-few.h"
+#include "cpu/attention-few-parts.h"
 #include "cpu/attention-products.h"
 #include "cpu/level.h"
 #include "cpu/vector-exp.h"
@@ -138,8 +138,23 @@ void forward(const AttentionArgs& a, const Tile& tile) {
   forward_tile<T>(a, tile);
 }
 
+/// Runs the attention of few rows over many keys in parts where that keeps more threads busy.
+bool shares_few_rows(const AttentionArgs& a) {
+  if (a.batch * a.groups == 0 || a.queries == 0) return false;
+  Tile first;
+  describe_tile(a, 0, 0, 0, first);
+  LORIKEET_FLOAT_SWITCH(
+      a.dtype, T, if constexpr (sizeof(compute_t<T>) == sizeof(float)) {
+        const int64_t parts = parts_of_few<T>(a, first);
+        if (parts > 1) for_few_rows(first.rows, [&](auto count) { few_in_parts<T, count.value>(a, parts); });
+        return parts > 1;
+      })
+  return false;
+}
+
 void attention_fwd(const AttentionArgs& a) {
   int64_t tiles = tiles_of(a);
+  if (shares_few_rows(a)) return;
   parallel_for(a.batch * a.groups * tiles, [&](int64_t task) {
     Tile tile;
     // The last tiles of a causal sequence see most keys: they start first.
