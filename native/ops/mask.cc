@@ -221,7 +221,12 @@ Tensor masked_update(const Tensor& input, const Tensor& given_mask, const Tensor
   {
     NoGrad no_grad;
     y = clone(x);
-    Tensor owned = adds ? add_gradients(masked_gather(x, mask, values.numel() / (block * block), block), values) : values;
+    Tensor owned = values;
+    if (adds) {
+      owned = empty(values.shape(), x.dtype());
+      enqueue_masked_copy("maskedUpdate", x, mask, owned, block, true);
+      owned = add_gradients(owned, values);
+    }
     enqueue_masked_copy("maskedUpdate", y, mask, owned, block, false);
   }
   if (needs_record({&x, &values})) {
