@@ -1,6 +1,7 @@
 // Products with a quantised matrix at every level of this machine against the same products with dense panels of its values: bit for bit,
 // both directions, every format, with low-rank terms.
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -155,6 +156,13 @@ void test_weight(const Weight& w, const std::string& label) {
     std::vector<float> rows(w.values.size());
     dequantize_kernel.at_level(level)({w.matrix, nullptr, 0, w.matrix.rows, rows.data(), DType::f32});
     EXPECT(std::memcmp(rows.data(), w.values.data(), rows.size() * sizeof(float)) == 0, "%s %s: rows", name_of(level), label.c_str());
+    for (int64_t first = 0; first < w.matrix.rows; first += 21) {
+      const int64_t count = std::min<int64_t>(53, w.matrix.rows - first);
+      std::vector<float> part(static_cast<size_t>(count * w.matrix.columns));
+      dequantize_kernel.at_level(level)({w.matrix, nullptr, first, count, part.data(), DType::f32});
+      EXPECT(std::memcmp(part.data(), w.values.data() + first * w.matrix.columns, part.size() * sizeof(float)) == 0,
+             "%s %s: rows from %d on", name_of(level), label.c_str(), static_cast<int>(first));
+    }
     for (int64_t m : {1, 2, 3, 4, 5, 130}) {
       for (bool turned : {false, true}) {
         test_direction(w, label, level, DType::f32, Panel::f32, turned, m);
