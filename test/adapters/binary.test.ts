@@ -23,6 +23,7 @@ import { noGrad, scope } from '#dist/scope.js';
 import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
 import { numbers } from '../helpers/numbers.js';
 import { perturb } from '../helpers/perturb.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
 const allBits: readonly BinaryBits[] = [...kSignBits, 32];
@@ -73,7 +74,7 @@ for (const adapter of both) {
     await logitsOf(model, ids); // makes the tables of positions
     for (const bits of allBits) {
       const folder = join(temporaryFolder(), 'codes');
-      const before = memory().tensors;
+      const before = await settledTensors();
       const tuned = await attach(model, { type: 'binary', adapter, bits, dim: 5, scale: 2 });
       perturb(tuned);
       const adapted = await logitsOf(tuned, ids);

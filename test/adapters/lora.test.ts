@@ -12,6 +12,7 @@ import { memory, noGrad, scope } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
 import { relativeError, sameBits, valuesOf } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { kVocabulary, kWidth, noise, TinyNetwork } from '../helpers/tiny-network.js';
 
 const ids = (): Tensor =>
@@ -130,7 +131,7 @@ for (const options of [
   test.serial(`merged computes as adapted, and unmerging gives the base back: ${JSON.stringify(options)}`, async (t) => {
     const network = new TinyNetwork();
     const base = await output(network);
-    const started = memory().tensors;
+    const started = await settledTensors();
     const set = await attach(network, { ...everywhere, ...options });
     perturb(set);
     const adapted = await output(network);
@@ -285,7 +286,7 @@ test.serial('one adapter may train biases; trained rows need their embedding', a
 
 test.serial('a fired signal leaves the network as it was', async (t) => {
   const network = new TinyNetwork();
-  const started = memory().tensors;
+  const started = await settledTensors();
   await t.throwsAsync(attach(network, { type: 'lora' }, { signal: AbortSignal.abort('stop') }), { code: 'cancelled' });
   t.is(memory().tensors, started);
   network.dispose();

@@ -34,6 +34,7 @@ import {
 } from '../helpers/digits-vit.js';
 import { dataFolder } from '../helpers/folders.js';
 import { perturb } from '../helpers/perturb.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
 const kStyles: readonly MosaStyle[] = ['adaptformer', 'pfeiffer', 'houlsby', 'swin', 'lora'];
@@ -246,7 +247,7 @@ test('options that cannot work are errors that say why', async (t) => {
   t.notThrows(() => mosa.check({ ...mosaDefaults, consistency: { kl: 0.5, ce2: 1, deep: 0.01 } }));
 
   const model = await loadTiny();
-  const { tensors } = memory();
+  const tensors = await settledTensors();
   await t.throwsAsync(attach(model, configOf('adaptformer', { experts: 9, biasMode: 'split', share: 'up' })), {
     code: 'config',
     message: /mosa: "model\.layers\.0\.adapter_mlp\.down\.bias" cannot be split; got 8 entries for 9 experts/,

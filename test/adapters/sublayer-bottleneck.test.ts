@@ -13,6 +13,7 @@ import { RandomSource } from '#dist/random.js';
 import { noGrad } from '#dist/scope.js';
 import { loadTiny, logitsOf, relativeError, sameBits } from '../helpers/adapters.js';
 import { perturb } from '../helpers/perturb.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { worstError } from '../helpers/values.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
@@ -81,7 +82,7 @@ const plainBottleneck: AdapterMethod<'plain-bottleneck', CommonConfig> = {
 test.serial('around the blocks of a model they start as the identity, train, and come off', async (t) => {
   const model = await loadTiny();
   const base = await logitsOf(model, ids);
-  const before = memory().tensors;
+  const before = await settledTensors();
   const tuned = await attachMethod(model, plainBottleneck, {});
   t.true(sameBits(await logitsOf(tuned, ids), base));
   perturb(tuned);

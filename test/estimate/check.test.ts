@@ -3,6 +3,7 @@ import { type AdapterConfig, attach, loadModel, memory, setMemoryLimit, train } 
 import { checkMemory, freeMemory } from '#dist/estimate/check.js';
 import { taskOf } from '#dist/tasks/registry.js';
 import { settingsWithin } from '#dist/train/options.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { shippedRows, withTuned } from '../helpers/shipped.js';
 import { tinyEncoder } from '../helpers/tiny-encoder.js';
 
@@ -11,7 +12,7 @@ const settings = (more: object = {}) => settingsWithin(512, { batch: 8, sequence
 test.serial('a run that does not fit is refused with parts and what helps; the model is as before', (t) =>
   withTuned(async (tuned) => {
     await checkMemory(tuned, settings(), 128, 4e7);
-    const tensors = memory().tensors;
+    const tensors = await settledTensors();
     const error = await t.throwsAsync(checkMemory(tuned, settings(), 128, 1e6), { code: 'out-of-memory' });
     t.regex(
       error?.message ?? '',

@@ -4,6 +4,7 @@ import { attach, estimate, loadModel, memory, resetPeakMemory, synchronize, type
 import type { AnyInit } from '#dist/inits/init.js';
 import { inits } from '#dist/inits/registry.js';
 import { goldenModel } from '../helpers/folders.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { shippedModel } from '../helpers/shipped.js';
 
 const adapter = { type: 'lora', rank: 8, targets: 'all-linear' } as const;
@@ -78,7 +79,7 @@ test.serial('an adapter on some blocks, and rows shorter than the sequence', asy
 });
 
 test.serial('recipes that cannot run are refused as by train, without a trace', async (t) => {
-  const tensors = memory().tensors;
+  const tensors = await settledTensors();
   const refused = (more: object, message: RegExp) => t.throwsAsync(estimate({ model: shippedModel, adapter, ...more }), { message });
   await refused({ adapter: { ...adapter, targets: ['q_prj'] } }, /no module matches "q_prj"; did you mean "q_proj"\?/);
   await refused({ training: { sequence: 9999 } }, /longer than the model's context; got 9999, expected at most 512/);

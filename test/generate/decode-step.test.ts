@@ -6,6 +6,7 @@ import { noGrad } from '#dist/scope.js';
 import { goldenModel } from '../helpers/folders.js';
 import { numbers } from '../helpers/numbers.js';
 import { perturb } from '../helpers/perturb.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 
 const prompts = [
   [4, 8, 15, 16],
@@ -54,7 +55,7 @@ test.serial('with an adapter too, and nothing is left behind', async (t) => {
   using model = await loadModel(goldenModel('llama-gqa-tied'));
   const bare = await logitsOf(model, false);
   perturb(await attach(model, { type: 'lora', rank: 3, alpha: 6, targets: 'all-linear' }));
-  const before = memory().tensors;
+  const before = await settledTensors();
   const adapted = await logitsOf(model, true);
   t.deepEqual(adapted, await logitsOf(model, false));
   t.notDeepEqual(adapted, bare);

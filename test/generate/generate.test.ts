@@ -14,6 +14,7 @@ import {
 import { add, narrow, tensor } from 'lorikeet/ops';
 import { goldenModel } from '../helpers/folders.js';
 import { near, numbers } from '../helpers/numbers.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 
 const prompt = [4, 8, 15, 16, 23, 42];
 const open = (name = 'llama-gqa-tied'): Promise<Model> => loadModel(goldenModel(name));
@@ -97,7 +98,7 @@ test.serial('a signal ends it, and leaving the loop early leaves nothing behind'
   using model = await open();
   // Makes the rotary tables, which stay with the model.
   await sample(model, prompt, { maxNewTokens: 1 });
-  const before = memory().tensors;
+  const before = await settledTensors();
   const controller = new AbortController();
   const generation = generate(model, prompt, {
     signal: controller.signal,

@@ -18,3 +18,6 @@ export async function settledMemory(): Promise<ReturnType<typeof memory>> {
 
 /** Its bytes. */
 export const settledBytes = async (): Promise<number> => (await settledMemory()).bytes;
+
+/** How many tensors are kept, for a comparison: those that earlier tests dropped are not among them. */
+export const settledTensors = async (): Promise<number> => (await settledMemory()).tensors;

@@ -4,6 +4,7 @@ import { type AttachOptions, attach, type Tensor } from 'lorikeet';
 import { Linear, Module } from 'lorikeet/nn';
 import { normal } from 'lorikeet/ops';
 import { memory } from '#dist/scope.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 
 class One extends Module {
   only = new Linear(10, 6, { seed: 1 });
@@ -46,7 +47,7 @@ test.serial('a source that cannot be closed is an error, and leaves nothing behi
     return: () => Promise.reject(new RangeError('still open')),
     [Symbol.asyncIterator]: () => source,
   };
-  const before = memory().tensors;
+  const before = await settledTensors();
   await t.throwsAsync(started(network, { batches: source, forward: (x) => network.only.forward(x as Tensor) }), {
     instanceOf: RangeError,
     message: 'still open',

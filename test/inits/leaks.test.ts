@@ -6,6 +6,7 @@ import { inits } from '#dist/inits/registry.js';
 import { tensor } from '#dist/ops/create.js';
 import { memory, scope } from '#dist/scope.js';
 import { loadTiny } from '../helpers/adapters.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { TinyNetwork } from '../helpers/tiny-network.js';
 
 const rows = [
@@ -30,7 +31,7 @@ const started = (name: string, options: object = {}, signal?: AbortSignal): Prom
 
 for (const [name, method] of Object.entries(methods)) {
   test.serial(`${name}: what is left once it is taken off, and after a failure, is what was there before`, async (t) => {
-    const before = memory().tensors;
+    const before = await settledTensors();
     (await started(name)).dispose();
     t.is(memory().tensors, before, 'taken off');
     await t.throwsAsync(started(name, { rankPattern: { down_proj: 60 } }), { code: 'config' });
@@ -49,7 +50,7 @@ for (const [name, method] of Object.entries(methods)) {
 
   if (method.changesBase) {
     test.serial(`${name}: no scale of 0 or below, by which the factors would be divided`, async (t) => {
-      const before = memory().tensors;
+      const before = await settledTensors();
       for (const alpha of [0, -8]) {
         await t.throwsAsync(started(name, { alphaPattern: { o_proj: alpha } }), {
           code: 'config',
@@ -68,7 +69,7 @@ test.serial('nothing is left of a weight that is not finite', async (t) => {
     'weight',
     tensor(Array.from({ length: rowsOf }, (_, i) => Array.from({ length: width }, (_, j) => (i === 3 && j === 9 ? Number.NaN : i - j)))),
   );
-  const before = memory().tensors;
+  const before = await settledTensors();
   for (const init of ['olora', { type: 'olora', quantize: 'int8' }, 'pissa', { type: 'pissa', quantize: 'int8' }, 'loftq'] as const) {
     const config = { type: 'lora', rank: 4, alpha: 4, targets: ['q_proj', 'down_proj'], init } as AdapterConfig;
     await t.throwsAsync(attach(network, config), { instanceOf: LorikeetError, message: /"down_proj"/ });

@@ -12,6 +12,7 @@ import { memory, resetPeakMemory, scope, synchronize } from '#dist/scope.js';
 import type { DType, Tensor } from '#dist/tensor.js';
 import { loadTiny, relativeError } from '../helpers/adapters.js';
 import { contextOf, startLayers } from '../helpers/init-context.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { kVocabulary, noise, TinyNetwork } from '../helpers/tiny-network.js';
 
 type Values = Float32Array | Float64Array;
@@ -177,7 +178,7 @@ test.serial('the network is left as it was, also by an error and by a reader tha
     return sum(network.forward(batch));
   });
   const before = [network.first, network.second];
-  const tensors = memory().tensors;
+  const tensors = await settledTensors();
   for await (const { gradient } of weightGradients(used(network), contextOf(network, data), { reduce: 'mean' })) {
     gradient.dispose();
     break;
@@ -272,7 +273,7 @@ test.serial('observers see inputs and gradients where they pass, and change noth
   const x = noise([2, 16], 1);
   const plain = scope(() => network.forward(x).dataSync());
   const seen: string[] = [];
-  const held = memory().tensors;
+  const held = await settledTensors();
   await observing(
     network,
     ['first', 'unused'],

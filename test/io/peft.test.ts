@@ -16,6 +16,7 @@ import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
 import { memory } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
 import { golden, loadTiny, readReference, referenceError, sameBits, temporaryFolder } from '../helpers/adapters.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { withTuned } from '../helpers/shipped.js';
 
 /** Logits must agree to this share of their range: rounding of f32 sums in another order. */
@@ -51,7 +52,7 @@ for (const name of names) {
     const model = await loadTiny(reference.base);
     // The first pass makes the model's rotary tables.
     t.true((await referenceError(model, reference)) > 0.01);
-    const started = memory().tensors;
+    const started = await settledTensors();
     const tuned = await loadAdapter(model, folder);
     const error = await referenceError(tuned, reference);
     t.true(error <= kTolerance, `logits are off by ${error} of their range`);

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import { memory } from 'lorikeet';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { type TinyRun, tinyRun } from '../helpers/tiny-run.js';
 
 // Runs at the same time, in one thread or in several, give the bits that each gives alone.
@@ -23,7 +24,7 @@ test.serial('runs at the same time in one thread, and in worker threads, equal r
   const alone: string[] = [];
   for (const run of runs) alone.push(await tinyRun(run));
   t.is(new Set(alone).size, runs.length);
-  const { tensors } = memory();
+  const tensors = await settledTensors();
   t.deepEqual(await Promise.all(runs.map(tinyRun)), alone);
   t.is(memory().tensors, tensors);
   const mixed = await Promise.all([...runs.map(inWorker), ...runs.map(tinyRun)]);

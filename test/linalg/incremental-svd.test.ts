@@ -4,6 +4,7 @@ import { IncrementalSvd, svd } from 'lorikeet/linalg';
 import { cast, matmul, mean, narrow, normal, sub, tensor, transpose } from 'lorikeet/ops';
 import { apart, goldenMatrices, unorthogonal, withSpectrum } from '../helpers/matrices.js';
 import { numbers } from '../helpers/numbers.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 
 const lowrank = { seed: 1 };
 
@@ -69,7 +70,7 @@ test.serial('without a rank the smaller side of the first batch is kept', async 
 });
 
 test.serial('a refused batch loses nothing, and nothing is left behind', async (t) => {
-  const before = memory().tensors;
+  const before = await settledTensors();
   await scope(async () => {
     using pca = new IncrementalSvd({ rank: 3 });
     await pca.update(normal([9, 6], { seed: 1 }));

@@ -5,6 +5,7 @@ import { CancelledError, InvalidArgumentError, IoError, memory, NonFiniteError, 
 import { type MapMatricesProgress, type MatrixItem, mapMatrices, randomizedSvd } from 'lorikeet/linalg';
 import { cast, normal, tensor } from 'lorikeet/ops';
 import { temporaryFolder } from '../helpers/command-line.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 
 const layers = (count: number): MatrixItem[] =>
   Array.from({ length: count }, (_, i) => ({ name: `layer ${i}`, load: () => normal([20 + i, 12], { seed: i }) }));
@@ -12,7 +13,7 @@ const work = (x: Tensor): ReturnType<typeof randomizedSvd> => randomizedSvd(x, {
 const key = { work: 'randomizedSvd', rank: 3, seed: 1 };
 
 test.serial('factors by name in order, with progress, and one matrix in memory at a time', async (t) => {
-  const before = memory().tensors;
+  const before = await settledTensors();
   const seen: MapMatricesProgress[] = [];
   let live = 0;
   await scope(async () => {
@@ -46,7 +47,7 @@ test.serial('a tensor that was there before stays', async (t) => {
 
 test.serial('an aborted signal ends the work after the matrix at hand', async (t) => {
   const controller = new AbortController();
-  const before = memory().tensors;
+  const before = await settledTensors();
   const done: string[] = [];
   const run = mapMatrices(layers(5), work, {
     signal: controller.signal,
@@ -61,7 +62,7 @@ test.serial('an aborted signal ends the work after the matrix at hand', async (t
 });
 
 test.serial('errors name the matrix, and leave nothing behind', async (t) => {
-  const before = memory().tensors;
+  const before = await settledTensors();
   const bad: MatrixItem = { name: 'blocks.3.q', load: () => tensor([[Number.NaN, 1]]) };
   const svdOfOne = (x: Tensor): ReturnType<typeof randomizedSvd> => randomizedSvd(x, { rank: 1, seed: 1 });
   await t.throwsAsync(mapMatrices([...layers(2), bad], svdOfOne), {

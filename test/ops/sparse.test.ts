@@ -234,7 +234,9 @@ test('errors', async (t) => {
       message: /maskedUpdate: the index list does not fit; got i32\[1\]/,
     });
     t.throws(() => update(bits, ones([4]), 2), { instanceOf: ShapeError, message: /maskedUpdate: blocks of 2 x 2 need a matrix/ });
-    await t.throwsAsync(update(bits, ones([5])).data(), { message: /^maskedUpdate: the mask owns another number of entries; got 4, expected 5/ });
+    await t.throwsAsync(update(bits, ones([5])).data(), {
+      message: /^maskedUpdate: the mask owns another number of entries; got 4, expected 5/,
+    });
   }
   t.throws(() => maskedUpdate(x, bits, ones([4]), { mode: 'multiply' as 'add' }), {
     instanceOf: InvalidArgumentError,

@@ -2,6 +2,7 @@ import test from 'ava';
 import { memory, synchronize, type Tensor } from 'lorikeet';
 import { add, mul, square, sum, tensor } from 'lorikeet/ops';
 import { Adafactor, AdamW, AdamW8bit, Lion, SGD } from 'lorikeet/optim';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { worstError } from '../helpers/values.js';
 
 // Alone in its file, so that the count of tensors is its own.
@@ -18,7 +19,7 @@ for (const [name, tolerance, make] of [
   ['SGD', 1e-2, (x: Tensor) => new SGD([x], { learningRate: 0.05, momentum: 0.9 })],
 ] as const) {
   test.serial(`${name} finds the minimum of a quadratic and leaks nothing`, async (t) => {
-    const before = memory().tensors;
+    const before = await settledTensors();
     const aims = Array.from({ length: kSize }, (_, i) => [1, -2, 3][i % 3] as number);
     const target = tensor(aims);
     const x = tensor(aims.map(() => 0)).setRequiresGrad(true);

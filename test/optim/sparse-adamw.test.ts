@@ -3,6 +3,7 @@ import { type DType, InvalidArgumentError, memory, scope, type Tensor } from 'lo
 import { cast, full, maskIndices, normal, ones, topKMask } from 'lorikeet/ops';
 import { AdamW, gradientNorm, type ParameterMask, SparseAdamW } from 'lorikeet/optim';
 import { atLevel, machineLevels, withThreads } from '../helpers/engine.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { sameBits } from '../helpers/values.js';
 
 const numbers = (x: Tensor): Float32Array => cast(x.detach(), 'f32').dataSync() as Float32Array;
@@ -144,7 +145,7 @@ test('a mask of no parameter is an error, a wrong count one of the first step; d
   wrong.step();
   await t.throwsAsync(x.data(), { message: /maskedAdamwStep: the mask owns another number of entries; got 500, expected 499/ });
   const y = start('f32');
-  const before = memory().tensors;
+  const before = await settledTensors();
   const optimizer = new SparseAdamW([y], new Map([[y, { mask, count: 500 }]]));
   scope(() => {
     y.setGrad(ones([kSize]));

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { CancelledError, memory, type TrainOptions, train } from 'lorikeet';
 import { temporaryFolder } from '../helpers/command-line.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { shippedRows, shippedText, withTuned } from '../helpers/shipped.js';
 
 const root = temporaryFolder();
@@ -38,7 +39,7 @@ test.serial('a signal that fires at any moment ends the run at once, and the res
   await go(join(root, 'counted'), { signal });
   const moments = asked();
   t.true(moments > 100, `${moments}: samples before and after, rows, batches, evaluations`);
-  const before = memory().tensors;
+  const before = await settledTensors();
   // Among the rows, in the first samples, between the batches of a step, in an evaluation, in the last samples.
   for (const share of [0.03, 0.2, 0.46, 0.52, 0.9]) {
     const at = Math.max(1, Math.floor(share * moments));

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { CancelledError, memory, type TrainingCallbacks, type TrainingResult, train } from 'lorikeet';
 import { temporaryFolder } from '../helpers/command-line.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { shippedRows, shippedText, withTuned } from '../helpers/shipped.js';
 
 const root = temporaryFolder();
@@ -71,7 +72,7 @@ test.before(() => dropping(straight));
 
 for (const name of ['onStart', 'onStep', 'onEvaluation', 'onCheckpoint', 'onEnd'] as const) {
   test.serial(`an error of ${name} ends the run, its state saved, and the resumed run has the same bits`, async (t) => {
-    const before = memory().tensors;
+    const before = await settledTensors();
     const out = join(root, name);
     let ended: unknown;
     let thrown = false;

@@ -6,6 +6,7 @@ import { loadDataset, packSequences } from 'lorikeet/data';
 import { languageTask } from '#dist/tasks/language.js';
 import { stepGradients } from '#dist/train/step.js';
 import { temporaryFolder } from '../helpers/command-line.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { shippedRows, withTuned } from '../helpers/shipped.js';
 
 const folder = temporaryFolder();
@@ -148,7 +149,7 @@ test.serial('a streamed file that changes ends the run with its last step saved'
   const path = join(folder, 'vanishing.jsonl');
   copyFileSync(uneven, path);
   const out = join(folder, 'vanishing');
-  const before = memory().tensors;
+  const before = await settledTensors();
   await withTuned(async (tuned) => {
     const steps = train(tuned, { data: { train: { path, streaming: true } }, training: { ...short, steps: 30 }, out });
     await t.throwsAsync(

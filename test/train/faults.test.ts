@@ -7,6 +7,7 @@ import { IoError, memory, type TrainingStart, train } from 'lorikeet';
 import { readProgress } from '#dist/train/checkpoint.js';
 import { checkpointPath, checkpointSteps } from '#dist/train/run-folder.js';
 import { lastJson, lorikeet, temporaryFolder } from '../helpers/command-line.js';
+import { settledTensors } from '../helpers/settled-bytes.js';
 import { shippedModel, shippedRows, shippedText, withTuned } from '../helpers/shipped.js';
 import { smallDisk } from '../helpers/small-disk.js';
 
@@ -37,7 +38,7 @@ test.before(() => run(straight));
 
 /** The run fails with an error of the file system, its checkpoints are whole, and it goes on to the bytes of an undisturbed one once `repair` was called. */
 async function survives(t: ExecutionContext, out: string, breakAt: (step: number) => unknown, message: RegExp, repair: () => unknown) {
-  const before = memory().tensors;
+  const before = await settledTensors();
   const error = await t.throwsAsync(run(out, breakAt), { instanceOf: IoError, message });
   t.is(error?.code, 'io');
   t.is(memory().tensors, before);
