@@ -133,7 +133,10 @@ class TensorUnpickler {
 
   #run(code: number): void {
     const value = this.#valueOf(code);
-    if (value === undefined) return this.#change(code);
+    if (value === undefined) {
+      this.#change(code);
+      return;
+    }
     if (++this.#made > kMaxValues) throw this.#refused(`its pickle makes more than ${kMaxValues} values`);
     this.#stack.push(value);
   }
