@@ -2,10 +2,10 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { z } from 'zod';
 import { readRecipe } from '#dist/recipe.js';
 import { type CommandResult, lastJson, lorikeet, temporaryFolder } from '../helpers/command-line.js';
 import { shippedModel, shippedText } from '../helpers/shipped.js';
+import { validOutput } from '../helpers/valid-output.js';
 
 const folder = temporaryFolder();
 const rows = join(folder, 'rows.jsonl');
@@ -32,10 +32,7 @@ const ofRun = ['--recipe', recipe, '--adapter', join(out, 'adapter')];
 
 function valid(t: ExecutionContext, name: string, result: CommandResult): Record<string, unknown> {
   t.is(result.code, 0, result.stderr);
-  const schema = z.fromJSONSchema(JSON.parse(readFileSync(join('docs', 'commands', 'schemas', `${name}.json`), 'utf8')));
-  const { error } = schema.safeParse(lastJson(result));
-  t.is(error, undefined, error && z.prettifyError(error));
-  return lastJson(result);
+  return validOutput(t, name, result);
 }
 
 test.serial('a run measures answers at each evaluation, writes them down, and evaluate finds the same', async (t) => {

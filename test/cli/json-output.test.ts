@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { z } from 'zod';
-import { type CommandResult, lastJson, lorikeet, temporaryFolder } from '../helpers/command-line.js';
+import { lorikeet, temporaryFolder } from '../helpers/command-line.js';
 import { shippedModel, shippedText } from '../helpers/shipped.js';
+import { validOutput } from '../helpers/valid-output.js';
 
 const folder = temporaryFolder();
 const recipe = join(folder, 'recipe.yaml');
@@ -19,19 +19,12 @@ training: { steps: 2, batch: 2, sequence: 16 }
 const out = join(folder, 'run');
 const adapter = join(out, 'adapter');
 
-/** The last line of standard output against the schema that the docs publish. */
-function valid(t: ExecutionContext, name: string, result: CommandResult): void {
-  const schema = z.fromJSONSchema(JSON.parse(readFileSync(join('docs', 'commands', 'schemas', `${name}.json`), 'utf8')));
-  const { error } = schema.safeParse(lastJson(result));
-  t.is(error, undefined, `${name}: ${error === undefined ? '' : z.prettifyError(error)}\n${result.stdout}`);
-}
-
 async function done(t: ExecutionContext, name: string, ...args: string[]): Promise<void> {
   const result = await lorikeet([name, ...args, '--json', '--quiet']);
   t.is(result.code, 0, `${name}: ${result.stderr}`);
   t.is(result.stderr, '', `${name} --quiet`);
   t.is(result.stdout.trimEnd().split('\n').length, 1, name);
-  valid(t, name, result);
+  validOutput(t, name, result);
 }
 
 test('the output of every command is valid by its published schema', async (t) => {
@@ -58,7 +51,7 @@ test('errors are valid as well: a recipe, a usage, a broken file', async (t) => 
   const failed = async (code: number, ...args: string[]): Promise<void> => {
     const result = await lorikeet([...args, '--json']);
     t.is(result.code, code, result.stderr);
-    valid(t, 'error', result);
+    validOutput(t, 'error', result);
   };
   await Promise.all([
     failed(2, 'train', join(folder, 'none.yaml')),

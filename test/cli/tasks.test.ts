@@ -2,9 +2,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { loadModel } from 'lorikeet';
-import { z } from 'zod';
 import { type CommandResult, lastJson, lorikeet, temporaryFolder } from '../helpers/command-line.js';
 import { opinions, tinyEncoder } from '../helpers/tiny-encoder.js';
+import { validOutput } from '../helpers/valid-output.js';
 
 const folder = temporaryFolder();
 const model = tinyEncoder('bert-base', folder);
@@ -26,10 +26,7 @@ const adapter = join(out, 'adapter');
 
 function valid(t: ExecutionContext, name: string, result: CommandResult): Record<string, unknown> {
   t.is(result.code, 0, result.stderr);
-  const schema = z.fromJSONSchema(JSON.parse(readFileSync(join('docs', 'commands', 'schemas', `${name}.json`), 'utf8')));
-  const { error } = schema.safeParse(lastJson(result));
-  t.is(error, undefined, error && z.prettifyError(error));
-  return lastJson(result);
+  return validOutput(t, name, result);
 }
 
 async function refused(t: ExecutionContext, message: RegExp, ...args: string[]): Promise<void> {
