@@ -1,34 +1,26 @@
 // What the branches of MoSA compute: a learned scale, the form of Swin, and that merged ones are plain adapters.
 import { join } from 'node:path';
 import test from 'ava';
-import { type AdapterConfig, attach, loadAdapter, profile, scope, type TunedModel } from 'lorikeet';
+import { attach, loadAdapter, profile, scope, type TunedModel } from 'lorikeet';
 import { type ForwardContext, inference, Layer, Linear, Module, ModuleList, sublayer } from 'lorikeet/nn';
 import { add, mul, normal, tensor } from 'lorikeet/ops';
-import type { MosaStyle } from '#dist/adapters/mosa-config.js';
 import type { BottleneckBranch, SublayerBranches } from '#dist/adapters/sublayer-bottleneck.js';
 import { copyInto } from '#dist/ops/shape.js';
 import { RandomSource } from '#dist/random.js';
 import { noGrad } from '#dist/scope.js';
 import type { Tensor } from '#dist/tensor.js';
 import { loadTiny, logitsOf, relativeError, sameBits, temporaryFolder } from '../helpers/adapters.js';
+import { mosaConfig, mosaStyles } from '../helpers/mosa.js';
 import { perturb } from '../helpers/perturb.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
-const kStyles: readonly MosaStyle[] = ['adaptformer', 'pfeiffer', 'houlsby', 'swin', 'lora'];
-const configOf = (style: MosaStyle, more: object = {}): AdapterConfig => ({
-  type: 'mosa',
-  style,
-  bottleneckSize: 8,
-  share: 'none',
-  ...more,
-});
 const numbersOf = (x: Tensor): Float32Array => Float32Array.from(x.dataSync() as Float32Array);
 const mlpOf = ({ module }: { readonly module: unknown }): BottleneckBranch =>
   (module as SublayerBranches<BottleneckBranch>).adapter_mlp as BottleneckBranch;
 
 test.serial('a learned scale starts at 1, is trained, saved, and multiplies the branch', async (t) => {
   const model = await loadTiny();
-  const tuned = await attach(model, configOf('adaptformer', { scale: 'learned', dropout: 0 }), { seed: 3 });
+  const tuned = await attach(model, mosaConfig('adaptformer', { scale: 'learned', dropout: 0 }), { seed: 3 });
   const scales = tuned.adapters.get('default').placements.map((placement) => mlpOf(placement).scale as Tensor);
   t.deepEqual(
     scales.map((scale) => [...numbersOf(scale)]),
@@ -58,9 +50,9 @@ test.serial('a learned scale starts at 1, is trained, saved, and multiplies the 
 
 test.serial('saved, it runs the ops of the plain adapter on the same shapes, to the same bits for the same values', async (t) => {
   const model = await loadTiny();
-  for (const style of kStyles) {
+  for (const style of mosaStyles) {
     const folder = join(temporaryFolder(), 'merged');
-    const tuned = await attach(model, configOf(style), { seed: 3 });
+    const tuned = await attach(model, mosaConfig(style), { seed: 3 });
     perturb(tuned);
     await tuned.save(folder);
     tuned.dispose();
@@ -73,7 +65,7 @@ test.serial('saved, it runs the ops of the plain adapter on the same shapes, to 
     const numbers = merged.parameters().map(numbersOf);
     const own = await opsOf(merged);
     merged.dispose();
-    const plain = await attach(model, style === 'lora' ? { type: 'lora', rank: 8, alpha: 8 } : configOf(style, { experts: 1 }));
+    const plain = await attach(model, style === 'lora' ? { type: 'lora', rank: 8, alpha: 8 } : mosaConfig(style, { experts: 1 }));
     const parameters = plain.parameters();
     t.deepEqual(
       parameters.map(({ size }) => size),

@@ -3,7 +3,6 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import {
-  type AdapterConfig,
   AdapterMismatchError,
   attach,
   consistencyLoss,
@@ -17,7 +16,7 @@ import {
 import { logitsCrossEntropy, mul, reshape, tensor } from 'lorikeet/ops';
 import { AdamW } from 'lorikeet/optim';
 import { mosa } from '#dist/adapters/mosa.js';
-import { type MosaStyle, mosaDefaults } from '#dist/adapters/mosa-config.js';
+import { mosaDefaults } from '#dist/adapters/mosa-config.js';
 import { readSafetensorsHeader } from '#dist/io/safetensors-files.js';
 import { newVit } from '#dist/models/vit.js';
 import { noGrad } from '#dist/scope.js';
@@ -33,18 +32,11 @@ import {
   readDigitsTasks,
 } from '../helpers/digits-vit.js';
 import { dataFolder } from '../helpers/folders.js';
+import { mosaConfig, mosaStyles } from '../helpers/mosa.js';
 import { perturb } from '../helpers/perturb.js';
 import { settledTensors } from '../helpers/settled-bytes.js';
 
 const ids = [3, 17, 42, 5, 8, 80];
-const kStyles: readonly MosaStyle[] = ['adaptformer', 'pfeiffer', 'houlsby', 'swin', 'lora'];
-const configOf = (style: MosaStyle, more: object = {}): AdapterConfig => ({
-  type: 'mosa',
-  style,
-  bottleneckSize: 8,
-  share: 'none',
-  ...more,
-});
 /** Hidden states of a pass in training. */
 const inTraining = (tuned: Pick<TunedModel, 'forward'>): Promise<Float32Array> =>
   valuesOf(noGrad(() => tuned.forward([ids], { training: true })).detach());
@@ -53,12 +45,12 @@ const optionsOf = (tuned: TunedModel): Record<string, unknown> => ({ ...tuned.ad
 const shapesOf = (folder: string): [string, readonly number[]][] =>
   [...readSafetensorsHeader(fileOf(folder)).tensors].map(([name, { shape }]) => [name, shape]);
 
-for (const style of kStyles) {
+for (const style of mosaStyles) {
   test.serial(`${style}: every expert starts as the base, bit for bit, and in training they differ once learnt`, async (t) => {
     const model = await loadTiny();
     const base = await logitsOf(model, ids);
     const hidden = await inTraining(model);
-    const tuned = await attach(model, configOf(style, { dropout: 0 }));
+    const tuned = await attach(model, mosaConfig(style, { dropout: 0 }));
     for (let draw = 0; draw < 8; draw++) t.true(sameBits(await inTraining(tuned), hidden), `draw ${draw}`);
     t.true(sameBits(await logitsOf(tuned, ids), base));
     perturb(tuned);
@@ -82,7 +74,7 @@ for (const style of kStyles) {
       `${style}, merge ${merge} ${JSON.stringify(more)}: saved it is the plain adapter of the style, or goes on as trained`,
       async (t) => {
         const model = await loadTiny();
-        const tuned = await attach(model, configOf(style, { merge, dropout: 0, ...more }), { seed: 3 });
+        const tuned = await attach(model, mosaConfig(style, { merge, dropout: 0, ...more }), { seed: 3 });
         perturb(tuned);
         const [plain, native] = ['plain', 'native'].map((name) => join(temporaryFolder(), name)) as [string, string];
         await tuned.save(plain);
@@ -96,7 +88,7 @@ for (const style of kStyles) {
         const { experts, rank } = optionsOf(deployed);
         t.deepEqual([experts, rank], style === 'lora' ? [undefined, 8] : [1, undefined]);
         deployed.dispose();
-        const ordinary = await attach(model, configOf(style, { experts: 1, dropout: 0 }));
+        const ordinary = await attach(model, mosaConfig(style, { experts: 1, dropout: 0 }));
         const folder = join(temporaryFolder(), 'ordinary');
         await ordinary.save(folder, { form: 'published' });
         t.deepEqual(shapesOf(plain), shapesOf(folder));
@@ -115,7 +107,7 @@ for (const style of kStyles) {
 
 test.serial('low-rank branches fold into the weights, the others do not', async (t) => {
   const model = await loadTiny();
-  const tuned = await attach(model, configOf('lora'));
+  const tuned = await attach(model, mosaConfig('lora'));
   perturb(tuned);
   const adapted = await logitsOf(tuned, ids);
   const { maxError } = await tuned.merge();
@@ -130,7 +122,7 @@ test.serial('low-rank branches fold into the weights, the others do not', async 
 test.serial('merged before any step, the first product is its start', async (t) => {
   const model = await loadTiny();
   const tensorsOf = async (experts: number): Promise<Map<string, Float32Array>> => {
-    const tuned = await attach(model, configOf('adaptformer', { experts }), { seed: 5 });
+    const tuned = await attach(model, mosaConfig('adaptformer', { experts }), { seed: 5 });
     const { config, placements } = tuned.adapters.get('default');
     const values = scope(() =>
       noGrad(
@@ -171,7 +163,7 @@ for (const skipInactive of [false, true]) {
   test.serial(`a saved training goes on with the same experts and bits${skipInactive ? ', inactive ones skipped' : ''}`, async (t) => {
     const model = await loadTiny();
     const folder = join(temporaryFolder(), 'state');
-    const config = configOf('houlsby', { dropout: 0.2, skipInactive });
+    const config = mosaConfig('houlsby', { dropout: 0.2, skipInactive });
     const first = await attach(model, config, { seed: 1 });
     const optimizer = new AdamW(first.parameters(), { learningRate: 1e-2 });
     for (let i = 0; i < 4; i++) await step(first, optimizer);
@@ -192,7 +184,7 @@ for (const skipInactive of [false, true]) {
 test.serial('recomputed in backward, a pass has the experts of its forward', async (t) => {
   const model = await loadTiny();
   const gradients = async (checkpointing: boolean): Promise<Float32Array[]> => {
-    const tuned = await attach(model, configOf('adaptformer', { dropout: 0.2 }), { seed: 2 });
+    const tuned = await attach(model, mosaConfig('adaptformer', { dropout: 0.2 }), { seed: 2 });
     perturb(tuned);
     scope(() => tuned.loss({ ids: [ids], training: true, checkpointing }).backward());
     const found = tuned.parameters().map((value) => Float32Array.from((value.grad as Tensor).dataSync() as Float32Array));
@@ -207,7 +199,7 @@ test.serial('recomputed in backward, a pass has the experts of its forward', asy
 
 test.serial('an owner map of another size is refused', async (t) => {
   const model = await loadTiny();
-  const tuned = await attach(model, configOf('adaptformer'));
+  const tuned = await attach(model, mosaConfig('adaptformer'));
   const folder = join(temporaryFolder(), 'native');
   await tuned.save(folder, { form: 'native' });
   tuned.dispose();
@@ -248,7 +240,7 @@ test('options that cannot work are errors that say why', async (t) => {
 
   const model = await loadTiny();
   const tensors = await settledTensors();
-  await t.throwsAsync(attach(model, configOf('adaptformer', { experts: 9, biasMode: 'split', share: 'up' })), {
+  await t.throwsAsync(attach(model, mosaConfig('adaptformer', { experts: 9, biasMode: 'split', share: 'up' })), {
     code: 'config',
     message: /mosa: "model\.layers\.0\.adapter_mlp\.down\.bias" cannot be split; got 8 entries for 9 experts/,
   });
@@ -275,7 +267,7 @@ test.serial('fewer than six blocks are all compared, and that is said', async (t
   const warnings: string[] = [];
   const listen = (warning: Error): void => void warnings.push(warning.message);
   process.on('warning', listen);
-  const tuned = await attach(model, configOf('adaptformer', { consistency: { deep: 0.01 } }));
+  const tuned = await attach(model, mosaConfig('adaptformer', { consistency: { deep: 0.01 } }));
   await new Promise((resolve) => setImmediate(resolve));
   process.off('warning', listen);
   t.deepEqual(warnings, ['mosa: consistency.deep compares the first 6 blocks; got a network of 2, which are all compared']);
