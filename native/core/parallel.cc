@@ -9,6 +9,7 @@
 
 #include "core/cpu-count.h"
 #include "core/memory.h"
+#include "core/placement.h"
 #include "core/spin.h"
 
 namespace lorikeet {
@@ -43,6 +44,7 @@ class Pool {
     untaken_.store(tasks, std::memory_order_release);
     jobs_.fetch_add(1);
     jobs_.notify_all();
+    take_place(0);
     work();
     auto all_done = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };
     if (!spin_until(all_done)) {
@@ -62,8 +64,13 @@ class Pool {
   void loop(int index) {
     while (true) {
       const uint32_t seen = jobs_.load(std::memory_order_acquire);
-      if (index < threads() - 1) work();
-      if (!spin_until([&] { return jobs_.load(std::memory_order_relaxed) != seen; })) jobs_.wait(seen);
+      if (index < threads() - 1) {
+        take_place_apart(index + 1);
+        work();
+      }
+      if (spin_until([&] { return jobs_.load(std::memory_order_relaxed) != seen; })) continue;
+      leave_place(index + 1);
+      jobs_.wait(seen);
     }
   }
 

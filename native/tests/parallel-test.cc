@@ -1,6 +1,11 @@
 #include "core/parallel.h"
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -76,6 +81,42 @@ NATIVE_TEST(pool_changes_its_size_between_jobs) {
   }
   set_thread_count(2);
 }
+
+#if defined(__linux__)
+// Threads that the system put on one CPU spread over those that they may use.
+NATIVE_TEST(pool_threads_work_on_cpus_of_their_own) {
+  cpu_set_t allowed;
+  EXPECT(sched_getaffinity(0, sizeof allowed, &allowed) == 0, "no affinity");
+  if (CPU_COUNT(&allowed) < 2) return;
+  set_thread_count(2);
+  // Every task waits for the other one, so each thread runs one.
+  auto job = [](auto task_of) {
+    std::atomic<int> arrived{0};
+    parallel_for(2, [&](int64_t task) {
+      task_of(task);
+      arrived.fetch_add(1);
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+      while (arrived.load() < 2 && std::chrono::steady_clock::now() < end) {
+      }
+    });
+  };
+  const int here = sched_getcpu();
+  job([&](int64_t) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(here, &only);
+    sched_setaffinity(0, sizeof only, &only);
+    sched_setaffinity(0, sizeof allowed, &allowed);
+  });
+  bool apart = false;
+  for (int round = 0; round < 50 && !apart; ++round) {
+    int cpus[2] = {-1, -1};
+    job([&](int64_t task) { cpus[task] = sched_getcpu(); });
+    apart = cpus[0] != cpus[1];
+  }
+  EXPECT(apart, "both threads stay on CPU %d", here);
+}
+#endif
 
 // A worker that the system does not run must neither hold a job up nor reach into one that is over: its tasks and what they write to are
 // gone by then.
