@@ -1,10 +1,11 @@
 // Matrix products: a frozen weight in its packed layout against the same product from plain tensors, against OpenBLAS and oneDNN where they are installed and,
-// with --peer, against PyTorch. Small products are timed in queues of several, as a model queues them, and so are those of the libraries.
+// with --peer, against PyTorch. Small products are timed in queues of several, as a model queues them, and so are those of the libraries, which run just before and
+// after ours.
 // npm run bench -- gemm [--shapes 512x4096x4096,...] [--dtype f32,bf16] [--threads N] [--peer PYTHON] [--json]
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type DType, scope, setThreads, threads } from 'lorikeet';
+import { type DType, scope, setThreads, type Tensor, threads } from 'lorikeet';
 import { linear, matmul, normal, packWeight, transpose } from 'lorikeet/ops';
 import { interleaved } from './cases.js';
 import { gigaflops, rounded, type Suite } from './harness.js';
@@ -14,8 +15,8 @@ import { calibrate, peakFlops, percentOf, rooflineOf } from './roofline/roofline
 /** Rows x output features x input features: decode, and the layers of SmolLM2-135M, Qwen2.5-0.5B and a 7B model. */
 const defaultShapes = '1x4096x4096,128x768x768,1024x576x576,1024x1536x576,1024x4864x896,512x4096x4096';
 
-/** Products in one timed run: enough for 4 GFLOP, at most 32. */
-const callsOf = (flops: number): number => Math.min(32, Math.max(1, Math.round(4e9 / flops)));
+/** Products in one timed run: enough for 16 GFLOP, at most 128, so that the wait for JavaScript at the ends of the queue does not count. */
+const callsOf = (flops: number): number => Math.min(128, Math.max(1, Math.round(16e9 / flops)));
 
 interface Row {
   readonly shape: string;
@@ -39,6 +40,9 @@ interface Row {
   readonly torch_ms?: number;
   readonly ratio_torch?: number;
 }
+
+const mean = (values: readonly number[]): number | undefined =>
+  values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0) / values.length;
 
 interface PeerRow {
   readonly shape: string;
@@ -70,7 +74,6 @@ export const suite: Suite = {
     const shapes = values.shapes.split(',');
     const dtypes = values.dtype.split(',');
     const figures = calibrate(report);
-    const libraries = libraryRows(shapes, dtypes, report);
     const peers = values.peer === undefined ? [] : peerRows(values.peer, shapes, dtypes);
     const rows: Row[] = [];
     for (const dtype of dtypes) {
@@ -82,16 +85,18 @@ export const suite: Suite = {
           const weight = packWeight(dense);
           const flops = 2 * m * n * k;
           const calls = callsOf(flops);
-          const queued = (run: () => unknown) => () => {
-            for (let call = 0; call < calls; call++) run();
+          // Each result goes as soon as it is there, so that the next product writes where the last one did, as those of the libraries do.
+          const queued = (run: () => Tensor) => () => {
+            for (let call = 0; call < calls; call++) run().dispose();
           };
+          const before = libraryRows(shape, dtype, rows.length === 0 ? report : undefined);
           const timings = await interleaved([queued(() => linear(x, weight)), queued(() => matmul(x, transpose(dense, 0, 1)))]);
           const [packed, plain] = timings.map(({ p50, min }) => ({ p50: p50 / calls, min: min / calls }));
+          const libraries = [...before, ...libraryRows(shape, dtype)];
           weight.dispose();
           if (packed === undefined || plain === undefined) throw new Error('bench: nothing was measured');
           const peer = peers.find((row) => row.shape === shape && row.dtype === dtype);
-          const ofLibrary = (library: string) =>
-            libraries.find((row) => row.library === library && row.shape === shape && row.dtype === dtype)?.ms;
+          const ofLibrary = (library: string) => mean(libraries.filter((row) => row.library === library).map((row) => row.ms));
           const [openblas, onednn] = [ofLibrary('OpenBLAS'), ofLibrary('oneDNN')];
           const bytes = (dtype === 'bf16' ? 2 : 4) * (m * k + n * k + m * n);
           const floor = Math.max(flops / peakFlops(figures, dtype), bytes / rooflineOf(figures).gigabytesPerSecond) / 1e6;

@@ -17,14 +17,13 @@ interface Answer {
   readonly missing: readonly { readonly library: string; readonly reason: string }[];
 }
 
-/** Measures the libraries that are installed, in a process of their own; says which are missing and why. */
-export function libraryRows(shapes: readonly string[], dtypes: readonly string[], report: Report): readonly LibraryRow[] {
-  const known = dtypes.filter((dtype) => dtype === 'f32' || dtype === 'bf16');
-  if (known.length === 0) return [];
+/** Measures the libraries that are installed, in a process of their own; says in `report` which are missing and why. */
+export function libraryRows(shape: string, dtype: string, report?: Report): readonly LibraryRow[] {
+  if (dtype !== 'f32' && dtype !== 'bf16') return [];
   const program = buildProgram('bench_libraries');
   const env = { ...process.env, OMP_NUM_THREADS: String(threads()) };
-  const text = execFileSync(program, [String(threads()), shapes.join(), known.join()], { encoding: 'utf8', env });
+  const text = execFileSync(program, [String(threads()), shape, dtype], { encoding: 'utf8', env });
   const { rows, missing } = JSON.parse(text) as Answer;
-  for (const { library, reason } of missing) report.line(`${library} was not measured: ${reason}`);
+  for (const { library, reason } of missing) report?.line(`${library} was not measured: ${reason}`);
   return rows;
 }
