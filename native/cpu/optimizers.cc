@@ -16,24 +16,32 @@ void adamw_run(const AdamwArgs& a, const ListEntry& entry, int64_t first, int64_
                static_cast<C*>(entry.data[2]) + first, static_cast<C*>(entry.data[3]) + first, last - first);
 }
 
+/// p[i] += rate * step_of(i, gradient); a branch inside the loop would keep it from the vector registers.
+template <class T, class Step>
+LORIKEET_INLINE void sgd_loop(const SgdArgs& a, T* __restrict p, const T* __restrict g, int64_t count, const Step& step_of) {
+  using C = compute_t<T>;
+  const C scale = static_cast<C>(a.scale), rate = static_cast<C>(-a.rate), decay = static_cast<C>(a.decay);
+  for (int64_t i = 0; i < count; ++i) {
+    const C gradient = load(g + i) * scale + decay * load(p + i);
+    store(p + i, load(p + i) + rate * step_of(i, gradient));
+  }
+}
+
 template <class T>
 void sgd_run(const SgdArgs& a, const ListEntry& entry, int64_t first, int64_t last) {
   using C = compute_t<T>;
-  auto p = static_cast<T*>(entry.data[0]);
-  auto g = static_cast<const T*>(entry.data[1]);
-  auto b = static_cast<C*>(entry.data[2]);
-  const C scale = static_cast<C>(a.scale), rate = static_cast<C>(-a.rate), momentum = static_cast<C>(a.momentum);
-  const C damped = static_cast<C>(1 - a.dampening), decay = static_cast<C>(a.decay);
-  const bool fresh = entry.scalars[0] != 0;
-  for (int64_t i = first; i < last; ++i) {
-    C gradient = load(g + i) * scale + decay * load(p + i);
-    if (b != nullptr) {
-      C buffer = fresh ? gradient : b[i] * momentum + damped * gradient;
-      b[i] = buffer;
-      gradient = a.nesterov ? gradient + momentum * buffer : buffer;
-    }
-    store(p + i, load(p + i) + rate * gradient);
-  }
+  T* p = static_cast<T*>(entry.data[0]) + first;
+  const T* g = static_cast<const T*>(entry.data[1]) + first;
+  const int64_t count = last - first;
+  if (entry.data[2] == nullptr) return sgd_loop(a, p, g, count, [](int64_t, C gradient) { return gradient; });
+  C* __restrict buffer = static_cast<C*>(entry.data[2]) + first;
+  const C momentum = static_cast<C>(a.momentum), damped = static_cast<C>(1 - a.dampening);
+  const auto fresh = [=](int64_t i, C gradient) { return buffer[i] = gradient; };
+  const auto kept = [=](int64_t i, C gradient) { return buffer[i] = buffer[i] * momentum + damped * gradient; };
+  const auto ahead = [=](const auto& updated) { return [=](int64_t i, C gradient) { return gradient + momentum * updated(i, gradient); }; };
+  const bool first_step = entry.scalars[0] != 0;
+  if (a.nesterov) return first_step ? sgd_loop(a, p, g, count, ahead(fresh)) : sgd_loop(a, p, g, count, ahead(kept));
+  return first_step ? sgd_loop(a, p, g, count, fresh) : sgd_loop(a, p, g, count, kept);
 }
 
 template <class T>
