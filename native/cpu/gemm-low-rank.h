@@ -31,12 +31,17 @@ LeftView masked_rows(const LowRankTerm& term, const BlockTerm& part, const LeftV
   return {static_cast<const char*>(memory), row_bytes, sizeof(Word)};
 }
 
+/// Both from the sums: z read back in vectors before its words have left the store queue would wait until they have.
 template <int64_t Width, class Kind>
-LORIKEET_INLINE void write_z(const typename Kind::Accumulator* sums, typename Kind::Accumulator scale, int64_t columns,
-                             typename Kind::Accumulator* z, typename Kind::Element* packed) {
+LORIKEET_INLINE void write_z(const typename Kind::Accumulator* __restrict__ sums, typename Kind::Accumulator scale, int64_t columns,
+                             typename Kind::Accumulator* __restrict__ z, typename Kind::Element* __restrict__ packed) {
   const int64_t count = Width > 0 ? Width : columns;  // a constant where it can be
   for (int64_t j = 0; j < count; ++j) z[j] = sums[j] * scale;
-  for (int64_t j = 0; j < count && packed != nullptr; ++j) packed[j] = as_element<Kind>(z + j);
+  if (packed == nullptr) return;
+  for (int64_t j = 0; j < count; ++j) {
+    const typename Kind::Accumulator value = sums[j] * scale;
+    packed[j] = as_element<Kind>(&value);
+  }
 }
 
 /// z of one term for its rows of one block: computed from the left block, stored to term.z and as left rows at `packed`.
@@ -56,7 +61,7 @@ void shrink_block(const GemmArgs& args, const BlockTerm& part, const LeftView& b
   Ahead next;  // the rows of the next block, where they follow
   if (part.rows == kRows && steps > 0) next = {left.data + kRows * left.row_stride, kRows * left.row_stride / steps};
   for (int64_t first = 0; first < term.rank; first += kWidth) {
-    const Strip strip{steps, left, static_cast<const char*>(term.shrink) + first / kWidth * stride};
+    const Strip strip = strip_of(steps, left, static_cast<const char*>(term.shrink) + first / kWidth * stride);
     product(&strip, 1, {tile, false}, first == 0 ? next : Ahead{});
     const int64_t columns = term.rank - first < kWidth ? term.rank - first : kWidth;
     for (int64_t row = 0; row < part.rows; ++row) {
@@ -84,7 +89,7 @@ template <class Kind>
 LORIKEET_INLINE Strip expand_strip(const GemmArgs& args, const BlockTerm& part, const char* packed, int64_t p) {
   const LowRankTerm& term = args.terms[part.term];
   const int64_t stride = panel_stride(kThisLevel, panel_for(args.arithmetic), term.rank, 2);
-  return {steps_of<Kind>(term.rank), packed_z<Kind>(packed, term.rank), static_cast<const char*>(term.expand) + p * stride};
+  return strip_of(steps_of<Kind>(term.rank), packed_z<Kind>(packed, term.rank), static_cast<const char*>(term.expand) + p * stride);
 }
 
 /// Adds one term to the rows of a main tile: panel `p` of its expand, its bias.

@@ -147,6 +147,11 @@ struct Strip {
   const void* right;
 };
 
+/// Built field by field: a view copied as one is read in vectors before its words have left the store queue, which waits until they have.
+LORIKEET_INLINE Strip strip_of(int64_t steps, const LeftView& left, const void* right) {
+  return {steps, {left.data, left.row_stride, left.word_stride}, right};
+}
+
 /// Memory to bring into cache while a register block runs: `stride` bytes further at every step of its first strip. Without data the tile
 /// is touched: looking up an address that does not exist takes long.
 struct Ahead {

@@ -148,7 +148,7 @@ struct RowsTask {
       const Micro product = micro_for<Kind, 2>(rest < block_rows ? rest : block_rows);
       const int64_t line = b / kDepth * kLine + b % kDepth * args.x_row_stride;
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const Strip strip{steps_of<Kind>(slice.count), left.from_row(b * block_rows), panels + tile * kSliceSteps * kWidth};
+        const Strip strip = strip_of(steps_of<Kind>(slice.count), left.from_row(b * block_rows), panels + tile * kSliceSteps * kWidth);
         Ahead ahead;
         if (next != nullptr && b < kLines) {
           ahead = {reinterpret_cast<const char*>(next + first + tile * kWidth + line),

@@ -107,7 +107,7 @@ struct Product {
   void fill_tile(int64_t block, int64_t panel, const Strip& main, Accumulator* tile, bool accumulate, bool last, Ahead ahead) const {
     const Micro product = micro_for<Main, 2>(rows_of(block));
     if (!last) return product(&main, 1, {tile, accumulate}, ahead);
-    Strip strips[1 + kTermsInRegisters] = {main};
+    Strip strips[1 + kTermsInRegisters] = {strip_of(main.steps, main.left, main.right)};
     int64_t count = 1;
     const BlockTerm *part = terms.begin(block), *end = terms.end(block);
     for (; part != end && count <= kTermsInRegisters && in_registers(*part, block); ++part) {
@@ -145,7 +145,7 @@ struct Product {
         if (panel + 1 == panel_end && copies && begin + count < steps) {
           ahead = {left.from_word(count * Main::kWords).data, Main::kWords * left.word_stride};
         }
-        fill_tile(block, panel, {count, left, right}, tile, begin > 0, begin + count == steps, ahead);
+        fill_tile(block, panel, strip_of(count, left, right), tile, begin > 0, begin + count == steps, ahead);
         ahead.data += count * ahead.stride;
         if (pass_steps < steps) tile += kTileSize;
       }
