@@ -93,6 +93,15 @@ LORIKEET_INLINE void store_interleaved(__m512i even_low_odd_high, uint32_t* pair
   _mm512_storeu_si512(pairs, _mm512_maskz_permutexvar_epi16(0xffffffff, order, even_low_odd_high));
 }
 
+/// The words (even, odd) of 16 columns of two bf16 rows.
+LORIKEET_INLINE __m512i interleaved_halves(const void* even, const void* odd) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                                         18, 2, 17, 1, 16, 0);
+  const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(even)));
+  const __m512i both = _mm512_maskz_inserti64x4(0xff, low, _mm256_loadu_si256(static_cast<const __m256i*>(odd)), 1);
+  return _mm512_maskz_permutexvar_epi16(0xffffffff, order, both);
+}
+
 /// pairs[i] = (even[i], odd[i]) rounded to bf16.
 LORIKEET_INLINE void store_pairs(__m512 even, __m512 odd, uint32_t* pairs) {
   store_interleaved((__m512i)_mm512_cvtne2ps_pbh(odd, even), pairs);
@@ -107,16 +116,25 @@ LORIKEET_INLINE void store_pairs(const float* even, const float* odd, int64_t co
   _mm512_mask_storeu_epi32(pairs, mask, _mm512_load_si512(words));
 }
 
+/// The words (even, odd) of 32 columns of two bf16 rows: the first or the second 16.
+LORIKEET_INLINE __m512i interleaved_first(__m512i even, __m512i odd) {
+  const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
+                                         34, 2, 33, 1, 32, 0);
+  return _mm512_permutex2var_epi16(even, order, odd);
+}
+LORIKEET_INLINE __m512i interleaved_second(__m512i even, __m512i odd) {
+  const __m512i order = _mm512_set_epi16(63, 31, 62, 30, 61, 29, 60, 28, 59, 27, 58, 26, 57, 25, 56, 24, 55, 23, 54, 22, 53, 21, 52, 20, 51,
+                                         19, 50, 18, 49, 17, 48, 16);
+  return _mm512_permutex2var_epi16(even, order, odd);
+}
+
 /// The same of bf16 rows of `columns`, with zeros up to a multiple of 16; without `odd` its part is zero.
 LORIKEET_INLINE void pair_rows(const BFloat16* even, const BFloat16* odd, int64_t columns, uint32_t* pairs) {
   int64_t c = 0;
   for (; c + 32 <= columns; c += 32) {
     const __m512i low = _mm512_loadu_si512(even + c), high = odd != nullptr ? _mm512_loadu_si512(odd + c) : _mm512_setzero_si512();
-    const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
-                                           34, 2, 33, 1, 32, 0);
-    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
-    _mm512_storeu_si512(pairs + c, _mm512_permutex2var_epi16(low, first, high));
-    _mm512_storeu_si512(pairs + c + 16, _mm512_permutex2var_epi16(low, second, high));
+    _mm512_storeu_si512(pairs + c, interleaved_first(low, high));
+    _mm512_storeu_si512(pairs + c + 16, interleaved_second(low, high));
   }
   for (; c < columns; c += 16) {
     const int64_t rest = columns - c;

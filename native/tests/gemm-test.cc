@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/level.h"
+#include "core/parallel.h"
 #include "ops/gemm.h"
 #include "tests/buffers.h"
 #include "tests/harness.h"
@@ -127,6 +128,22 @@ void test_rows(Level level, DType x_dtype, int64_t rows, int64_t columns, int64_
   args.out = turned.data();
   args.transposed = true;
   gemm_rows_kernel.at_level(level)(args);
+
+  // The same rows one after the other, which are read where they lie, on two threads: the same chains.
+  Buffer gathered(x_dtype, rows * columns), together(wide, rank * columns);
+  const auto row_bytes = static_cast<size_t>(columns * size_of(x_dtype));
+  for (const RowRange& range : ranges) {
+    if (range.rows == 0) continue;
+    std::memcpy(gathered.bytes.data() + static_cast<size_t>(range.p_row) * row_bytes,
+                x.bytes.data() + static_cast<size_t>(range.x_row) * row_bytes, static_cast<size_t>(range.rows) * row_bytes);
+  }
+  const RowRange all{0, 0, std::max<int64_t>(rows - 1, 0)};
+  const int threads = thread_count();
+  set_thread_count(threads == 1 ? 2 : 1);
+  args = {gathered.data(), x_dtype, columns, columns, p.data(), rank, rank, &all, 1, 2.0, {}, together.data(), false};
+  gemm_rows_kernel.at_level(level)(args);
+  set_thread_count(threads);
+  EXPECT(together.bytes == out.bytes, "%s %s rank %d: rows in one range", name_of(level), name_of(x_dtype), static_cast<int>(rank));
   const bool pairs = x_dtype == DType::bf16 && has_pair_products(level);
   auto multiplied = [&](double value) {
     const BFloat16 rounded = to_bf16(static_cast<float>(value));
@@ -214,6 +231,12 @@ NATIVE_TEST(gemm_rows_at_every_level) {
       test_rows(static_cast<Level>(level), dtype, 0, 5, 3);
       test_rows(static_cast<Level>(level), dtype, 1, 33, 1);
       test_rows(static_cast<Level>(level), dtype, 200, 300, 17);
+      // A tail of less than a vector, of more than one; fewer columns than a vector; rows that fall into one cache set; many r.
+      test_rows(static_cast<Level>(level), dtype, 275, 172, 16);
+      test_rows(static_cast<Level>(level), dtype, 130, 93, 8);
+      test_rows(static_cast<Level>(level), dtype, 70, 20, 24);
+      test_rows(static_cast<Level>(level), dtype, 140, 2048, 5);
+      test_rows(static_cast<Level>(level), dtype, 131, 40, 256);
     }
   }
 }
