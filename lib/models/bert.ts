@@ -11,7 +11,7 @@ import { Dropout } from '../nn/dropout.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, Module, ModuleList } from '../nn/module.js';
-import { LayerNorm } from '../nn/norm.js';
+import { LayerNorm, normOfSum } from '../nn/norm.js';
 import type { Role } from '../nn/role.js';
 import { sublayer } from '../nn/sublayer.js';
 import type { TokenNetwork } from '../nn/virtual-tokens.js';
@@ -99,8 +99,8 @@ class BertEmbeddings extends Module {
     const types = tokenTypes ?? expand(zeros([1, 1], { dtype: 'i64' }), shape);
     const words = this.word_embeddings.forward(ids, context);
     const parts = add(front?.join(words) ?? words, this.token_type_embeddings.forward(front?.joinIds(types) ?? types, context));
-    const placed = add(parts, this.position_embeddings.forward(positions, context));
-    return this.#dropout.forward(this.LayerNorm.forward(placed, context), context);
+    const { normed } = normOfSum(this.LayerNorm, parts, this.position_embeddings.forward(positions, context), context);
+    return this.#dropout.forward(normed, context);
   }
 }
 
@@ -199,12 +199,12 @@ class BertBlock extends Layer {
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
     const attention = { residual: x, input: x, context };
     const changed = sublayer('attention', attention, (input, inner) => this.attention.forward(input, inner));
-    const attended = this.#attended.LayerNorm.forward(add(x, changed), context);
+    const { normed: attended } = normOfSum(this.#attended.LayerNorm, x, changed, context);
     const mlp = { residual: attended, input: attended, context };
     const added = sublayer('mlp', mlp, (input, inner) =>
       this.output.project(this.#activation(this.intermediate.dense.forward(input, inner)), inner),
     );
-    return this.output.LayerNorm.forward(add(attended, added), context);
+    return normOfSum(this.output.LayerNorm, attended, added, context).normed;
   }
 }
 

@@ -7,7 +7,7 @@ import { ShapeError } from '../errors.js';
 import { type ForwardContext, inference } from '../nn/context.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, ModuleList } from '../nn/module.js';
-import { LayerNorm } from '../nn/norm.js';
+import { LayerNorm, normOfSum } from '../nn/norm.js';
 import { sublayer } from '../nn/sublayer.js';
 import { add } from '../ops/elementwise.js';
 import { concat } from '../ops/join.js';
@@ -91,9 +91,9 @@ class KwtBlock extends Layer {
   /** x [B, T, D] to [B, T, D]. */
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
     const attend = sublayer('attention', { residual: x, input: x, context }, (input, inner) => this.attn.forward(input, inner));
-    const attended = this.norm1.forward(add(x, attend), context);
+    const { normed: attended } = normOfSum(this.norm1, x, attend, context);
     const fed = sublayer('mlp', { residual: attended, input: attended, context }, (input, inner) => this.mlp.forward(input, inner));
-    return this.norm2.forward(add(attended, fed), context);
+    return normOfSum(this.norm2, attended, fed, context).normed;
   }
 }
 

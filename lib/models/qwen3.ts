@@ -8,7 +8,7 @@ import { type ForwardContext, inference } from '../nn/context.js';
 import { Embedding } from '../nn/embedding.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, ModuleList } from '../nn/module.js';
-import { RmsNorm } from '../nn/norm.js';
+import { normOfSum, RmsNorm } from '../nn/norm.js';
 import { contextLengthOf, rotate } from '../nn/rope.js';
 import { sublayer } from '../nn/sublayer.js';
 import { add } from '../ops/elementwise.js';
@@ -114,13 +114,11 @@ class Qwen3Block extends Layer {
   /** x [B, T, D] to [B, T, D]. */
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
     const attention = { residual: x, input: this.input_layernorm.forward(x, context), context };
-    const attended = add(
-      x,
-      sublayer('attention', attention, (input, inner) => this.self_attn.forward(input, inner)),
-    );
-    const mlp = { residual: attended, input: this.post_attention_layernorm.forward(attended, context), context };
+    const attended = sublayer('attention', attention, (input, inner) => this.self_attn.forward(input, inner));
+    const { sum, normed } = normOfSum(this.post_attention_layernorm, x, attended, context);
+    const mlp = { residual: sum, input: normed, context };
     return add(
-      attended,
+      sum,
       sublayer('mlp', mlp, (input, inner) => this.mlp.forward(input, inner)),
     );
   }

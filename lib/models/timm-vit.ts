@@ -7,7 +7,7 @@ import { ConfigError } from '../errors.js';
 import { type ForwardContext, inference } from '../nn/context.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, Module, ModuleList } from '../nn/module.js';
-import { LayerNorm } from '../nn/norm.js';
+import { LayerNorm, normOfSum } from '../nn/norm.js';
 import { PatchProjection } from '../nn/patch-projection.js';
 import { sublayer } from '../nn/sublayer.js';
 import { add, gelu } from '../ops/elementwise.js';
@@ -143,14 +143,11 @@ class TimmBlock extends Layer {
   /** x [B, T, D] to [B, T, D]. */
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
     const before = this.norm1.forward(x, context);
-    const attended = add(
-      x,
-      sublayer('attention', { residual: x, input: before, context }, (input, inner) => this.attn.forward(input, inner)),
-    );
-    const after = this.norm2.forward(attended, context);
+    const attended = sublayer('attention', { residual: x, input: before, context }, (input, inner) => this.attn.forward(input, inner));
+    const { sum, normed } = normOfSum(this.norm2, x, attended, context);
     return add(
-      attended,
-      sublayer('mlp', { residual: attended, input: after, context }, (input, inner) => this.mlp.forward(input, inner)),
+      sum,
+      sublayer('mlp', { residual: sum, input: normed, context }, (input, inner) => this.mlp.forward(input, inner)),
     );
   }
 }

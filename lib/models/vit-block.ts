@@ -3,7 +3,7 @@ import { type ForwardContext, inference } from '../nn/context.js';
 import { Dropout } from '../nn/dropout.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, Module, ModuleList } from '../nn/module.js';
-import { LayerNorm } from '../nn/norm.js';
+import { LayerNorm, normOfSum } from '../nn/norm.js';
 import type { Role } from '../nn/role.js';
 import { sublayer } from '../nn/sublayer.js';
 import type { TokenNetwork } from '../nn/virtual-tokens.js';
@@ -98,14 +98,11 @@ class VitBlock extends Layer {
   /** x [B, T, D] to [B, T, D]. */
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
     const before = this.layernorm_before.forward(x, context);
-    const attended = add(
-      x,
-      sublayer('attention', { residual: x, input: before, context }, (input, inner) => this.#attend(input, inner)),
-    );
-    const after = this.layernorm_after.forward(attended, context);
+    const attended = sublayer('attention', { residual: x, input: before, context }, (input, inner) => this.#attend(input, inner));
+    const { sum, normed } = normOfSum(this.layernorm_after, x, attended, context);
     return add(
-      attended,
-      sublayer('mlp', { residual: attended, input: after, context }, (input, inner) => this.#feed(input, inner)),
+      sum,
+      sublayer('mlp', { residual: sum, input: normed, context }, (input, inner) => this.#feed(input, inner)),
     );
   }
 

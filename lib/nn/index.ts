@@ -9,7 +9,7 @@ export { type HiddenState, HiddenStates } from './hidden-states.js';
 export type { LayerOptions } from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export { Layer, Module, ModuleList, type Parameter, Sequential } from './module.js';
-export { LayerNorm, type NormOptions, RmsNorm } from './norm.js';
+export { LayerNorm, type NormedSum, type NormOptions, normOfSum, RmsNorm } from './norm.js';
 export type { AttentionPrefix, KeyValuePrefix, RowPrefixes } from './prefix.js';
 export type { Role } from './role.js';
 export {

@@ -1,5 +1,6 @@
 import { ones, zeros } from '../ops/create.js';
-import { layerNorm, rmsNorm } from '../ops/norm.js';
+import { add } from '../ops/elementwise.js';
+import { addLayerNorm, addRmsNorm, layerNorm, rmsNorm } from '../ops/norm.js';
 import type { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
 import { type LayerOptions, parameter } from './init.js';
@@ -8,6 +9,12 @@ import { Layer } from './module.js';
 export interface NormOptions extends Omit<LayerOptions, 'seed'> {
   /** Added to the mean square or variance; default 1e-5. */
   readonly epsilon?: number;
+}
+
+/** A sum and its norm, of one shape. */
+export interface NormedSum {
+  readonly sum: Tensor;
+  readonly normed: Tensor;
 }
 
 /** y = x / sqrt(mean(x^2) + epsilon) * weight over the last axis; weight [size]. */
@@ -25,6 +32,12 @@ export class RmsNorm extends Layer {
 
   override forward(x: Tensor, _context?: ForwardContext): Tensor {
     return rmsNorm(x, this.weight, this.epsilon);
+  }
+
+  /** The norm of x + addend [.., size], with the sum. */
+  ofSum(x: Tensor, addend: Tensor): NormedSum {
+    const [sum, normed] = addRmsNorm(x, addend, this.weight, this.epsilon);
+    return { sum, normed };
   }
 
   override parameterShapes(): Record<string, readonly number[]> {
@@ -52,7 +65,21 @@ export class LayerNorm extends Layer {
     return layerNorm(x, this.weight, this.bias, this.epsilon);
   }
 
+  /** The norm of x + addend [.., size], with the sum. */
+  ofSum(x: Tensor, addend: Tensor): NormedSum {
+    const [sum, normed] = addLayerNorm(x, addend, this.weight, this.bias, this.epsilon);
+    return { sum, normed };
+  }
+
   override parameterShapes(): Record<string, readonly number[]> {
     return { weight: [this.size], bias: [this.size] };
   }
+}
+
+/** x + addend, both [.., D], and what `norm` makes of it: in one pass where the norm is one of the above, and nothing stands around it. */
+export function normOfSum(norm: Layer, x: Tensor, addend: Tensor, context: ForwardContext): NormedSum {
+  const plain = norm.effective(context);
+  if (plain instanceof RmsNorm || plain instanceof LayerNorm) return plain.ofSum(x, addend);
+  const sum = add(x, addend);
+  return { sum, normed: norm.forward(sum, context) };
 }

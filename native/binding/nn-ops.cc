@@ -16,6 +16,8 @@ namespace lorikeet {
 static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(rms_norm, "rmsNorm")
   OP(layer_norm, "layerNorm")
+  OP(add_rms_norm, "addRmsNorm")
+  OP(add_layer_norm, "addLayerNorm")
   OP(conv2d, "conv2d")
   OP(swiglu, "swiGlu")
   OP(embedding, "embedding")

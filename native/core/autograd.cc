@@ -85,7 +85,8 @@ class Walk {
       node_gradients_.erase(found);
       for (size_t i = 0; i < gradients.size(); ++i) {
         const Node::Output& output = node.outputs[i];
-        if (!gradients[i].defined()) gradients[i] = filled(output.shape, output.dtype, output.device, 0);
+        if (!gradients[i].defined() && node.without == AbsentGradient::zeros)
+          gradients[i] = filled(output.shape, output.dtype, output.device, 0);
       }
       Wanted wanted;
       for (const Node::Edge& edge : node.inputs) wanted.push_back(edge.meta != nullptr);
@@ -165,9 +166,10 @@ bool needs_record(std::initializer_list<const Tensor*> inputs) {
 
 bool needs_record(const Tensors& inputs) { return recording_flag && std::any_of(inputs.begin(), inputs.end(), requires_grad); }
 
-void record(const char* name, const Tensors& inputs, const Tensors& outputs, Backward backward) {
+void record(const char* name, const Tensors& inputs, const Tensors& outputs, Backward backward, AbsentGradient without) {
   auto node = std::make_shared<Node>();
   node->name = name;
+  node->without = without;
   node->sequence = next_sequence++;
   for (const Tensor& input : inputs) {
     if (requires_grad(input)) {

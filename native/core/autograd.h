@@ -14,8 +14,11 @@ using Tensors = std::vector<Tensor>;
 /// Which inputs of a node need a gradient; indexed like the inputs given to record().
 using Wanted = std::vector<bool>;
 
-/// From the gradients of the outputs (always defined: zeros where none came) to those of the inputs; entries not wanted may be left
-/// undefined. A returned gradient may have the broadcast shape of its input: the engine sums it down.
+/// What a backward gets for an output that no gradient came to.
+enum class AbsentGradient { zeros, undefined };
+
+/// From the gradients of the outputs (where none came, what the op was recorded with) to those of the inputs; entries not wanted may be
+/// left undefined. A returned gradient may have the broadcast shape of its input: the engine sums it down.
 using Backward = std::function<Tensors(const Tensors& output_gradients, const Wanted& wanted)>;
 
 /// One recorded op. Forward pointers go from outputs to inputs; freed as backward passes through.
@@ -40,6 +43,7 @@ struct Node {
   };
   std::vector<Output> outputs;
   Backward backward;
+  AbsentGradient without = AbsentGradient::zeros;
 };
 
 /// How to compute the output of a cheap op again: those that keep it for backward then keep no memory of it. `value` is made by the first
@@ -81,7 +85,8 @@ bool needs_record(std::initializer_list<const Tensor*> inputs);
 bool needs_record(const Tensors& inputs);
 
 /// Records an op: `outputs` get their place on the tape. Call only when needs_record(inputs). Inputs may contain undefined tensors.
-void record(const char* name, const Tensors& inputs, const Tensors& outputs, Backward backward);
+void record(const char* name, const Tensors& inputs, const Tensors& outputs, Backward backward,
+            AbsentGradient without = AbsentGradient::zeros);
 
 /// Offers to compute a recorded output again; `make` gives the same bits, from tensors that the op keeps for its own backward anyway.
 void offer_recompute(const Tensor& output, std::function<Tensor()> make);

@@ -8,6 +8,7 @@
 //   backward         dx = rstd · (g - mean(g) - n · mean(g · n)) with g = dy · w
 //   backward_weight  dw = Σ_rows dy · n
 //   backward_bias    db = Σ_rows dy
+// Of a sum: x + addend is rounded and stored first, and its own gradient is added to the rounded dx.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
@@ -21,6 +22,11 @@ void forward(const LayerNormArgs& a) {
   for_each_row(a.rows, n, [&](int64_t row) {
     const T* x = static_cast<const T*>(a.x) + row * n;
     T* y = static_cast<T*>(a.out) + row * n;
+    if (a.addend != nullptr) {
+      T* sum = static_cast<T*>(a.sum) + row * n;
+      add_row(x, static_cast<const T*>(a.addend) + row * n, sum, n);
+      x = sum;
+    }
     C mean = vector_sum<T>(n, [&](int64_t i, int64_t count) { return load_stored(x + i, count); }) / static_cast<C>(n);
     C squares = vector_sum<T>(n, [&](int64_t i, int64_t count) {
       Vector<C> d = only_first<T>(load_stored(x + i, count) - splat(mean), count);
@@ -57,6 +63,7 @@ void backward(const LayerNormArgs& a) {
     for_each_vector<T>(n, [&](int64_t i, int64_t count) {
       store_stored(dx + i, splat(rstd) * (g(i, count) - splat(sum) - normal(i, count) * splat(dot)), count);
     });
+    if (a.dsum != nullptr) add_row(dx, static_cast<const T*>(a.dsum) + row * n, dx, n);
   });
 }
 

@@ -7,6 +7,7 @@
 //   forward          y = w · round(n)
 //   backward         dx = rstd · (g - n · mean(g · n)) with g = dy · w; the rounding passes gradients through
 //   backward_weight  dw = Σ_rows dy · round(n)
+// Of a sum: x + addend is rounded and stored first, and its own gradient is added to the rounded dx.
 
 namespace lorikeet::LORIKEET_LEVEL {
 namespace {
@@ -28,6 +29,11 @@ void forward(const RmsNormArgs& a) {
   for_each_row(a.rows, n, [&](int64_t row) {
     const T* x = static_cast<const T*>(a.x) + row * n;
     T* y = static_cast<T*>(a.out) + row * n;
+    if (a.addend != nullptr) {
+      T* sum = static_cast<T*>(a.sum) + row * n;
+      add_row(x, static_cast<const T*>(a.addend) + row * n, sum, n);
+      x = sum;
+    }
     C squares = vector_sum<T>(n, [&](int64_t i, int64_t count) {
       Vector<C> v = load_stored(x + i, count);
       return v * v;
@@ -58,6 +64,7 @@ void backward(const RmsNormArgs& a) {
       Vector<C> g = load_stored(dy + i, count) * load_stored(w + i, count);
       store_stored(dx + i, splat(r) * fma(splat(-share), load_stored(x + i, count), g), count);
     });
+    if (a.dsum != nullptr) add_row(dx, static_cast<const T*>(a.dsum) + row * n, dx, n);
   });
 }
 

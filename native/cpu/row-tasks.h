@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cpu/level.h"
+#include "cpu/stored-vector.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -12,6 +13,13 @@ LORIKEET_INLINE void for_each_row(int64_t rows, int64_t columns, const Body& bod
     int64_t last = (task + 1) * per_task < rows ? (task + 1) * per_task : rows;
     for (int64_t row = task * per_task; row < last; ++row) body(row);
   });
+}
+
+/// sum = x + addend for one row, each element rounded once; sum may be either of them.
+template <class T>
+LORIKEET_INLINE void add_row(const T* x, const T* addend, T* sum, int64_t n) {
+  for_each_vector<T>(
+      n, [&](int64_t i, int64_t count) { store_stored(sum + i, load_stored(x + i, count) + load_stored(addend + i, count), count); });
 }
 
 /// Sums over rows, column by column: total[c] = Σ_r term(r, c) with rows added in slices of kRowSlice, then the slices, both in order;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "core/kernel.h"
 #include "core/tensor.h"
@@ -12,14 +13,22 @@ namespace lorikeet {
 /// Differentiable in all three; backward keeps x, the mean and rstd, and nothing for a gradient that is not wanted.
 Tensor layer_norm(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, double eps);
 
-/// x, y, dy, dx [rows, columns] contiguous; mean and rstd [rows] in f32 (f64 for f64); weight and bias may be null.
+/// x + addend and layer_norm(x + addend, weight, bias, eps), in this order, in one pass and with the bits of the two ops. x and addend of
+/// one shape and dtype. Differentiable in all four; backward adds the gradient of the sum to that which comes through the norm.
+std::vector<Tensor> add_layer_norm(const Tensor& x, const Tensor& addend, const std::optional<Tensor>& weight,
+                                   const std::optional<Tensor>& bias, double eps);
+
+/// x, addend, sum, y, dy, dsum, dx [rows, columns] contiguous; mean and rstd [rows] in f32 (f64 for f64); weight and bias may be null.
 struct LayerNormArgs {
   DType dtype;
   DType weight_dtype;
-  const void* x;
+  const void* x;  // backward of a sum: the sum
   const void* weight;
   const void* bias;
+  const void* addend;  // null: the norm of x
   const void* dy;
+  const void* dsum;  // backward, or null
+  void* sum;         // where there is an addend
   void* mean;
   void* rstd;
   void* out;  // forward y; backward dx, or dweight, or dbias

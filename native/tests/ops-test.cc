@@ -108,6 +108,12 @@ void exercise_sizes(const char* name, const std::function<Tensor(DType, int64_t,
 NATIVE_TEST(ops_norms) {
   exercise_sizes("rmsNorm", [](DType t, int64_t n, int64_t d) { return rms_norm(leaf({n, d}, t), leaf({d}, t), 1e-5); });
   exercise_sizes("layerNorm", [](DType t, int64_t n, int64_t d) { return layer_norm(leaf({n, d}, t), leaf({d}, t), leaf({d}, t), 1e-5); });
+  exercise_sizes("addRmsNorm", [](DType t, int64_t n, int64_t d) {
+    return add_rms_norm(leaf({n, d}, t), leaf({n, d}, t), leaf({d}, t), 1e-5).back();
+  });
+  exercise_sizes("addLayerNorm", [](DType t, int64_t n, int64_t d) {
+    return add_layer_norm(leaf({n, d}, t), leaf({n, d}, t), leaf({d}, t), leaf({d}, t), 1e-5).back();
+  });
   exercise_sizes("softmax", [](DType t, int64_t n, int64_t d) { return softmax(leaf({n, d}, t), -1); });
 }
 
