@@ -92,7 +92,7 @@
           'target_name': 'lorikeet_cpu_amx_bf16',
           'type': 'static_library',
           'defines': ['LORIKEET_LEVEL=amx_bf16'],
-          'sources': ['native/cpu/gemm-tiles.cc'],
+          'sources': ['native/cpu/gemm-tiles.cc', 'native/cpu/gemm-int8-tiles.cc'],
           'cflags_cc': ['<@(avx2_flags)', '<@(avx512_flags)', '-mavx512bf16', '<@(amx_flags)'],
           'xcode_settings': {'OTHER_CPLUSPLUSFLAGS': ['<@(avx2_flags)', '<@(avx512_flags)', '-mavx512bf16', '<@(amx_flags)']},
         },

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import test from 'ava';
+import type { LoadOptions } from 'lorikeet';
 import { allLevels, machineLevels } from './helpers/engine.js';
 
 // The level amx-bf16 with its tile products in plain C++: training from end to end, in a process of its own because the level of a machine is
@@ -11,10 +12,10 @@ interface Result {
   readonly bits: string;
 }
 
-const code = `
+const codeFor = (loading: LoadOptions): string => `
   import { createHash } from 'node:crypto';
   import { attach, isaLevel, loadModel, train } from 'lorikeet';
-  const model = await loadModel('examples/stories260k', { dtype: 'bf16' });
+  const model = await loadModel('examples/stories260k', ${JSON.stringify(loading)});
   const tuned = await attach(model, { type: 'lora', rank: 4, targets: 'all-linear', dropout: 0.2 }, { seed: 3 });
   const losses = [];
   const run = train(tuned, {
@@ -27,23 +28,32 @@ const code = `
   console.log(JSON.stringify({ level: isaLevel(), losses, bits: hash.digest('hex') }));
 `;
 
-function trained(environment: NodeJS.ProcessEnv): Result {
+function trained(environment: NodeJS.ProcessEnv, loading: LoadOptions = { dtype: 'bf16' }): Result {
   const env = { ...process.env, ...environment };
+  const code = codeFor(loading);
   const printed = execFileSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8', timeout: 60_000, env });
   return JSON.parse(printed.trimEnd().split('\n').at(-1) ?? '') as Result;
 }
 
+const emulated = { LORIKEET_EMULATE_TILES: '1', LORIKEET_MAX_ISA: 'amx-bf16' };
+const vectors = { LORIKEET_EMULATE_TILES: '', LORIKEET_MAX_ISA: 'avx512-bf16' };
 const onWideMachines = machineLevels.includes('avx512-bf16') ? test : test.skip;
 
 onWideMachines('training through tile products: their own level, the bits of any number of threads, the losses of the level below', (t) => {
-  const emulated = { LORIKEET_EMULATE_TILES: '1', LORIKEET_MAX_ISA: 'amx-bf16' };
   const one = trained({ ...emulated, LORIKEET_THREADS: '1' });
   t.is(one.level, 'amx-bf16');
   t.deepEqual(trained({ ...emulated, LORIKEET_THREADS: '2' }), one);
-  const below = trained({ LORIKEET_EMULATE_TILES: '', LORIKEET_MAX_ISA: 'avx512-bf16' });
+  const below = trained(vectors);
   t.is(below.level, 'avx512-bf16');
   t.not(below.bits, one.bits, 'the products are other ones');
   for (const [step, loss] of below.losses.entries()) t.true(Math.abs((one.losses[step] ?? Number.NaN) - loss) < 0.02, `step ${step}`);
+});
+
+onWideMachines('training with 8-bit integers through tile products: the bits of the level below where all else is f32', (t) => {
+  const loading = { dtype: 'f32', compute: 'int8' } as const;
+  const [tiles, below] = [trained({ ...emulated, LORIKEET_THREADS: '2' }, loading), trained(vectors, loading)];
+  t.deepEqual(tiles, { ...below, level: 'amx-bf16' });
+  t.notDeepEqual(trained(vectors, { dtype: 'f32' }).losses, below.losses);
 });
 
 test('a level that does not exist is refused by name', (t) => {

@@ -2,7 +2,7 @@
 
 // The low-rank rows of a product cut at the borders of its left blocks, by block.
 
-#include "cpu/level.h"
+#include "cpu/integers.h"
 #include "ops/gemm.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
@@ -17,18 +17,21 @@ struct BlockTerm {
 
 class BlockTerms {
  public:
-  /// Blocks of `block_rows` rows; packed_bytes(rank) is what the packed z of one part takes. Parts of a block keep the order of args.rows.
+  /// Blocks of `block_rows` rows; packed_bytes(rank) is what the packed z of one part takes. Parts of a block keep the order of args.rows,
+  /// and end with every `part_rows` rows of it (default: with the block alone).
   template <class PackedBytes>
-  BlockTerms(const GemmArgs& args, int64_t block_rows, const PackedBytes& packed_bytes)
-      : starts_((ceil_blocks(args.m, block_rows) + 1) * static_cast<int64_t>(sizeof(int64_t))),
-        terms_(count(args, block_rows) * static_cast<int64_t>(sizeof(BlockTerm))) {
+  BlockTerms(const GemmArgs& args, int64_t block_rows, const PackedBytes& packed_bytes, int64_t part_rows = 0)
+      : block_rows_(block_rows),
+        part_rows_(part_rows > 0 ? part_rows : block_rows),
+        starts_((ceil_blocks(args.m, block_rows) + 1) * static_cast<int64_t>(sizeof(int64_t))),
+        terms_(count(args) * static_cast<int64_t>(sizeof(BlockTerm))) {
     const int64_t blocks = ceil_blocks(args.m, block_rows);
     auto* starts = starts_.as<int64_t>();
     auto* terms = terms_.as<BlockTerm>();
     for (int64_t b = 0; b <= blocks; ++b) starts[b] = 0;
-    for_parts(args, block_rows, [&](const LowRankRows&, int64_t block, int64_t, int64_t) { ++starts[block + 1]; });
+    for_parts(args, [&](const LowRankRows&, int64_t block, int64_t, int64_t) { ++starts[block + 1]; });
     for (int64_t b = 0; b < blocks; ++b) starts[b + 1] += starts[b];
-    for_parts(args, block_rows, [&](const LowRankRows& rows, int64_t block, int64_t begin, int64_t end) {
+    for_parts(args, [&](const LowRankRows& rows, int64_t block, int64_t begin, int64_t end) {
       // starts[block] walks to the end of its block and is moved back below.
       terms[starts[block]++] = {rows.term, static_cast<int32_t>(begin - block * block_rows), static_cast<int32_t>(end - begin),
                                 rows.z_row + begin - rows.row_begin, packed_bytes_};
@@ -47,24 +50,26 @@ class BlockTerms {
   static int64_t ceil_blocks(int64_t rows, int64_t block_rows) { return (rows + block_rows - 1) / block_rows; }
 
   template <class Body>
-  LORIKEET_INLINE static void for_parts(const GemmArgs& args, int64_t block_rows, const Body& body) {
+  LORIKEET_INLINE void for_parts(const GemmArgs& args, const Body& body) const {
     for (int64_t i = 0; i < args.row_count; ++i) {
       const LowRankRows& rows = args.rows[i];
       for (int64_t begin = rows.row_begin; begin < rows.row_end;) {
-        const int64_t block = begin / block_rows;
-        const int64_t end = (block + 1) * block_rows < rows.row_end ? (block + 1) * block_rows : rows.row_end;
+        const int64_t block = begin / block_rows_, first = block * block_rows_;
+        const int64_t part_end = first + smaller(block_rows_, ((begin - first) / part_rows_ + 1) * part_rows_);
+        const int64_t end = smaller(part_end, rows.row_end);
         body(rows, block, begin, end);
         begin = end;
       }
     }
   }
 
-  static int64_t count(const GemmArgs& args, int64_t block_rows) {
+  int64_t count(const GemmArgs& args) const {
     int64_t parts = 0;
-    for_parts(args, block_rows, [&](const LowRankRows&, int64_t, int64_t, int64_t) { ++parts; });
+    for_parts(args, [&](const LowRankRows&, int64_t, int64_t, int64_t) { ++parts; });
     return parts;
   }
 
+  const int64_t block_rows_, part_rows_;
   Scratch starts_, terms_;
   int64_t packed_bytes_ = 0;
 };

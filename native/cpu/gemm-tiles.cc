@@ -1,13 +1,15 @@
-// y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles; every other arithmetic is that of the level below, and so are all
-// layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of low-rank terms computed from them. (2) Tasks of some blocks
-// times some panels go over the contraction in passes that keep a panel in a level-1 cache, their accumulators in a level-2 cache; the last
-// pass adds the terms as further steps and writes out. Panels made on the fly are made by the task that reads them.
+// y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles. Products of int8 panels are those of cpu/gemm-int8-tiles.cc, every
+// other arithmetic is that of the level below, and so are all layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of
+// low-rank terms computed from them. (2) Tasks of some blocks times some panels go over the contraction in passes that keep a panel in a
+// level-1 cache, their accumulators in a level-2 cache; the last pass adds the terms as further steps and writes out. Panels made on the
+// fly are made by the task that reads them.
 
 #include "cpu/level.h"
 
 #if defined(__AMX_BF16__)
 
 #include "core/tiles.h"
+#include "cpu/gemm-int8.h"
 #include "cpu/integers.h"
 #include "cpu/retiled-panels.h"
 #include "cpu/tile-amx.h"
@@ -167,8 +169,8 @@ void run_tiles(const GemmArgs& args) {
 
 void gemm_tiles(const GemmArgs& args) {
   if (args.m == 0 || (args.y != nullptr && args.n == 0)) return;
-  const bool in_codes = args.right.panel == Panel::int8 && !args.right.empty();
-  if (args.arithmetic != Arithmetic::bf16_pairs || in_codes) return gemm_kernel.at_level(Level::avx512_bf16)(args);
+  if (args.right.panel == Panel::int8 && !args.right.empty()) return gemm_int8(args);
+  if (args.arithmetic != Arithmetic::bf16_pairs) return gemm_kernel.at_level(Level::avx512_bf16)(args);
   if (tiles_emulated()) return run_tiles<EmulatedTiles>(args);
   run_tiles<AmxTiles>(args);
 }

@@ -65,13 +65,6 @@ LORIKEET_INLINE IntVector int8_dot(IntVector sum, int32_t left, const Int8Right&
 /// Rows whose sums of a group and totals over groups fit the registers together.
 inline constexpr int kInt8Rows = kRows / 2;
 
-/// Quantised rows: codes of row i at codes + i * row_stride, its scales at scales + i * groups.
-struct Int8Rows {
-  const uint8_t* codes;
-  const float* scales;
-  int64_t row_stride, groups;
-};
-
 /// The part of a tile that stays in registers from the first group to the last: R <= kInt8Rows rows.
 template <int R>
 LORIKEET_INLINE void int8_rows(int64_t k, const Int8Rows& left, const IntVector* right, const FloatVector* output, FloatVector* tile) {

@@ -10,11 +10,18 @@
 
 namespace lorikeet::LORIKEET_LEVEL {
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && !defined(__AMX_INT8__)
 inline constexpr uint8_t kCodeOffset = 128;  // the instruction wants left codes unsigned
 #else
 inline constexpr uint8_t kCodeOffset = 0;
 #endif
+/// Quantised rows: codes of row i at codes + i * row_stride, its scales at scales + i * groups.
+struct Int8Rows {
+  const uint8_t* codes;
+  const float* scales;
+  int64_t row_stride, groups;
+};
+
 /// A group whose largest value is smaller is one of zeros.
 inline constexpr float kSmallestScaled = 1e-30f;
 inline constexpr int32_t kInfinityBits = 0x7f800000;

@@ -69,9 +69,10 @@ LORIKEET_INLINE void load_block(const float* c) {
   if constexpr (Lower && Right) Tiles::template load<3>(c + kTileHalf * kTileBlock + kTileHalf, kStride);
 }
 
-template <class Tiles, bool Lower, bool Right>
-LORIKEET_INLINE void store_block(float* c) {
-  constexpr int64_t kStride = kTileBlock * sizeof(float);
+/// Into rows of kTileBlock f32, or i32 where the sums are such.
+template <class Tiles, bool Lower, bool Right, class Sum>
+LORIKEET_INLINE void store_block(Sum* c) {
+  constexpr int64_t kStride = kTileBlock * sizeof(Sum);
   Tiles::template store<0>(c, kStride);
   if constexpr (Right) Tiles::template store<1>(c + kTileHalf, kStride);
   if constexpr (Lower) Tiles::template store<2>(c + kTileHalf * kTileBlock, kStride);
@@ -136,25 +137,27 @@ void tile_product(TileRegion<Tiles>& region, int64_t rows, int64_t columns, int 
   return tile_block<Tiles, false, false>(chains, count, stride, c, accumulate);
 }
 
-/// The last, incomplete step of a panel as a whole one. Made anew only when another panel is asked for.
+/// The last, incomplete step of a panel as a whole one. Made anew only when another step is asked for.
 class LastStep {
  public:
   /// For the panel at `panel` of pairs `stride` bytes apart, over a contraction of length k.
   LORIKEET_INLINE const char* of(const char* panel, int64_t k, int64_t stride) {
     const int64_t rest = k % kTileDepth;
-    if (rest == 0) return nullptr;
-    if (panel != panel_) {
-      const int64_t pairs = (rest + 1) / 2;
-      memcpy(step_, panel + k / kTileDepth * kTilePairs * stride, pairs * stride);
-      memset(step_ + pairs * stride, 0, (kTilePairs - pairs) * stride);
-      panel_ = panel;
+    return rest == 0 ? nullptr : filled(panel + k / kTileDepth * kTilePairs * stride, (rest + 1) / 2, stride);
+  }
+  /// For the step whose `rows` < kTilePairs rows lie at `step`, `stride` bytes apart.
+  LORIKEET_INLINE const char* filled(const char* step, int64_t rows, int64_t stride) {
+    if (step != step_) {
+      memcpy(whole_, step, rows * stride);
+      memset(whole_ + rows * stride, 0, (kTilePairs - rows) * stride);
+      step_ = step;
     }
-    return step_;
+    return whole_;
   }
 
  private:
-  alignas(64) char step_[kTilePairs * 2 * kTileRowBytes];
-  const char* panel_ = nullptr;
+  alignas(64) char whole_[kTilePairs * 2 * kTileRowBytes];
+  const char* step_ = nullptr;
 };
 
 }  // namespace lorikeet::LORIKEET_LEVEL

@@ -2,6 +2,7 @@
 // results must equal integer arithmetic exactly, in both directions and with low-rank terms; with real values a row must not depend on the
 // others.
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "ops/gemm.h"
 #include "ops/int8-panels.h"
 #include "tests/harness.h"
@@ -183,6 +185,79 @@ NATIVE_TEST(int8_rows_that_are_not_finite) {
     }
   }
 }
+
+/// All that a product can have, at one level: two terms, one with dropout on x and one on its output, on rows of their own, a bias.
+std::vector<char> whole_product(const Product& p, DType dtype, bool transposed) {
+  const int64_t rank = 5, size = size_of(dtype), cut = p.m / 3;
+  const Panel extra = panel_for(arithmetic_for(p.level, dtype, Panel::int8));
+  generator.seed(17);
+  std::normal_distribution<float> normal;
+  const auto values = [&](int64_t count, DType type) {
+    std::vector<char> bytes(static_cast<size_t>(count * size_of(type)));
+    LORIKEET_FLOAT_SWITCH(type, T,
+                          for (int64_t i = 0; i < count; ++i)
+                              store(reinterpret_cast<T*>(bytes.data()) + i, static_cast<compute_t<T>>(normal(generator))));
+    return bytes;
+  };
+  const std::vector<char> x = values(p.m * p.k, dtype), bias = values(p.n, dtype), own_bias = values(p.n, DType::f32);
+  const std::vector<char> a = values(rank * p.k, DType::f32), b = values(p.n * rank, DType::f32);
+  Panels shrink(panel_bytes(p.level, extra, rank, p.k, 1)), expand(panel_bytes(p.level, extra, p.n, rank, 2));
+  gemm_pack_kernel.at_level(p.level)({a.data(), DType::f32, rank, p.k, p.k, 1, 1.0, extra, 1, shrink.data});
+  gemm_pack_kernel.at_level(p.level)({b.data(), DType::f32, p.n, rank, rank, 1, 1.0, extra, 2, expand.data});
+  std::vector<float> z(static_cast<size_t>(2 * p.m * rank));
+  const DropoutMask mask{0.4, 9, 2};
+  const LowRankTerm terms[] = {
+      {rank, shrink.data, expand.data, z.data(), 0.3, own_bias.data(), mask, true, false, 1.0},
+      {rank, shrink.data, expand.data, z.data() + p.m * rank, 0.7, nullptr, mask, false, true, 1.7},
+  };
+  const LowRankRows rows[] = {{0, cut, 0, 0}, {cut, p.m, cut, 0}, {cut / 2, p.m, 0, 1}};
+  std::vector<char> y(static_cast<size_t>(p.m * p.n * size));
+  GemmArgs args = p.args(nullptr, nullptr);
+  args.x = x.data();
+  args.y = y.data();
+  args.x_dtype = args.y_dtype = args.bias_dtype = dtype;
+  if (transposed) {
+    args.x_row_stride = 1;
+    args.x_column_stride = p.m;
+  }
+  args.arithmetic = arithmetic_for(p.level, dtype, Panel::int8);
+  args.bias = bias.data();
+  args.terms = terms;
+  args.term_count = 2;
+  args.rows = rows;
+  args.row_count = 3;
+  gemm_kernel.at_level(p.level)(args);
+  const auto* bytes = reinterpret_cast<const char*>(z.data());
+  y.insert(y.end(), bytes, bytes + z.size() * sizeof(float));
+  return y;
+}
+
+#if !defined(__aarch64__)
+NATIVE_TEST(int8_tiles_have_the_bits_of_vectors) {
+  if (gemm_level() < Level::amx_bf16) return;
+  const int threads = thread_count();
+  // More rows than one block, more groups than one pass, more panels than one task.
+  for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {12, 33, 64}, {33, 20, 130}, {100, 70, 1000}, {70, 600, 900}}) {
+    for (bool turned : {false, true}) {
+      generator.seed(3);
+      const Product below(Level::avx512_bf16, turned, m, n, k);
+      generator.seed(3);
+      const Product tiles(Level::amx_bf16, turned, m, n, k);
+      for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+        for (bool transposed : {false, true}) {
+          const std::vector<char> expected = whole_product(below, dtype, transposed);
+          for (int count : {1, 2}) {
+            set_thread_count(count);
+            EXPECT(whole_product(tiles, dtype, transposed) == expected, "%s m=%d n=%d k=%d%s%s", name_of(dtype), static_cast<int>(m),
+                   static_cast<int>(n), static_cast<int>(k), turned ? " turned" : "", transposed ? " transposed" : "");
+          }
+        }
+      }
+    }
+  }
+  set_thread_count(threads);
+}
+#endif
 
 }  // namespace
 }  // namespace lorikeet

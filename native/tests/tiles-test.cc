@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/int8-tiles.h"
 #include "cpu/tile-emulated.h"
 #include "cpu/tile-operands.h"
 #include "tests/buffers.h"
@@ -201,6 +202,65 @@ NATIVE_TEST(tiles_register_blocks) {
         test_block(rows, 7, 2, k, rank, kTileBlock - rows);
         test_block(rows, 16, 1, k, rank, (kTileBlock - rows) / 2);
       }
+    }
+  }
+}
+
+/// Groups of a panel over k contraction elements, by its definition in ops/int8-panels.h.
+std::vector<char> int8_panel_of(const std::vector<int8_t>& w, int64_t outputs, int64_t k) {
+  std::vector<char> panel(static_cast<size_t>(kTileBlock * 4 * (int8_groups(k) + (k + 3) / 4)));
+  for (int64_t n = 0; n < outputs; ++n) {
+    for (int64_t i = 0; i < k; ++i) {
+      const int64_t word = (i / kInt8Group + 1 + i / 4) * kTileBlock + n;
+      panel[static_cast<size_t>(word * 4 + i % 4)] = static_cast<char>(w[static_cast<size_t>(n * k + i)]);
+    }
+  }
+  return panel;
+}
+
+/// Sums of groups times scales, in two passes, against the same in plain integers and floats: bit for bit.
+void test_int8_block(int64_t rows, int64_t outputs, int64_t k) {
+  const int64_t groups = int8_groups(k), row_stride = (k + 63) / 64 * 64 + 64;
+  // What lies past the contraction is not zero.
+  std::vector<uint8_t> codes(static_cast<size_t>(rows * row_stride));
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(tests::generator());
+  std::vector<int8_t> w(static_cast<size_t>(outputs * k));
+  for (int8_t& code : w) code = static_cast<int8_t>(tests::generator());
+  std::vector<float> scales(static_cast<size_t>(rows * groups));
+  for (float& scale : scales) scale = static_cast<float>(tests::generator() % 1000) * 0.00137f;
+  const std::vector<char> panel = int8_panel_of(w, outputs, k);
+  const scalar::Int8Rows left{codes.data(), scales.data(), row_stride, groups};
+  alignas(64) float tile[kTileBlock * kTileBlock];
+  std::fill(tile, tile + kTileBlock * kTileBlock, -1.0f);
+  scalar::LastStep last;
+  {
+    scalar::TileRegion<EmulatedTiles> region;
+    scalar::int8_tile_product(region, rows, k, left, panel.data(), 0, groups / 2, last, tile);
+    scalar::int8_tile_product(region, rows, k, left, panel.data(), groups / 2, groups, last, tile);
+  }
+  int wrong = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < outputs; ++j) {
+      float total = 0;
+      for (int64_t group = 0; group < groups; ++group) {
+        int32_t sum = 0;
+        for (int64_t e = group * kInt8Group; e < std::min((group + 1) * kInt8Group, k); ++e) {
+          sum += static_cast<int8_t>(codes[static_cast<size_t>(i * row_stride + e)]) * w[static_cast<size_t>(j * k + e)];
+        }
+        total = scalar::fma(static_cast<float>(sum), scales[static_cast<size_t>(i * groups + group)], total);
+      }
+      wrong += tile[i * kTileBlock + j] == total ? 0 : 1;
+    }
+  }
+  EXPECT(wrong == 0, "rows %d outputs %d k %d: %d wrong", static_cast<int>(rows), static_cast<int>(outputs), static_cast<int>(k), wrong);
+  for (int64_t i = rows; i < kTileBlock; ++i) EXPECT(tile[i * kTileBlock] == -1, "rows past the block stay");
+}
+
+NATIVE_TEST(tiles_int8_blocks) {
+  for (int64_t rows : {1, 15, 16, 17, 32}) {
+    for (int64_t k : {1, 4, 5, 63, 64, 65, 127, 128, 129, 200, 650}) {
+      test_int8_block(rows, 32, k);
+      test_int8_block(rows, 7, k);
     }
   }
 }
