@@ -1,5 +1,5 @@
 // One training step: forward, loss, backward, clip at 1.0, AdamW. Random weights of a published shape, or --model PATH.
-// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--compute int8] [--checkpoint] [--layout retile|dual] [--model PATH]
+// npm run bench -- step --shape smollm2-135m --dtype bf16 --batch 1 --seq 1024 --rank 16 --steps 5 [--layers N] [--no-lora] [--compute int8] [--checkpoint] [--layout retile|dual|native] [--model PATH]
 //   [--profile] [--threads N | --threads 1,2] [--warmup 2] [--foreign-load [--rounds 2]] [--peer PYTHON [--rounds 2] [--peer-script FILE]] [--json]
 import { parseArgs } from 'node:util';
 import { type DType, loadModel, type Model, scope, setThreads, threads } from 'lorikeet';

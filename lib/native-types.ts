@@ -29,6 +29,7 @@ export interface PackedWeightHandle {
   readonly shape: number[];
   readonly dtype: DType;
   readonly bytes: number;
+  readonly mappedBytes: number;
   readonly level: string;
   readonly layout: string;
   readonly quantization: string | undefined;

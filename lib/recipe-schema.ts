@@ -240,7 +240,7 @@ export const recipeSchema = z
     dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
     /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. `int8`: frozen linear layers but the head multiply 8-bit integers. */
     compute: z.enum(kComputes).optional(),
-    /** How frozen float weights are packed: one copy, or a second for backward. Results have the same bits. Default: retile. */
+    /** How frozen float weights are packed: one copy, a second for backward, or none (rows of the mapped file). Results have the same bits. Default: retile. */
     layout: z.enum(kWeightLayouts).optional(),
     device: z.enum(['cpu', 'cuda']).optional(),
     /** An adapter config (`type` and the method's own options), or the folder of an adapter to go on training. */

@@ -133,8 +133,9 @@ function install(
     checks.push(new Tensor(nonFiniteCount([stored.handle])));
     before.set(name, old);
     // A trained copy goes on being trained: the layer gets values of its own.
-    if (layer instanceof Linear && old instanceof PackedWeight) holder[name] = packWeight(stored, { layout: layer.layout });
-    else holder[name] = stored === value ? clone(value) : stored;
+    const packs = layer instanceof Linear && old instanceof PackedWeight;
+    const own = stored !== value || (packs && layer.layout !== 'native') ? stored : clone(value);
+    holder[name] = packs ? packWeight(own, { layout: layer.layout }) : own;
   }
   if (before.size === 0) throw new AdapterError(`merge: nothing to fold into "${path}"`);
   return { before, checks };

@@ -103,7 +103,7 @@ function checkSource({ data }: Recipe, part: 'train' | 'eval' | 'calibration', c
 }
 
 function checkRoom(recipe: Recipe, source: SourceModel, network: Module): void {
-  const bytes = weightBytes(network, source, recipe);
+  const { memory: bytes } = weightBytes(network, source, recipe);
   const free = freeMemory();
   if (bytes > free)
     throw new OutOfMemoryError(

@@ -10,6 +10,7 @@ import { type Extrapolation, extrapolate, type TrialProgress } from './extrapola
 import { type RowLengths, rowLengths } from './row-lengths.js';
 import { readSourceModel, resolveAdapter, type SourceModel } from './source-model.js';
 import { type AdapterPlan, planAdapter } from './targets.js';
+import { weightBytes } from './weight-bytes.js';
 
 /** Bytes of native memory at the moment when most is in use, by what holds them. */
 export interface PeakBytes {
@@ -30,7 +31,9 @@ export interface Estimate {
   readonly peakBytes: PeakBytes;
   /** Sum of `peakBytes`: what `peakBytes` of the finished run will be. */
   readonly totalBytes: number;
-  /** The same with what the process itself takes (runtime, tokenizer). */
+  /** Weights that stay in the mapped file (`layout: native`), not counted above: the system drops their pages when memory runs short. */
+  readonly mappedBytes: number;
+  /** `totalBytes` with what the process itself takes (runtime, tokenizer). */
   readonly processBytes: number;
   /** What this process can still take. */
   readonly availableBytes: number;
@@ -69,7 +72,8 @@ export async function estimate(input: EstimateInput, options: EstimateOptions = 
   if (recipe.task !== undefined || encoderModality(source.config) !== undefined)
     throw new ConfigError('estimate: only the training of language models is estimated; got an encoder with a task');
   const adapter = await resolveAdapter(recipe.adapter);
-  const settings = settingsWithin(contextOf(source), recipe.training);
+  const { contextLength, mappedBytes } = outlineOf(source, recipe);
+  const settings = settingsWithin(contextLength, recipe.training);
   const plan = await planAdapter(source.config, adapter);
   if (plan.adapted.length === 0) throw new ConfigError('estimate: the adapter is on no block of the model; expected targets in its layers');
   const lengths = await lengthsOf(recipe, source, settings);
@@ -91,6 +95,7 @@ export async function estimate(input: EstimateInput, options: EstimateOptions = 
   return {
     peakBytes,
     totalBytes,
+    mappedBytes,
     processBytes: totalBytes + processBase(),
     availableBytes,
     secondsPerStep,
@@ -110,11 +115,10 @@ function trainedSize({ adapter }: Extrapolation, { size, frozen }: AdapterPlan):
   return { parameters: Math.round(trained / kParameterBytes), bytes: trained };
 }
 
-function contextOf({ config }: SourceModel): number {
-  const network = createNetwork(config);
-  const { contextLength } = network.shape;
-  network.dispose();
-  return contextLength;
+/** What the network says before it has weights. */
+function outlineOf(source: SourceModel, recipe: Recipe): { readonly contextLength: number; readonly mappedBytes: number } {
+  using network = createNetwork(source.config);
+  return { contextLength: network.shape.contextLength, mappedBytes: weightBytes(network, source, recipe).mapped };
 }
 
 async function lengthsOf({ data }: Recipe, source: SourceModel, settings: TrainingSettings): Promise<RowLengths> {

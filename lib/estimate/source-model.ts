@@ -18,6 +18,8 @@ export interface SourceModel {
   readonly config: JsonObject;
   /** The dtype that a weight is loaded in where none is asked for. */
   storedDtype(name: string): DType;
+  /** Whether the floats of a weight can be read where they lie in the file. */
+  isPlain(name: string): boolean;
   /** The type of the blocks that a matrix is stored in, such as `q4_1`; undefined where it is stored as plain floats. */
   blockType(name: string): `q${string}` | undefined;
   /** Such a matrix; only of files that can have blocks. */
@@ -37,6 +39,7 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
         folder,
         config,
         blockType: () => undefined,
+        isPlain: () => true,
         storedDtype: (name) => dtypeOfSafetensors[weights.tensors.get(name)?.dtype ?? 'F32'] ?? 'f32',
         hasTokenizer: files.hasTokenizer,
         tokenizer: () => Tokenizer.fromFolder(folder),
@@ -48,6 +51,10 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
       return {
         config: files.config,
         storedDtype: () => 'f32',
+        isPlain: (name) => {
+          const tensor = tensors.get(name);
+          return tensor?.type.name === 'F32' && tensor.interleavedHeads === 0;
+        },
         blockType: (name) => {
           const type = tensors.get(name)?.type.name.toLowerCase();
           return type?.startsWith('q') ? (type as `q${string}`) : undefined;

@@ -17,6 +17,7 @@ import { keepBlocks } from './partial-network.js';
 import { randomWeights } from './random-weights.js';
 import type { SourceModel } from './source-model.js';
 import { plainly } from './targets.js';
+import { weightBytes } from './weight-bytes.js';
 
 /** What is tried: a network of some blocks of a model with random weights, and its adapter. */
 export interface TrialPlan {
@@ -39,7 +40,7 @@ export interface TrialPlan {
 
 /** What training steps took; all sizes in bytes. */
 export interface Trial {
-  /** Frozen weights in all layouts that training uses. */
+  /** Frozen weights in all layouts that training uses, but those that stay in the mapped file. */
   readonly weights: number;
   readonly adapter: number;
   readonly optimizer: number;
@@ -74,6 +75,8 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
     );
     await synchronize();
     const loaded = memory().bytes;
+    // The random weights lie in memory; those of a file that is read in place will not.
+    const { mapped } = weightBytes(network, source, loading);
     const tuned = TunedModel.of(model);
     const { method, config: plain } = plainly(adapter);
     await tuned.adapters.add({ method, config: { ...plain, allowUnmatched: true } }, { seed: settings.seed });
@@ -92,7 +95,7 @@ export async function runTrial(plan: TrialPlan): Promise<Trial> {
     const seconds = await fastestStep(session, rows, signal);
     if (plan.evaluates) await measureLanguage(tuned, rowSet(rows[0] as Sequence));
     return {
-      weights: loaded - start + walked - attached,
+      weights: loaded - start - mapped + walked - attached,
       adapter: attached - loaded,
       optimizer: base - walked,
       extra: memory().peakBytes - base,

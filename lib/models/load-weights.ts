@@ -5,11 +5,11 @@ import { Linear, retie } from '../nn/linear.js';
 import type { Module } from '../nn/module.js';
 import { rowParts } from '../nn/quantized.js';
 import { cast, clone } from '../ops/elementwise.js';
-import type { PackedWeight, WeightLayout } from '../ops/linalg.js';
+import { type PackedWeight, packWeight, type WeightLayout } from '../ops/linalg.js';
 import { scope, unscoped } from '../scope.js';
 import { type DType, Tensor } from '../tensor.js';
 import { freshValue } from './fresh.js';
-import { checkStorage, isInt8, isQuantized, packedInt8, quantized, type WeightStorage } from './weight-storage.js';
+import { checkStorage, isInt8, isQuantized, packedInt8, quantized, staysInFile, type WeightStorage } from './weight-storage.js';
 
 /** How far loading has come, counted in parameters. */
 export interface LoadProgress {
@@ -113,7 +113,7 @@ function setLayout(network: Module, layout: WeightLayout): void {
 
 /** Reads one weight into its place, in the storage asked for; yields the counts of values that are not finite. */
 function* assign({ module, parameter }: Slot, name: string, weights: Weights, options: LoadWeightsOptions): Iterable<Tensor> {
-  const { storage, dtype, int8 = false } = options;
+  const { storage, dtype, layout, int8 = false } = options;
   const put = (value: Tensor | PackedWeight): void =>
     module.assign(parameter, int8 && isInt8(module, parameter) ? packedInt8(value) : value);
   const quantizes = storage !== undefined && isQuantized(storage, module, parameter);
@@ -131,8 +131,10 @@ function* assign({ module, parameter }: Slot, name: string, weights: Weights, op
     return;
   }
   const value = dtype === undefined || stored.dtype === dtype ? stored : cast(stored, dtype);
-  // A linear layer makes its own copy when it packs; what stays dense must not lie in a file that others may change.
-  put(module instanceof Linear && parameter === 'weight' ? value : clone(value));
+  // A linear layer packs its weight itself; what stays dense must not lie in a file that others may change.
+  if (module instanceof Linear && parameter === 'weight') put(value);
+  else if (layout === 'native' && staysInFile(module, parameter)) put(unscoped(() => packWeight(value, { layout })));
+  else put(clone(value));
 }
 
 /** The counts for the values of a weight in blocks, part by part. */

@@ -113,6 +113,10 @@ export function isQuantized(storage: WeightStorage, module: Module, parameter: s
   return module instanceof Linear && module.role !== 'head';
 }
 
+/** Whether layout `native` leaves this parameter of this module in the file that it is stored in. */
+export const staysInFile = (module: Module, parameter: string): boolean =>
+  parameter === 'weight' && (module instanceof Linear || module instanceof Embedding);
+
 /** Whether `compute: int8` multiplies this parameter of this module in 8-bit integers. */
 export const isInt8 = (module: Module, parameter: string): boolean =>
   parameter === 'weight' && module instanceof Linear && module.role !== 'head';

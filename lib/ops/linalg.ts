@@ -13,8 +13,11 @@ const linearOp = op('linear');
 /** Block formats of frozen weights: those of GGUF files, and what {@link quantizeInt8}, {@link quantizeNf4} and {@link signQuantize} (1 bit) make. */
 export type Quantization = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q4_k' | 'q5_k' | 'q6_k' | 'int8' | 'nf4' | 'sign';
 
-/** `retile`: one packed copy, from which every backward makes what it needs, a few panels at a time; `dual`: two copies, the second made by the first backward. */
-export const kWeightLayouts = ['retile', 'dual'] as const;
+/**
+ * `retile`: one packed copy, from which every backward makes what it needs, a few panels at a time; `dual`: two copies, the second made by the first backward;
+ * `native`: no copy, every product makes what it needs from the rows where they lie.
+ */
+export const kWeightLayouts = ['retile', 'dual', 'native'] as const;
 export type WeightLayout = (typeof kWeightLayouts)[number];
 
 export interface PackOptions {
@@ -45,9 +48,14 @@ export class PackedWeight {
     this.quantization = handle.quantization as Quantization | undefined;
   }
 
-  /** Bytes of native memory in its layouts so far, or in its blocks. */
+  /** Bytes of native memory in its layouts so far, or in its blocks; 0 where its rows lie in a mapped file. */
   get bytes(): number {
     return this.handle.bytes;
+  }
+
+  /** Bytes of the mapped file that it reads: pages that the system reads when they are touched, shares between processes, and drops when memory runs short. */
+  get mappedBytes(): number {
+    return this.handle.mappedBytes;
   }
 
   /** The instruction level whose layout it has; its products run at that level. */
@@ -98,11 +106,12 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
 }
 
 /**
- * Packs a frozen weight [N, K] of dtype f32, bf16, f16 (widened to f32) or f64, also from a strided view. The tensor may be disposed afterwards.
+ * Packs a frozen weight [N, K] of dtype f32, bf16, f16 (widened to f32) or f64, also from a strided view. The tensor may be disposed afterwards. With layout
+ * `native` a contiguous tensor is not copied: the weight shares its memory, or the mapped file that it is a view of, and throws when that was changed in place.
  * Throws a shape error for other ranks and an argument error for other dtypes.
  */
 export function packWeight(weight: Tensor, { layout = 'retile' }: PackOptions = {}): PackedWeight {
-  return new PackedWeight(packWeightOp(weight.handle, layout === 'retile'));
+  return new PackedWeight(packWeightOp(weight.handle, layout));
 }
 
 /**

@@ -8,9 +8,10 @@ void PackedWeightHandle::define(Napi::Env env) {
   Napi::Function constructor = DefineClass(
       env, "PackedWeightHandle",
       {InstanceAccessor<&PackedWeightHandle::shape>("shape"), InstanceAccessor<&PackedWeightHandle::dtype>("dtype"),
-       InstanceAccessor<&PackedWeightHandle::bytes>("bytes"), InstanceAccessor<&PackedWeightHandle::level>("level"),
-       InstanceAccessor<&PackedWeightHandle::layout>("layout"), InstanceAccessor<&PackedWeightHandle::quantization>("quantization"),
-       InstanceAccessor<&PackedWeightHandle::disposed>("disposed"), InstanceMethod<&PackedWeightHandle::dispose>("dispose")});
+       InstanceAccessor<&PackedWeightHandle::bytes>("bytes"), InstanceAccessor<&PackedWeightHandle::mapped_bytes>("mappedBytes"),
+       InstanceAccessor<&PackedWeightHandle::level>("level"), InstanceAccessor<&PackedWeightHandle::layout>("layout"),
+       InstanceAccessor<&PackedWeightHandle::quantization>("quantization"), InstanceAccessor<&PackedWeightHandle::disposed>("disposed"),
+       InstanceMethod<&PackedWeightHandle::dispose>("dispose")});
   Environment::of(env).packed_weight_class = Napi::Persistent(constructor);
 }
 
@@ -70,6 +71,11 @@ Napi::Value PackedWeightHandle::dtype(const Napi::CallbackInfo& info) {
 
 Napi::Value PackedWeightHandle::bytes(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(get("bytes")->bytes())); });
+}
+
+Napi::Value PackedWeightHandle::mapped_bytes(const Napi::CallbackInfo& info) {
+  return guard(info.Env(),
+               [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(get("mappedBytes")->mapped_bytes())); });
 }
 
 Napi::Value PackedWeightHandle::level(const Napi::CallbackInfo& info) {

@@ -29,6 +29,7 @@ class PackedWeightHandle : public Napi::ObjectWrap<PackedWeightHandle> {
   Napi::Value shape(const Napi::CallbackInfo& info);
   Napi::Value dtype(const Napi::CallbackInfo& info);
   Napi::Value bytes(const Napi::CallbackInfo& info);
+  Napi::Value mapped_bytes(const Napi::CallbackInfo& info);
   Napi::Value level(const Napi::CallbackInfo& info);
   Napi::Value quantization(const Napi::CallbackInfo& info);
   Napi::Value layout(const Napi::CallbackInfo& info);

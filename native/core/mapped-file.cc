@@ -15,13 +15,28 @@
 #include "core/error.h"
 
 namespace lorikeet {
+namespace {
+
+/// Time of the last change, in nanoseconds.
+int64_t time_of(const struct stat& status) {
+#if defined(__APPLE__)
+  const timespec& changed = status.st_mtimespec;
+#else
+  const timespec& changed = status.st_mtim;
+#endif
+  return changed.tv_sec * 1'000'000'000 + changed.tv_nsec;
+}
+
+}  // namespace
 
 std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, int64_t expected_bytes) {
   int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   check(file >= 0, ErrorCode::io, path, ": cannot be opened; ", std::strerror(errno));
   struct Closer {
     int file;
-    ~Closer() { ::close(file); }
+    ~Closer() {
+      if (file >= 0) ::close(file);
+    }
   } closer{file};
   struct stat status;
   check(fstat(file, &status) == 0, ErrorCode::io, path, ": cannot be read; ", std::strerror(errno));
@@ -33,22 +48,18 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, int64_t ex
     memory = mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, file, 0);
     check(memory != MAP_FAILED, ErrorCode::io, path, ": cannot be mapped; ", std::strerror(errno));
   }
-  return std::shared_ptr<MappedFile>(new MappedFile(path, static_cast<const uint8_t*>(memory), size));
+  closer.file = -1;
+  return std::shared_ptr<MappedFile>(new MappedFile(path, file, size, time_of(status), static_cast<const uint8_t*>(memory)));
 }
 
 std::shared_ptr<MappedFile> MappedFile::shared(const std::string& path, int64_t expected_bytes) {
-  using Identity = std::tuple<dev_t, ino_t, off_t, int64_t, int64_t>;
+  using Identity = std::tuple<dev_t, ino_t, off_t, int64_t>;
   // Never destroyed: worker threads may still read files while the process exits.
   static std::mutex& mutex = *new std::mutex;
   static auto& open_files = *new std::map<Identity, std::weak_ptr<MappedFile>>;
   struct stat status;
   if (stat(path.c_str(), &status) != 0) return open(path, expected_bytes);
-#if defined(__APPLE__)
-  const timespec& changed = status.st_mtimespec;
-#else
-  const timespec& changed = status.st_mtim;
-#endif
-  Identity identity{status.st_dev, status.st_ino, status.st_size, changed.tv_sec, changed.tv_nsec};
+  Identity identity{status.st_dev, status.st_ino, status.st_size, time_of(status)};
   std::lock_guard lock(mutex);
   std::erase_if(open_files, [](const auto& entry) { return entry.second.expired(); });
   std::weak_ptr<MappedFile>& known = open_files[identity];
@@ -62,6 +73,16 @@ std::shared_ptr<MappedFile> MappedFile::shared(const std::string& path, int64_t 
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), static_cast<size_t>(size_));
+  ::close(descriptor_);
+}
+
+void MappedFile::check_unchanged() const {
+  struct stat status;
+  check(fstat(descriptor_, &status) == 0, ErrorCode::io, path_, ": cannot be read; ", std::strerror(errno));
+  const bool same_size = status.st_size == size_;
+  check(same_size && time_of(status) == changed_, ErrorCode::io, path_, ": the file was changed while its tensors are in use; got ",
+        same_size ? "a later time of change" : concat(status.st_size, " bytes"), ", expected the file of ", size_,
+        " bytes that was opened; load the model again");
 }
 
 void MappedFile::will_need(int64_t offset, int64_t bytes) const { advise(offset, bytes, MADV_WILLNEED); }

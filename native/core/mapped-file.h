@@ -7,8 +7,8 @@
 namespace lorikeet {
 
 /// A file mapped read-only into memory; unmapped when the last shared_ptr goes. Pages are read when touched and shared with other
-/// processes. The file must not be cut while it is mapped: a reader of a page that is gone is killed by the system (replacing the file by
-/// rename is safe).
+/// processes. The file must not be changed while it is mapped: readers see what is written, and one of a page that was cut off is killed by
+/// the system (replacing the file by rename is safe). check_unchanged tells of it before more is read.
 class MappedFile {
  public:
   /// Maps the whole file. Throws Error (io) when it cannot be opened, is no regular file, or holds fewer than `expected_bytes`.
@@ -23,18 +23,24 @@ class MappedFile {
   int64_t size() const { return size_; }
   const std::string& path() const { return path_; }
 
+  /// Throws Error (io) when the mapped file was cut, or written to, since it was opened.
+  void check_unchanged() const;
+
   /// Asks the system to read a range ahead: it will be used soon, front to back.
   void will_need(int64_t offset, int64_t bytes) const;
   /// Tells the system that a range will not be read again; its pages may go.
   void done_with(int64_t offset, int64_t bytes) const;
 
  private:
-  MappedFile(std::string path, const uint8_t* data, int64_t size) : path_(std::move(path)), data_(data), size_(size) {}
+  MappedFile(std::string path, int descriptor, int64_t size, int64_t changed, const uint8_t* data)
+      : path_(std::move(path)), descriptor_(descriptor), size_(size), changed_(changed), data_(data) {}
   void advise(int64_t offset, int64_t bytes, int advice) const;
 
   std::string path_;
-  const uint8_t* data_;
+  int descriptor_;
   int64_t size_;
+  int64_t changed_;  // time of the last change, in nanoseconds
+  const uint8_t* data_;
 };
 
 }  // namespace lorikeet

@@ -7,11 +7,11 @@ namespace lorikeet {
 
 Storage::Storage(Device device, int64_t bytes) : device_(device), bytes_(bytes) {}
 
-Storage::Storage(const void* memory, int64_t bytes, std::shared_ptr<const void> owner)
-    : device_(Device::cpu), bytes_(bytes), data_(const_cast<void*>(memory)), owner_(std::move(owner)) {}
+Storage::Storage(const void* memory, int64_t bytes, std::shared_ptr<const MappedFile> file)
+    : device_(Device::cpu), bytes_(bytes), data_(const_cast<void*>(memory)), file_(std::move(file)) {}
 
 Storage::~Storage() {
-  if (data_ == nullptr || owner_ != nullptr) return;
+  if (data_ == nullptr || file_ != nullptr) return;
   if (device_ == Device::cpu) {
     release_memory(data_, bytes_);
   } else {

@@ -7,6 +7,8 @@
 
 namespace lorikeet {
 
+class MappedFile;
+
 enum class Device : uint8_t { cpu, cuda };
 
 constexpr const char* name_of(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
@@ -16,15 +18,17 @@ constexpr const char* name_of(Device device) { return device == Device::cpu ? "c
 class Storage {
  public:
   Storage(Device device, int64_t bytes);
-  /// Memory owned by somebody else (a file mapping), kept alive by `owner`. Read-only.
-  Storage(const void* memory, int64_t bytes, std::shared_ptr<const void> owner);
+  /// Memory inside a mapped file, which is kept mapped. Read-only.
+  Storage(const void* memory, int64_t bytes, std::shared_ptr<const MappedFile> file);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
   Device device() const { return device_; }
   int64_t bytes() const { return bytes_; }
-  bool read_only() const { return owner_ != nullptr; }
+  bool read_only() const { return file_ != nullptr; }
+  /// The file whose memory it is, or null.
+  const std::shared_ptr<const MappedFile>& file() const { return file_; }
 
   /// Takes memory if it has none. Engine thread.
   void materialize();
@@ -42,7 +46,7 @@ class Storage {
   Device device_;
   int64_t bytes_;
   void* data_ = nullptr;
-  std::shared_ptr<const void> owner_;
+  std::shared_ptr<const MappedFile> file_;
   std::exception_ptr error_;
 };
 

@@ -1,9 +1,9 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels.
 // (1) The z of low-rank terms is computed, and blocks of x that register blocks cannot read as they lie, or not fast, are copied; x that
 // needs copies goes through in runs that fit kCopyBytes. (2) Tasks of some blocks times some panels fill tiles (the contraction in passes,
-// then the terms as further steps of the same accumulators) and write them out. Panels made on the fly (of a quantised W, of the transpose
-// of a packed one) are made by the task that reads them, which then takes as many blocks as it can; of long transposed ones only the steps
-// of one pass at a time.
+// then the terms as further steps of the same accumulators) and write them out. Panels made on the fly (of a W in blocks or in rows, of the
+// transpose of a packed one) are made by the task that reads them, which then takes as many blocks as it can; of long transposed ones only
+// the steps of one pass at a time.
 
 #include "cpu/level.h"
 
@@ -164,10 +164,9 @@ struct Product {
   void fill_retiled(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, int64_t group) const {
     const int64_t stride = pass_steps * 2 * kVectorBytes, panels = panel_end - panel_begin;
     Scratch tiles((block_end - block_begin) * panels * kTileBytes), made(panels * stride);
-    const PackedMatrix w{static_cast<const char*>(args.right.panels), args.k, args.n};
     for (int64_t begin = 0; begin < steps; begin += pass_steps) {
-      const Outputs outputs{begin * Main::kDepth, smaller((begin + pass_steps) * Main::kDepth, args.k)};
-      retiled_panels(w, outputs, args.right.panel, panel_begin, panel_end, made.as<char>(), stride);
+      const Contraction part{begin * Main::kDepth, smaller((begin + pass_steps) * Main::kDepth, args.k)};
+      turned_panels(args.right, args.k, args.n, part, panel_begin, panel_end, made.as<char>(), stride);
       for (int64_t block = block_begin; block < block_end; block += group) {
         fill_pass(begin, block, smaller(block + group, block_end), panel_begin, panel_end, made.as<char>(), stride,
                   tiles.as<Accumulator>() + (block - block_begin) * panels * kTileSize);
@@ -176,7 +175,10 @@ struct Product {
   }
 
   /// Whether panels of `stride` bytes are made a pass at a time.
-  bool by_pass(int64_t stride) const { return args.right.retile && stride > kMadeBytes && pass_steps < steps; }
+  bool by_pass(int64_t stride) const { return turns() && stride > kMadeBytes && pass_steps < steps; }
+
+  /// Whether panels of the transpose are made from an operand that can be read in part.
+  bool turns() const { return args.right.retile || (args.right.is_stored() && args.right.turned); }
 
   /// How many of `blocks` and `panels` a task takes. The cut does not change a bit of the result.
   Cut cut_of(int64_t blocks, int64_t panels, int64_t stride) const {

@@ -7,6 +7,7 @@
 #include "cpu/gemm-micro.h"
 #include "cpu/gemm-pack.h"
 #include "cpu/gemv-blocks.h"
+#include "cpu/gemv-stored.h"
 #include "cpu/quantized-slices.h"
 #include "cpu/sign-panels.h"
 
@@ -234,6 +235,25 @@ struct FewRows {
     if (groups == 0) few_rows_block<Main, R, 2, N>(0, left, left_stride, slices, kSliceBytes, tile, false);
   }
 
+  /// The tile of a panel of a W in rows.
+  void fill_from_rows(int64_t panel, Vector* tile) const {
+    const StoredMatrix& w = args.right.stored;
+    if constexpr (!__is_same(Accumulator, double)) {
+      if (has_stored_words<Main>(w)) {
+        const int64_t rows_after = smaller(kWidth, w.rows - (panel + 1) * kWidth);
+        return StoredRows<Main, FewStep<Main>, R>{w, panel * kWidth, left, left_stride}.multiply(rows_after * w.columns * size_of(w.dtype),
+                                                                                                 tile);
+      }
+    }
+    alignas(64) char slice[kSliceBytes];
+    for (int64_t begin = 0; begin == 0 || begin < args.k; begin += kQuantizedGroup) {
+      const int64_t end = smaller(begin + kQuantizedGroup, args.k);
+      stored_steps(w, false, {begin, end}, args.right.panel, panel, slice);
+      few_rows_block<Main, R, 2, 1>(steps_of<Main>(end - begin), left + begin / Main::kDepth * FewStep<Main>::kLeft, left_stride, slice, 0,
+                                    tile, begin > 0);
+    }
+  }
+
   /// N panels from `panel` on, in one go.
   template <int N>
   void fill(int64_t panel) const {
@@ -242,6 +262,8 @@ struct FewRows {
     const RightOperand& right = args.right;
     if (right.is_quantized()) {
       if (!fill_from_signs<N>(panel, vectors) && (N != 1 || !fill_from_registers(panel, vectors))) fill_from_blocks<N>(panel, vectors);
+    } else if (right.is_stored()) {
+      for (int p = 0; p < N; ++p) fill_from_rows(panel + p, vectors + p * R * 2);
     } else {
       const int64_t stride = panel_stride(kThisLevel, right.panel, args.k, 2);
       few_rows_block<Main, R, 2, N>(steps_of<Main>(args.k), left, left_stride, static_cast<const char*>(right.panels) + panel * stride,
@@ -267,7 +289,7 @@ struct FewRows {
       const int64_t end = smaller((task + 1) * share, panels);
       int64_t panel = task * share;
       // Rows of blocks are streams of their own: more than those of one panel do not stay in the level-1 cache.
-      for (; !args.right.is_quantized() && panel + P <= end; panel += P) fill<P>(panel);
+      for (; !args.right.is_made() && panel + P <= end; panel += P) fill<P>(panel);
       for (; reads_signs() && panel + 2 <= end; panel += 2) fill<2>(panel);
       for (; panel < end; ++panel) fill<1>(panel);
     });

@@ -1,10 +1,11 @@
 #pragma once
 
 // Panels of the transpose of a packed right operand, made from its panels when a product wants them; layouts in ops/gemm.h, bits those of
-// packing the transpose.
+// packing the transpose. And panels of any right operand that is not packed as a product wants it.
 
 #include "cpu/quantized-panels.h"
 #include "cpu/sign-panels.h"
+#include "cpu/stored-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -93,12 +94,21 @@ LORIKEET_INLINE void retiled_steps(const PackedMatrix& w, Outputs outputs, Panel
   }
 }
 
-/// The steps of some outputs of W in panels [p_begin, p_end), `stride` bytes apart. Panels that lie side by side in W are read together.
-inline void retiled_panels(const PackedMatrix& w, Outputs outputs, Panel panel, int64_t p_begin, int64_t p_end, char* out, int64_t stride) {
-  const int64_t step_bytes = 2 * kVectorBytes, depth = panel == Panel::bf16 ? 2 : 1, width = 2 * kVector;
-  for (int64_t n = outputs.begin; n < outputs.end; n += width) {
-    char* steps = out + (n - outputs.begin) / depth * step_bytes;
-    for (int64_t p = p_begin; p < p_end; ++p, steps += stride) retiled_steps(w, {n, smaller(n + width, outputs.end)}, panel, p, steps);
+/// Steps of panel `p` of the transpose of a right operand: those of the outputs `part` of W, a multiple of kVector to begin with. `k` is
+/// the contraction of the product, `n` its outputs.
+LORIKEET_INLINE void turned_steps(const RightOperand& right, int64_t k, int64_t n, Contraction part, int64_t p, void* out) {
+  if (right.is_stored()) return stored_steps(right.stored, true, part, right.panel, p, out);
+  retiled_steps({static_cast<const char*>(right.panels), k, n}, {part.begin, part.end}, right.panel, p, out);
+}
+
+/// The same in panels [p_begin, p_end), `stride` bytes apart. Panels that lie side by side in W are read together.
+inline void turned_panels(const RightOperand& right, int64_t k, int64_t n, Contraction part, int64_t p_begin, int64_t p_end, char* out,
+                          int64_t stride) {
+  const int64_t step_bytes = 2 * kVectorBytes, depth = right.panel == Panel::bf16 ? 2 : 1, width = 2 * kVector;
+  for (int64_t begin = part.begin; begin < part.end; begin += width) {
+    char* steps = out + (begin - part.begin) / depth * step_bytes;
+    const Contraction rows{begin, smaller(begin + width, part.end)};
+    for (int64_t p = p_begin; p < p_end; ++p, steps += stride) turned_steps(right, k, n, rows, p, steps);
   }
 }
 
@@ -109,8 +119,10 @@ LORIKEET_INLINE void make_panel(const RightOperand& right, int64_t k, int64_t n,
     if (sign_panel(right.quantized, right.turned, right.panel, p, out)) return;
 #endif
     quantized_panel(right.quantized, right.turned, right.panel, p, out);
+  } else if (right.is_stored()) {
+    stored_steps(right.stored, right.turned, {0, k}, right.panel, p, out);
   } else {
-    retiled_steps({static_cast<const char*>(right.panels), k, n}, {0, k}, right.panel, p, out);
+    turned_steps(right, k, n, {0, k}, p, out);
   }
 }
 

@@ -126,9 +126,16 @@ struct LowRankRows {
   int32_t term;
 };
 
-/// W of a product: panels, or a quantised matrix whose panels are made on the fly (of its transpose when `turned`), or neither. `panel` is
-/// what panels hold in all three cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly. int8 panels
-/// come with the scales of the weight's rows: of outputs, or of the contraction when `turned`.
+/// A matrix [rows, columns] as it lies in memory, row-major without gaps.
+struct StoredMatrix {
+  const void* values = nullptr;
+  DType dtype = DType::f32;
+  int64_t rows = 0, columns = 0;
+};
+
+/// W of a product: panels, or a quantised or a stored matrix whose panels are made on the fly (of its transpose when `turned`), or none.
+/// `panel` is what panels hold in all cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly. int8
+/// panels come with the scales of the weight's rows: of outputs, or of the contraction when `turned`.
 struct RightOperand {
   Panel panel;
   const void* panels = nullptr;
@@ -136,9 +143,11 @@ struct RightOperand {
   bool turned = false;
   bool retile = false;
   const float* scales = nullptr;
+  StoredMatrix stored{};
   bool is_quantized() const { return quantized.codes != nullptr; }
-  bool is_made() const { return is_quantized() || retile; }
-  bool empty() const { return panels == nullptr && !is_quantized(); }
+  bool is_stored() const { return stored.values != nullptr; }
+  bool is_made() const { return is_quantized() || is_stored() || retile; }
+  bool empty() const { return panels == nullptr && !is_quantized() && !is_stored(); }
 };
 
 /// y = x · Wᵀ + Σ low-rank terms + bias. Without a right operand the base product is absent; without `y` only the z of the terms are

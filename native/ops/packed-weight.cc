@@ -1,5 +1,6 @@
 #include "ops/packed-weight.h"
 
+#include "core/mapped-file.h"
 #include "core/stream.h"
 #include "ops/copy.h"
 #include "ops/index-select.h"
@@ -11,6 +12,7 @@ namespace lorikeet {
 void PackedOperand::append_to(std::vector<Tensor>& inputs) const {
   if (panels.defined()) inputs.push_back(panels);
   if (scales.defined()) inputs.push_back(scales);
+  if (rows.defined()) inputs.push_back(rows);
   if (!quantized) return;
   for (const Tensor& x : quantized->tensors()) inputs.push_back(x);
 }
@@ -22,6 +24,7 @@ RightOperand PackedOperand::pointers(Panel panel) const {
   right.turned = turned;
   right.retile = retile;
   if (scales.defined()) right.scales = scales.data<float>();
+  if (rows.defined()) right.stored = {rows.raw(), rows.dtype(), rows.size(0), rows.size(1)};
   return right;
 }
 
@@ -67,7 +70,12 @@ PackedWeight::PackedWeight(const Tensor& weight, WeightLayout layout)
                  ", expected f64, f32, bf16 or f16");
   check(weight.device() == Device::cpu, ErrorCode::device, "packWeight: no cuda kernel in this build");
   shape_ = weight.shape();
-  forward_ = pack_matrix(weight, false, level_, panel_);
+  if (layout == WeightLayout::native) {
+    rows_ = contiguous(weight.detach());
+    version_ = rows_.storage()->version;
+  } else {
+    forward_ = pack_matrix(weight, false, level_, panel_);
+  }
 }
 
 PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype, WeightLayout layout)
@@ -88,12 +96,24 @@ PackedWeight::PackedWeight(QuantizedWeightPtr weight, DType dtype, WeightLayout 
 
 int64_t PackedWeight::bytes() const {
   if (quantized_) return quantized_->bytes();
+  if (rows_.defined()) return rows_.storage()->read_only() ? 0 : rows_.numel() * size_of(dtype_);
   return forward_.numel() + (backward_.defined() ? backward_.numel() : 0) + (scales_.defined() ? 4 * outputs() : 0);
 }
 
-PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false, false, scales_}; }
+int64_t PackedWeight::mapped_bytes() const { return rows_.defined() && rows_.storage()->read_only() ? rows_.numel() * size_of(dtype_) : 0; }
+
+const Tensor& PackedWeight::rows() const {
+  check_argument(!rows_.defined() || rows_.storage()->version == version_,
+                 "packWeight: the tensor whose memory a weight of layout native shares was changed in place; got version ",
+                 rows_.defined() ? rows_.storage()->version : 0, ", expected ", version_);
+  if (rows_.defined() && rows_.storage()->read_only()) rows_.storage()->file()->check_unchanged();
+  return rows_;
+}
+
+PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false, false, scales_, rows()}; }
 
 PackedOperand PackedWeight::backward() const {
+  if (layout_ == WeightLayout::native) return {Tensor(), nullptr, true, false, Tensor(), rows()};
   if (layout_ == WeightLayout::retile) return {forward_, nullptr, false, true};
   if (!quantized_ && !backward_.defined()) {
     backward_ = panel_ == Panel::int8 ? pack_codes(unpack_codes(forward_, shape_, level_), true, level_)
@@ -104,6 +124,7 @@ PackedOperand PackedWeight::backward() const {
 
 Tensor PackedWeight::unpack() const {
   if (quantized_) return dequantize_rows(quantized_, 0, outputs(), dtype_);
+  if (rows_.defined()) return clone(rows());
   if (panel_ == Panel::int8) {
     const Tensor codes = unpack_codes(forward_, shape_, level_);
     return dequantize_rows(quantized_weight(Quantization::int8, shape_, 0, codes, scales_, std::nullopt, std::nullopt), 0, outputs(),
@@ -118,6 +139,7 @@ Tensor PackedWeight::unpack() const {
 
 Tensor PackedWeight::rows_at(const Tensor& ids) const {
   if (quantized_) return dequantize_rows_at(quantized_, ids, dtype_);
+  if (rows_.defined()) return embedding(rows(), ids);
   check_index_dtype("embedding", ids);
   Shape shape = ids.shape();
   shape.push_back(inputs());
@@ -130,9 +152,13 @@ Tensor PackedWeight::rows_at(const Tensor& ids) const {
   return y;
 }
 
-PackedWeightPtr pack_weight(const Tensor& weight, bool retile) {
-  return std::make_shared<PackedWeight>(weight, retile ? WeightLayout::retile : WeightLayout::dual);
+PackedWeightPtr pack_weight(const Tensor& weight, const std::string& layout) {
+  for (WeightLayout known : {WeightLayout::retile, WeightLayout::dual, WeightLayout::native}) {
+    if (layout == name_of(known)) return std::make_shared<PackedWeight>(weight, known);
+  }
+  fail(ErrorCode::invalid_argument, "packWeight: unknown layout; got \"", layout, "\", expected retile, dual or native");
 }
+
 namespace {
 
 PackedWeightPtr pack_int8_values(const Tensor& weight, DType dtype) {
@@ -145,7 +171,6 @@ PackedWeightPtr pack_int8_values(const Tensor& weight, DType dtype) {
 }
 
 }  // namespace
-
 
 PackedWeightPtr pack_int8(const PackedWeightPtr& weight) {
   const QuantizedWeightPtr& blocks = weight->quantized();

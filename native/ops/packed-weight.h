@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/level.h"
@@ -12,16 +13,17 @@ namespace lorikeet {
 
 /// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them; `retile`
 /// = those for y alone, from which every dx makes its own; `blocks` = a quantised matrix, whose panels for both are made by every product
-/// anew; `int8` = dual panels of the codes of int8, whose products multiply 8-bit integers.
-enum class WeightLayout : uint8_t { dual, retile, blocks, int8 };
+/// anew; `int8` = dual panels of the codes of int8, whose products multiply 8-bit integers; `native` = the rows where they lie, in memory
+/// or in a mapped file, with panels made like those of blocks.
+enum class WeightLayout : uint8_t { dual, retile, blocks, int8, native };
 
 constexpr const char* name_of(WeightLayout layout) {
-  constexpr const char* names[] = {"dual", "retile", "blocks", "int8"};
+  constexpr const char* names[] = {"dual", "retile", "blocks", "int8", "native"};
   return names[static_cast<int>(layout)];
 }
 
-/// The right operand of a product as the JavaScript thread knows it: panels, or a quantised weight (its transpose when `turned`), or
-/// nothing. `scales` of the rows of the weight go with int8 panels.
+/// The right operand of a product as the JavaScript thread knows it: panels, or a quantised weight or rows (their transpose when `turned`),
+/// or nothing. `scales` of the rows of the weight go with int8 panels.
 struct PackedOperand {
   Tensor panels;
   QuantizedWeightPtr quantized;
@@ -29,6 +31,7 @@ struct PackedOperand {
   /// The panels are those of the transpose.
   bool retile = false;
   Tensor scales{};
+  Tensor rows{};
 
   /// Adds the tensors that must be there before the product runs.
   void append_to(std::vector<Tensor>& inputs) const;
@@ -40,7 +43,8 @@ struct PackedOperand {
 /// it was packed; products with it run at that level whatever is in force later. Methods belong to the JavaScript thread.
 class PackedWeight {
  public:
-  /// Packs a matrix of any strides; f64, f32 and bf16 are kept as they are, f16 is widened to f32. Throws for other dtypes and ranks.
+  /// Packs a matrix of any strides; f64, f32 and bf16 are kept as they are, f16 is widened to f32. Throws for other dtypes and ranks. In
+  /// `layout` native nothing is packed: contiguous rows share the memory of the tensor, which must not be changed in place from then on.
   PackedWeight(const Tensor& weight, WeightLayout layout);
   /// Keeps a quantised weight, whose values products take in the panel of `dtype` (f32, bf16 or f16): those of bf16 are rounded to it. In
   /// `layout` int8 (of an int8 weight) its codes are packed instead.
@@ -55,8 +59,10 @@ class PackedWeight {
   WeightLayout layout() const { return layout_; }
   /// The blocks of a quantised weight that stays in them, else null.
   const QuantizedWeightPtr& quantized() const { return quantized_; }
-  /// Bytes of the panels made so far, or of the blocks.
+  /// Bytes of memory of the panels made so far, of the blocks, or of rows that lie in memory.
   int64_t bytes() const;
+  /// Bytes of rows that lie in a mapped file.
+  int64_t mapped_bytes() const;
 
   /// Panels over outputs, contraction over inputs.
   PackedOperand forward() const;
@@ -68,21 +74,26 @@ class PackedWeight {
   Tensor rows_at(const Tensor& ids) const;
 
  private:
+  /// The rows of layout native. Throws when they were changed since it was packed.
+  const Tensor& rows() const;
+
   Shape shape_;
   DType dtype_;
   Level level_;
   Panel panel_;
   WeightLayout layout_;
   QuantizedWeightPtr quantized_;
-  Tensor scales_;  // int8: largest absolute value of every row
+  Tensor scales_;        // int8: largest absolute value of every row
+  Tensor rows_;          // native
+  int64_t version_ = 0;  // of rows_ when it was packed
   Tensor forward_;
   mutable Tensor backward_;
 };
 
 using PackedWeightPtr = std::shared_ptr<PackedWeight>;
 
-/// Packs a frozen weight [N, K] once for y = x Wᵀ and dx = dy W, in the layout `retile` or `dual`.
-PackedWeightPtr pack_weight(const Tensor& weight, bool retile);
+/// A frozen weight [N, K] for y = x Wᵀ and dx = dy W, in the layout of that name: `retile`, `dual` or `native`.
+PackedWeightPtr pack_weight(const Tensor& weight, const std::string& layout);
 /// The same in layout int8: of int8 blocks the codes as they are, of other blocks and panels their values quantised, row by row.
 PackedWeightPtr pack_int8(const PackedWeightPtr& weight);
 PackedWeightPtr pack_int8(const Tensor& weight);

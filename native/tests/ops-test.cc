@@ -153,7 +153,7 @@ NATIVE_TEST(ops_losses) {
     return cross_entropy(leaf({n, d}, t), {nullptr, leaf({13, d}, t)}, leaf({13}, t), ids({n}, 13), 3, 1.5);
   });
   exercise_sizes("crossEntropy, frozen head", [](DType t, int64_t n, int64_t d) {
-    return cross_entropy(leaf({n, d}, t), {pack_weight(leaf({37, d}, t).detach(), false), Tensor()}, std::nullopt, ids({n}, 37), 3, 1);
+    return cross_entropy(leaf({n, d}, t), {pack_weight(leaf({37, d}, t).detach(), "dual"), Tensor()}, std::nullopt, ids({n}, 37), 3, 1);
   });
   exercise_sizes("logitsCrossEntropy", [](DType t, int64_t n, int64_t d) {
     return logits_cross_entropy(leaf({n, d}, t), ids({n}, d), -100, 1);

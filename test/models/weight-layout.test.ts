@@ -6,7 +6,7 @@ import { attach } from '#dist/adapters/index.js';
 import { parseRecipe } from '#dist/recipe.js';
 
 const folder = 'examples/stories260k';
-const layouts = ['retile', 'dual'] as const;
+const layouts = ['retile', 'dual', 'native'] as const;
 
 function packedBytes(model: Model): number {
   let bytes = 0;
@@ -30,9 +30,12 @@ async function stepWith(layout: WeightLayout, dtype: 'f32' | 'bf16') {
 }
 
 for (const dtype of ['f32', 'bf16'] as const) {
-  test.serial(`${dtype}: both layouts give a step the same bits, retile with half of the bytes`, async (t) => {
-    const [retile, dual] = [await stepWith('retile', dtype), await stepWith('dual', dtype)];
+  test.serial(`${dtype}: all layouts give a step the same bits, retile with half of the bytes of dual`, async (t) => {
+    const [retile, dual, native] = [await stepWith('retile', dtype), await stepWith('dual', dtype), await stepWith('native', dtype)];
     t.is(retile.loss, dual.loss);
+    t.is(retile.loss, native.loss);
+    t.deepEqual(retile.gradients, native.gradients);
+    t.is(native.after, native.before);
     t.true(retile.gradients.some((gradient) => gradient.some((value) => value !== 0)));
     t.deepEqual(retile.gradients, dual.gradients);
     t.is(retile.before, dual.before);
@@ -42,7 +45,7 @@ for (const dtype of ['f32', 'bf16'] as const) {
 }
 
 for (const dtype of ['f64', 'f32', 'bf16', 'f16'] as const) {
-  test(`${dtype}: dx has the same bits from both layouts, and both unpack to what was packed`, async (t) => {
+  test(`${dtype}: dx has the same bits from all layouts, and all unpack to what was packed`, async (t) => {
     for (const [n, k] of [
       [1, 1],
       [31, 33],
@@ -60,6 +63,7 @@ for (const dtype of ['f64', 'f32', 'bf16', 'f16'] as const) {
         results.push(await x.grad?.data());
       }
       t.deepEqual(results[0], results[1]);
+      t.deepEqual(results[0], results[2]);
     }
   });
 }
@@ -108,7 +112,7 @@ test.serial('estimate counts the second copy of dual', async (t) => {
 
 test('an unknown layout is refused by loadModel and in a recipe', async (t) => {
   await t.throwsAsync(loadModel(folder, { layout: 'duel' as WeightLayout }), {
-    message: 'loadModel: unknown layout "duel"; expected one of retile, dual; did you mean "dual"?',
+    message: 'loadModel: unknown layout "duel"; expected one of retile, dual, native; did you mean "dual"?',
   });
   t.throws(() => parseRecipe({ model: 'm', layout: 'duel', data: { train: { path: 'x' } } }), { message: /"layout" is wrong; got "duel"/ });
 });

@@ -26,7 +26,8 @@ export const estimateOutput = z.strictObject({
     })
     .describe('native memory at its peak, by part'),
   totalBytes: bytes.describe('sum of `peakBytes`; `peakBytes` of the finished run'),
-  processBytes: bytes.describe('the same with the runtime'),
+  mappedBytes: bytes.describe('weights that stay in the mapped file, not counted in the others'),
+  processBytes: bytes.describe('`totalBytes` with the runtime'),
   availableBytes: bytes.describe('what this process can still take'),
   secondsPerStep: z.number().nonnegative(),
   totalSeconds: z.number().nonnegative().describe('of all steps, evaluations not counted'),
@@ -60,11 +61,22 @@ async function run({ recipe: path, set }: Options, { output, signal }: CommandCo
 }
 
 function describe(found: Estimate, steps: number): string {
-  const { peakBytes, totalBytes, processBytes, availableBytes, secondsPerStep, totalSeconds, trainableParameters, tokensPerStep } = found;
+  const {
+    peakBytes,
+    totalBytes,
+    mappedBytes,
+    processBytes,
+    availableBytes,
+    secondsPerStep,
+    totalSeconds,
+    trainableParameters,
+    tokensPerStep,
+  } = found;
   const parts = Object.entries(peakBytes).map(([name, bytes]) => `  ${name.padEnd(12)} ${formatBytes(bytes).padStart(9)}`);
   return [
     `peak memory    ${formatBytes(totalBytes)} (the whole process ${formatBytes(processBytes)}) of ${formatBytes(availableBytes)} available`,
     ...parts,
+    ...(mappedBytes > 0 ? [`beside that    ${formatBytes(mappedBytes)} of the mapped file, which the system may drop and read again`] : []),
     `time           about ${formatSeconds(secondsPerStep)} a step, ${formatSeconds(totalSeconds)} for ${steps} steps`,
     `a step trains  ${formatCount(tokensPerStep)} tokens`,
     `trainable      ${formatCount(trainableParameters)} parameters`,
