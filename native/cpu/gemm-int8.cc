@@ -2,6 +2,7 @@
 
 #include "cpu/level.h"
 
+#include "cpu/gemm-codes.h"
 #include "cpu/gemm-int8.h"
 #include "cpu/int8-micro.h"
 #include "cpu/int8-product.h"
@@ -18,6 +19,7 @@ struct Int8Vectors {
 };
 
 void gemm_int8(const GemmArgs& args) {
+  if (args.right.is_quantized()) return gemm_codes(args);
 #if defined(__AVX512BF16__)
   if (args.arithmetic == Arithmetic::bf16_pairs) return run_int8<Int8Vectors, KindPairs>(args);
 #endif

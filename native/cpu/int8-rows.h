@@ -26,7 +26,8 @@ struct Int8Rows {
 inline constexpr float kSmallestScaled = 1e-30f;
 inline constexpr int32_t kInfinityBits = 0x7f800000;
 
-/// Codes and scale of one group of `count` values; with infinite or NaN values the scale is NaN.
+/// Codes, plus Offset, and scale of one group of `count` values; with infinite or NaN values the scale is NaN.
+template <uint8_t Offset>
 LORIKEET_INLINE float quantize_values(const float* values, int32_t largest_bits, int64_t count, uint8_t* codes) {
   const float largest = bits_to_float(static_cast<uint32_t>(largest_bits));
   const bool finite = largest_bits < kInfinityBits;
@@ -34,12 +35,12 @@ LORIKEET_INLINE float quantize_values(const float* values, int32_t largest_bits,
   // Adding 1.5 * 2^23 rounds to an integer, which then lies in the low bits.
   for (int64_t i = 0; i < count; ++i) {
     const float scaled = finite ? values[i] * factor : 0.0f;
-    codes[i] = static_cast<uint8_t>(float_to_bits(scaled + 12582912.0f) + kCodeOffset);
+    codes[i] = static_cast<uint8_t>(float_to_bits(scaled + 12582912.0f) + Offset);
   }
   return finite ? (factor > 0 ? largest / 127.0f : 0.0f) : __builtin_nanf("");
 }
 
-template <int64_t Count, class T>
+template <int64_t Count, uint8_t Offset = kCodeOffset, class T>
 LORIKEET_INLINE float quantize_group(const T* x, int64_t stride, const float* factors, int64_t rest, uint8_t* codes) {
   alignas(64) float values[kInt8Group];
   const int64_t count = Count > 0 ? Count : rest;
@@ -56,7 +57,7 @@ LORIKEET_INLINE float quantize_group(const T* x, int64_t stride, const float* fa
     const auto bits = static_cast<int32_t>(float_to_bits(values[i]) & 0x7fffffffu);
     largest = bits > largest ? bits : largest;
   }
-  return quantize_values(values, largest, count, codes);
+  return quantize_values<Offset>(values, largest, count, codes);
 }
 
 /// One row of k values, each times its entry of `factors` (or none). `codes` has room for k rounded up to a multiple of four.

@@ -28,6 +28,18 @@ LORIKEET_INLINE const uint8_t* grouped_blocks(const QuantizedMatrix& w, int64_t 
   return w.codes + row * w.row_bytes + first / kQuantizedGroup * block_bytes * kRowGroup;
 }
 
+/// The block of a row that lies in a group, put together.
+template <class Block>
+LORIKEET_INLINE void gather_block(const QuantizedMatrix& w, int64_t row, int64_t first, uint8_t* block) {
+  constexpr BlockParts parts = kParts<Block>;
+  const int64_t place = row % kRowGroup;
+  const uint8_t *halves = grouped_blocks(w, row - place, first, Block::kBytes), *words = halves + parts.halves * 2 * kRowGroup;
+  for (int64_t i = 0; i < parts.halves; ++i) __builtin_memcpy(block + 2 * i, halves + 2 * (i * kRowGroup + place), 2);
+  for (int64_t i = 0; i < parts.words; ++i) {
+    __builtin_memcpy(block + 2 * parts.halves + 4 * i, words + 4 * (i * kRowGroup + place), 4);
+  }
+}
+
 /// A GGUF block type: `Block::values(block, part, out)` writes the 32 values of part `part` of a block of kBlock values in kBytes bytes.
 template <class Block>
 struct GgufGroups {
@@ -40,14 +52,8 @@ struct GgufGroups {
   }
 
   LORIKEET_INLINE static void grouped(const QuantizedMatrix& w, int64_t row, int64_t first, float* out) {
-    constexpr BlockParts parts = kParts<Block>;
-    const int64_t place = row % kRowGroup;
-    const uint8_t *halves = grouped_blocks(w, row - place, first, Block::kBytes), *words = halves + parts.halves * 2 * kRowGroup;
     uint8_t block[Block::kBytes];
-    for (int64_t i = 0; i < parts.halves; ++i) __builtin_memcpy(block + 2 * i, halves + 2 * (i * kRowGroup + place), 2);
-    for (int64_t i = 0; i < parts.words; ++i) {
-      __builtin_memcpy(block + 2 * parts.halves + 4 * i, words + 4 * (i * kRowGroup + place), 4);
-    }
+    gather_block<Block>(w, row, first, block);
     Block::values(block, 0, out);
   }
 };

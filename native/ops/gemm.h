@@ -135,7 +135,8 @@ struct StoredMatrix {
 
 /// W of a product: panels, or a quantised or a stored matrix whose panels are made on the fly (of its transpose when `turned`), or none.
 /// `panel` is what panels hold in all cases. With `retile` the panels are those of Wᵀ, and those of W are made from them on the fly. int8
-/// panels come with the scales of the weight's rows: of outputs, or of the contraction when `turned`.
+/// panels come with the scales of the weight's rows: of outputs, or of the contraction when `turned`. A quantised matrix of a GGUF format
+/// with `panel` int8 is multiplied by its codes, with rows of x rounded to 8 bits in groups of kQuantizedGroup.
 struct RightOperand {
   Panel panel;
   const void* panels = nullptr;

@@ -18,7 +18,7 @@ void PackedOperand::append_to(std::vector<Tensor>& inputs) const {
 }
 
 RightOperand PackedOperand::pointers(Panel panel) const {
-  RightOperand right{panel};
+  RightOperand right{codes ? Panel::int8 : panel};
   if (panels.defined()) right.panels = panels.raw();
   if (quantized) right.quantized = quantized->matrix();
   right.turned = turned;
@@ -110,7 +110,9 @@ const Tensor& PackedWeight::rows() const {
   return rows_;
 }
 
-PackedOperand PackedWeight::forward() const { return {forward_, quantized_, false, false, scales_, rows()}; }
+PackedOperand PackedWeight::forward() const {
+  return {forward_, quantized_, false, false, scales_, rows(), layout_ == WeightLayout::codes};
+}
 
 PackedOperand PackedWeight::backward() const {
   if (layout_ == WeightLayout::native) return {Tensor(), nullptr, true, false, Tensor(), rows()};
@@ -174,6 +176,7 @@ PackedWeightPtr pack_int8_values(const Tensor& weight, DType dtype) {
 
 PackedWeightPtr pack_int8(const PackedWeightPtr& weight) {
   const QuantizedWeightPtr& blocks = weight->quantized();
+  if (blocks && is_gguf(blocks->format)) return std::make_shared<PackedWeight>(blocks, weight->dtype(), WeightLayout::codes);
   if (blocks && blocks->format == Quantization::int8) return std::make_shared<PackedWeight>(blocks, weight->dtype(), WeightLayout::int8);
   if (weight->layout() == WeightLayout::int8) return weight;
   const Tensor values = blocks ? dequantize_rows(blocks, 0, weight->outputs(), DType::f32) : weight->unpack();

@@ -13,12 +13,13 @@ namespace lorikeet {
 
 /// What a packed weight keeps: `dual` = panels for y = x Wᵀ, and panels for dx = dy W made when the first backward asks for them; `retile`
 /// = those for y alone, from which every dx makes its own; `blocks` = a quantised matrix, whose panels for both are made by every product
-/// anew; `int8` = dual panels of the codes of int8, whose products multiply 8-bit integers; `native` = the rows where they lie, in memory
-/// or in a mapped file, with panels made like those of blocks.
-enum class WeightLayout : uint8_t { dual, retile, blocks, int8, native };
+/// anew; `codes` = the same, but products for y multiply the codes with rows of x in 8-bit integers; `int8` = dual panels of the codes of
+/// int8, whose products multiply 8-bit integers; `native` = the rows where they lie, in memory or in a mapped file, with panels made like
+/// those of blocks.
+enum class WeightLayout : uint8_t { dual, retile, blocks, codes, int8, native };
 
 constexpr const char* name_of(WeightLayout layout) {
-  constexpr const char* names[] = {"dual", "retile", "blocks", "int8", "native"};
+  constexpr const char* names[] = {"dual", "retile", "blocks", "codes", "int8", "native"};
   return names[static_cast<int>(layout)];
 }
 
@@ -32,6 +33,8 @@ struct PackedOperand {
   bool retile = false;
   Tensor scales{};
   Tensor rows{};
+  /// The codes of `quantized` are multiplied, not its values.
+  bool codes = false;
 
   /// Adds the tensors that must be there before the product runs.
   void append_to(std::vector<Tensor>& inputs) const;
@@ -47,7 +50,7 @@ class PackedWeight {
   /// `layout` native nothing is packed: contiguous rows share the memory of the tensor, which must not be changed in place from then on.
   PackedWeight(const Tensor& weight, WeightLayout layout);
   /// Keeps a quantised weight, whose values products take in the panel of `dtype` (f32, bf16 or f16): those of bf16 are rounded to it. In
-  /// `layout` int8 (of an int8 weight) its codes are packed instead.
+  /// `layout` codes (of a GGUF format) products for y take its codes; in `layout` int8 (of an int8 weight) its codes are packed instead.
   PackedWeight(QuantizedWeightPtr weight, DType dtype, WeightLayout layout = WeightLayout::blocks);
 
   const Shape& shape() const { return shape_; }
@@ -94,7 +97,8 @@ using PackedWeightPtr = std::shared_ptr<PackedWeight>;
 
 /// A frozen weight [N, K] for y = x Wᵀ and dx = dy W, in the layout of that name: `retile`, `dual` or `native`.
 PackedWeightPtr pack_weight(const Tensor& weight, const std::string& layout);
-/// The same in layout int8: of int8 blocks the codes as they are, of other blocks and panels their values quantised, row by row.
+/// The same for products of 8-bit integers: GGUF blocks in layout codes, else layout int8, of int8 blocks the codes as they are, of other
+/// blocks and panels their values quantised, row by row.
 PackedWeightPtr pack_int8(const PackedWeightPtr& weight);
 PackedWeightPtr pack_int8(const Tensor& weight);
 Tensor unpack_weight(const PackedWeightPtr& weight);

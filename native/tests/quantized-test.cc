@@ -2,75 +2,33 @@
 // both directions, every format, with low-rank terms.
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "algo/gguf-blocks.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "ops/gemm.h"
 #include "ops/quantize.h"
 #include "ops/row-groups.h"
+#include "tests/buffers.h"
 #include "tests/harness.h"
+#include "tests/quantized-weights.h"
 
 namespace lorikeet {
 namespace {
 
-std::mt19937 generator(11);
-
-std::vector<float> random_floats(int64_t count) {
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(generator);
-  return values;
-}
-
-/// A quantised matrix with random codes and the values that a plain reader gives it.
-struct Weight {
-  QuantizedMatrix matrix{};
-  std::vector<uint8_t> codes, scale_codes;
-  std::vector<float> scales, values;
-  float offset = 0.25f;
-};
-
-void store_half(uint8_t* p, float value) {
-  const auto half = static_cast<Float16>(value);
-  std::memcpy(p, &half, sizeof half);
-}
-
-constexpr uint32_t kTypes[] = {2, 3, 6, 7, 8, 12, 13, 14};
-
-void make_gguf(Weight& w, Quantization format, int64_t rows, int64_t columns) {
-  const GgufBlockType& type = *gguf_block_type(kTypes[static_cast<int>(format)]);
-  const int64_t blocks = rows * columns / type.block_size;
-  w.codes.resize(static_cast<size_t>(blocks * type.type_size));
-  for (uint8_t& byte : w.codes) byte = static_cast<uint8_t>(generator());
-  std::normal_distribution<float> normal;
-  for (int64_t i = 0; i < blocks; ++i) {
-    uint8_t* block = w.codes.data() + i * type.type_size;
-    const bool scale_last = format == Quantization::q6_k;
-    store_half(scale_last ? block + 208 : block, normal(generator));
-    if (!scale_last && format != Quantization::q4_0 && format != Quantization::q5_0 && format != Quantization::q8_0) {
-      store_half(block + 2, normal(generator));
-    }
-  }
-  w.values.resize(static_cast<size_t>(rows * columns));
-  gguf_dequantize(type, w.codes.data(), rows * columns, w.values.data());
-  w.matrix = {format, rows, columns, w.codes.data(), columns / type.block_size * type.type_size, nullptr, nullptr, nullptr, 0};
-}
+using namespace tests;
 
 /// `nested`: nf4 with scales in 8 bits.
 void make_scaled(Weight& w, Quantization format, int64_t rows, int64_t columns, bool nested) {
   const int64_t count = rows * columns, block = 64, blocks = (count + block - 1) / block;
   const bool is_int8 = format == Quantization::int8;
   w.codes.resize(static_cast<size_t>(is_int8 ? count : (count + 1) / 2));
-  for (uint8_t& byte : w.codes) byte = static_cast<uint8_t>(generator());
+  for (uint8_t& byte : w.codes) byte = static_cast<uint8_t>(block_generator());
   w.scales = random_floats(is_int8 ? rows : nested ? (blocks + kNestedBlock - 1) / kNestedBlock : blocks);
   w.scale_codes.resize(static_cast<size_t>(nested ? blocks : 0));
-  for (uint8_t& code : w.scale_codes) code = static_cast<uint8_t>(generator());
+  for (uint8_t& code : w.scale_codes) code = static_cast<uint8_t>(block_generator());
   for (int64_t i = 0; i < count; ++i) {
     const auto at = [](const auto& list, int64_t place) { return list[static_cast<size_t>(place)]; };
     if (is_int8) {
@@ -96,18 +54,11 @@ void make_scaled(Weight& w, Quantization format, int64_t rows, int64_t columns, 
 void make_signs(Weight& w, int64_t rows, int64_t columns) {
   const int64_t count = rows * columns;
   w.codes.resize(static_cast<size_t>((count + 7) / 8));
-  for (uint8_t& byte : w.codes) byte = static_cast<uint8_t>(generator());
+  for (uint8_t& byte : w.codes) byte = static_cast<uint8_t>(block_generator());
   w.scales = random_floats(2);
   for (int64_t i = 0; i < count; ++i) w.values.push_back(w.scales[w.codes[static_cast<size_t>(i / 8)] >> i % 8 & 1]);
   w.matrix = {Quantization::sign, rows, columns, w.codes.data(), columns % 8 == 0 ? columns / 8 : 0, w.scales.data(), nullptr, nullptr, 0};
 }
-
-struct Panels {
-  char* data;
-  explicit Panels(int64_t bytes) : data(static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes / 64 * 64 + 64)))) {}
-  ~Panels() { std::free(data); }
-  Panels(const Panels&) = delete;
-};
 
 /// y = x Wᵀ, or x W when `turned`, plus a low-rank term on all rows but the last: the quantised right operand against dense panels.
 void test_direction(const Weight& w, const std::string& label, Level level, DType x_dtype, Panel panel, bool turned, int64_t m) {
