@@ -1,6 +1,6 @@
 // Generation with batch 1: tokens a second of the prompt and of the tokens after it. The weights of the layers and the head are read once a token, so the roofline
 // of decoding is memory bandwidth over their bytes.
-// npm run bench -- decode --model PATH [--dtype f32,bf16,stored] [--prompt 512] [--tokens 64] [--rounds 3] [--threads N] [--peer PYTHON] [--json]
+// npm run bench -- decode --model PATH [--dtype f32,bf16,stored] [--compute bf16,int8] [--prompt 512] [--tokens 64] [--rounds 3] [--threads N] [--peer PYTHON] [--json]
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -69,12 +69,22 @@ function peerSpeeds(python: string, options: Readonly<Record<string, string>>, r
   }
 }
 
+interface Loaded {
+  readonly dtype: 'f32' | 'bf16' | 'stored';
+  readonly compute?: 'f32' | 'bf16' | 'int8';
+}
+
+/** Every dtype with every compute. */
+const loadings = (dtypes: string, computes = ''): Loaded[] =>
+  dtypes.split(',').flatMap((dtype) => computes.split(',').map((compute) => ({ dtype, ...(compute && { compute }) }) as Loaded));
+
 async function run(args: readonly string[], report: Report): Promise<object> {
   const { values } = parseArgs({
     args: [...args],
     options: {
       model: { type: 'string' },
       dtype: { type: 'string', default: 'f32,bf16' },
+      compute: { type: 'string' },
       prompt: { type: 'string', default: '512' },
       tokens: { type: 'string', default: '64' },
       rounds: { type: 'string', default: '3' },
@@ -89,12 +99,13 @@ async function run(args: readonly string[], report: Report): Promise<object> {
   const peer =
     values.peer === undefined ? undefined : peerSpeeds(values.peer, { model: path, prompt, tokens, threads: String(threads()) }, report);
   const rows: Record<string, string | number>[] = [];
-  for (const dtype of values.dtype.split(',') as ('f32' | 'bf16' | 'stored')[]) {
-    const model = await loadModel(path, { dtype });
+  for (const { dtype, compute } of loadings(values.dtype, values.compute)) {
+    const model = await loadModel(path, { dtype, ...(compute && { compute }) });
     const speeds = await measureModel(model, Number(prompt), Number(tokens), Number(values.rounds));
     const read = (weightBytes(model) * speeds.decode) / 1e9;
     rows.push({
       dtype,
+      ...(compute && { compute }),
       'prefill tokens/s': rounded(speeds.prefill, 1),
       'decode tokens/s': rounded(speeds.decode, 1),
       'GB/s': rounded(read),

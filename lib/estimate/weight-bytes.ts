@@ -30,7 +30,8 @@ export function weightBytes(network: Module, source: SourceModel, recipe: Pick<R
     for (const [parameter, shape] of Object.entries(module.parameterShapes())) {
       const name = `${path}.${parameter}`;
       const quantized = storage !== undefined && isQuantized(storage, module, parameter);
-      const blocks = int8 && isInt8(module, parameter) ? 'int8' : quantized ? blocksOf(name) : undefined;
+      const kept = quantized ? blocksOf(name) : undefined;
+      const blocks = int8 && isInt8(module, parameter) && (storage?.type !== 'stored' || kept === undefined) ? 'int8' : kept;
       if (blocks !== undefined) bytes.memory += storedBytes(shape as [number, number], blocks);
       else
         bytes[isMapped(name, module, parameter) ? 'mapped' : 'memory'] += sizeOf(shape) * kDtypeBytes[compute ?? source.storedDtype(name)];

@@ -36,7 +36,7 @@ export interface LoadWeightsOptions {
   readonly storage?: WeightStorage | undefined;
   /** How frozen float weights are packed; default: as `packWeight` does. */
   readonly layout?: WeightLayout | undefined;
-  /** Frozen linear layers but the head multiply 8-bit integers. */
+  /** Frozen linear layers multiply 8-bit integers; the head only in blocks of a file. */
   readonly int8?: boolean | undefined;
   /** Of the values of modules that the checkpoint lacks; default 0. */
   readonly seed?: number | undefined;
@@ -120,7 +120,7 @@ function* assign({ module, parameter }: Slot, name: string, weights: Weights, op
   const blocks = quantizes && storage.type === 'stored' ? weights.loadBlocks?.(name, dtype ?? 'f32') : undefined;
   if (blocks !== undefined) {
     yield* brokenParts(blocks);
-    put(blocks);
+    module.assign(parameter, int8 ? packedInt8(blocks) : blocks);
     return;
   }
   const stored = weights.load(name);

@@ -13,7 +13,7 @@ export const kComputeDtypes = ['f32', 'bf16', 'f16', 'f64'] as const satisfies r
 /** Dtypes of activations, embedding and norms that quantised weights go with. */
 export const kQuantizedComputeDtypes = ['f32', 'bf16'] as const satisfies readonly DType[];
 export const kStorages = ['stored', 'nf4', 'int8'] as const;
-/** Values of `compute`: `int8` multiplies frozen linear layers but the head in 8-bit integers. */
+/** Values of `compute`: `int8` multiplies frozen linear layers in 8-bit integers, the head only where it is in blocks of a file. */
 export const kComputes = [...kQuantizedComputeDtypes, 'int8'] as const;
 /** Dtypes that go with `compute: int8`. */
 export const kInt8Dtypes = ['f32', 'bf16', 'f16', ...kStorages] as const;
@@ -40,7 +40,7 @@ export interface Loading {
   readonly storage?: WeightStorage;
   /** Dtype of activations and of all weights that stay floats; default: as stored. */
   readonly compute?: DType;
-  /** Whether frozen linear layers but the head multiply 8-bit integers. */
+  /** Whether frozen linear layers multiply 8-bit integers. */
   readonly int8?: boolean;
 }
 
@@ -117,7 +117,7 @@ export function isQuantized(storage: WeightStorage, module: Module, parameter: s
 export const staysInFile = (module: Module, parameter: string): boolean =>
   parameter === 'weight' && (module instanceof Linear || module instanceof Embedding);
 
-/** Whether `compute: int8` multiplies this parameter of this module in 8-bit integers. */
+/** Whether `compute: int8` multiplies this parameter of this module in 8-bit integers when it is not in blocks of a file. */
 export const isInt8 = (module: Module, parameter: string): boolean =>
   parameter === 'weight' && module instanceof Linear && module.role !== 'head';
 

@@ -18,7 +18,7 @@ export function dense(weight: Tensor | PackedWeight): Tensor {
 /** Calls `body` with the rows of a weight [N, K] in parts of at most `count`; of one in blocks, only these are made dense. */
 export function* rowParts(weight: Tensor | PackedWeight, count: number): Iterable<() => Tensor> {
   const rows = weight.shape[0] ?? 0;
-  const blocks = weight instanceof Tensor || weight.layout !== 'blocks' ? undefined : weight;
+  const blocks = weight instanceof Tensor || (weight.layout !== 'blocks' && weight.layout !== 'codes') ? undefined : weight;
   const whole = blocks === undefined ? dense(weight) : undefined;
   for (let start = 0; start < rows; start += count) {
     const size = Math.min(count, rows - start);

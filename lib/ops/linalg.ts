@@ -63,7 +63,10 @@ export class PackedWeight {
     return this.handle.level;
   }
 
-  /** A {@link WeightLayout}; or `blocks`: quantised, panels are made by every product; or `int8`: panels of codes, products multiply 8-bit integers. */
+  /**
+   * A {@link WeightLayout}; or `blocks`: quantised, panels are made by every product; or `codes`: the same, but forward multiplies the codes with rows of 8-bit
+   * integers; or `int8`: panels of codes, products multiply 8-bit integers.
+   */
   get layout(): string {
     return this.handle.layout;
   }
@@ -77,7 +80,7 @@ export class PackedWeight {
     return new Tensor(unpackWeightOp(this.handle));
   }
 
-  /** Rows [start, start + count) of a weight with layout `blocks`, [count, K] in a new tensor. */
+  /** Rows [start, start + count) of a weight with layout `blocks` or `codes`, [count, K] in a new tensor. */
   rows(start: number, count: number): Tensor {
     return new Tensor(unpackRowsOp(this.handle, start, count));
   }
@@ -117,7 +120,8 @@ export function packWeight(weight: Tensor, { layout = 'retile' }: PackOptions = 
 /**
  * A frozen weight [N, K] whose products multiply 8-bit integers: the weight in the codes of `quantizeInt8` (those of an int8 weight as they are; other values are
  * quantised), the rows of x, and of dy in backward, quantised on the fly in groups of 128 columns with a scale each. Integer sums are exact and are scaled in f32;
- * the result has the dtype of x. Half the bytes of bf16. `dtype` stays that of the given weight: f32, bf16 or f16.
+ * the result has the dtype of x. Half the bytes of bf16. `dtype` stays that of the given weight: f32, bf16 or f16. GGUF blocks stay what they are: forward
+ * multiplies their codes with rows of x that are rounded to 8 bits in groups of 32 columns, and backward takes their values.
  */
 export function packInt8(weight: Tensor | PackedWeight): PackedWeight {
   return new PackedWeight(packInt8Op(weight.handle));
