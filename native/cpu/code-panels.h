@@ -40,18 +40,14 @@ struct GroupedCodes {
   }
 };
 
-/// Bytes of W that are on their way ahead of those that are multiplied.
-inline constexpr int64_t kCodesAhead = 4096;
-
-/// tile [R][2] = R rows times the kRowGroup rows of W whose blocks begin at `group`; the chains are those of codes_rows.
+/// tile [R][2] = R rows times the kRowGroup rows of W whose blocks begin at `group`; the chains are those of codes_rows. W is one stream,
+/// which the machine fetches ahead by itself: asking for it as well costs time.
 template <class Block, int R>
 LORIKEET_INLINE void grouped_rows(const RoundedRows& left, const uint8_t* group, FloatVector* tile) {
   using Form = FormOf<Block>;
   constexpr int64_t kGroupBytes = kRowGroup * Block::kBytes;
   FloatVector total[R][2] = {};
   for (int64_t block = 0; block < left.count; ++block, group += kGroupBytes) {
-#pragma GCC unroll 17
-    for (int64_t i = 0; i < kGroupBytes; i += 64) __builtin_prefetch(group + kCodesAhead + i);
 #pragma GCC unroll 2
     for (int side = 0; side < 2; ++side) {
       const GroupedCodes<Block> codes{group, side};

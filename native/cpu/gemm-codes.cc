@@ -15,7 +15,7 @@ namespace lorikeet::LORIKEET_LEVEL {
 inline constexpr int64_t kCodeBytes = 16 << 20;    // rounded rows in flight
 inline constexpr int64_t kGroupBytes = 256 << 10;  // of them, read in one go: they stay in a level-2 cache
 inline constexpr int64_t kPanelBytes = 256 << 10;  // panels of one task, made before they are read
-inline constexpr int64_t kShareBytes = 256 << 10;  // blocks that a task reads where they are read but once
+inline constexpr int64_t kShareBytes = 1 << 20;    // blocks of a task that reads them but once: long streams are fast
 
 template <class Extra, class Block>
 struct CodesProduct {

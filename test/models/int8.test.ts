@@ -5,6 +5,7 @@ import {
   type AdapterConfig,
   attach,
   ConfigError,
+  generate,
   InvalidArgumentError,
   type LoadOptions,
   loadModel,
@@ -15,7 +16,7 @@ import {
   train,
 } from 'lorikeet';
 import { Linear } from 'lorikeet/nn';
-import { linear, mul, normal, type PackedWeight, packInt8, packWeight, sum } from 'lorikeet/ops';
+import { linear, mul, narrow, normal, PackedWeight, packInt8, packWeight, sum } from 'lorikeet/ops';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { goldenFolder } from '../helpers/folders.js';
 import { numbers } from '../helpers/numbers.js';
@@ -48,7 +49,7 @@ async function stepOf(options: LoadOptions, config: AdapterConfig = fresh): Prom
   return found;
 }
 
-test.serial('linear layers but the head multiply 8-bit integers, whatever the base is kept in', async (t) => {
+test.serial('linear layers but the head multiply 8-bit integers, whatever floats or codes the base is kept in', async (t) => {
   for (const [path, dtype, compute] of [
     [shippedModel, undefined, 'f32'],
     [shippedModel, 'f32', 'f32'],
@@ -57,7 +58,6 @@ test.serial('linear layers but the head multiply 8-bit integers, whatever the ba
     [shippedModel, 'int8', 'bf16'],
     [shippedModel, 'nf4', 'bf16'],
     [blocks, undefined, 'f32'],
-    [blocks, 'stored', 'bf16'],
   ] as const) {
     using model = await loadModel(path, { ...(dtype && { dtype }), compute: 'int8' });
     const what = `${path} ${dtype}`;
@@ -70,6 +70,61 @@ test.serial('linear layers but the head multiply 8-bit integers, whatever the ba
     }
     const logits = await scope(() => model.logits([[5, 9, 2]]).data());
     t.true(Array.from(logits, Number).every(Number.isFinite), what);
+  }
+});
+
+test.serial('blocks of a file stay as they are, the head and its embedding too', async (t) => {
+  const weightsOf = async (compute: 'bf16' | 'int8') => {
+    using model = await loadModel(blocks, { dtype: 'stored', compute });
+    t.is(model.dtype, 'bf16');
+    const weights = [...model.network.namedModules()].flatMap(([name, module]) => {
+      const { weight } = module as { weight?: unknown };
+      return weight instanceof PackedWeight && weight.quantization?.startsWith('q') ? [[name, weight] as const] : [];
+    });
+    t.true(weights.some(([name]) => name === 'lm_head') && weights.some(([name]) => name.endsWith('embed_tokens')));
+    for (const [name, weight] of weights) t.is(weight.layout, compute === 'int8' ? 'codes' : 'blocks', name);
+    const values = await scope(() => Promise.all(weights.map(([, weight]) => numbers(weight.unpack()))));
+    return { values, bytes: weights.map(([, weight]) => weight.bytes) };
+  };
+  t.deepEqual(await weightsOf('int8'), await weightsOf('bf16'));
+});
+
+test.serial('on blocks of a file logits, loss and gradients are those of bf16 but for the rounding', async (t) => {
+  const prompt = [5, 9, 2, 30, 11, 7, 3];
+  const found = async (compute: 'bf16' | 'int8') => {
+    using model = await loadModel(blocks, { dtype: 'stored', compute });
+    const tuned = await attach(model, fresh, { seed: 3 });
+    const step = await scope(async () => {
+      const loss = tuned.loss({ ids: [prompt, [8, 8, 1]], training: true });
+      loss.backward();
+      const gradients = await Promise.all([...tuned.parameters()].map((parameter) => numbers(parameter.grad as Tensor)));
+      const logits = await numbers(tuned.logits([prompt]));
+      return { loss: await loss.item(), gradients: gradients.flat(), logits };
+    });
+    const { ids } = await generate(tuned, prompt, { maxNewTokens: 6, endTokens: [] }).sample();
+    t.is(ids.length, 6);
+    tuned.dispose();
+    return step;
+  };
+  const [got, expected] = [await found('int8'), await found('bf16')];
+  t.true(Math.abs(got.loss - expected.loss) < 0.01 * expected.loss, `${got.loss} for ${expected.loss}`);
+  t.notDeepEqual(got.logits, expected.logits);
+  t.true(cosine(got.logits, expected.logits) > 0.99, `logits: ${cosine(got.logits, expected.logits)}`);
+  t.true(cosine(got.gradients, expected.gradients) > 0.99, `gradients: ${cosine(got.gradients, expected.gradients)}`);
+});
+
+test.serial('a row has the bits that it has among others, on blocks of a file', async (t) => {
+  using model = await loadModel(blocks, { dtype: 'stored', compute: 'int8' });
+  const { weight } = model.module('model.layers.0.mlp.down_proj') as Linear & { weight: PackedWeight };
+  const x = normal([17, weight.shape[1] ?? 0], { seed: 2, dtype: 'bf16' });
+  const together = await numbers(linear(x, weight));
+  for (const count of [1, 2, 4, 5])
+    t.deepEqual(await numbers(linear(narrow(x, 0, 3, count), weight)), rowsOf(together, 3, count), `${count}`);
+  x.dispose();
+
+  function rowsOf(values: readonly number[], start: number, count: number): number[] {
+    const width = weight.shape[0] ?? 0;
+    return values.slice(start * width, (start + count) * width);
   }
 });
 
