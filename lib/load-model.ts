@@ -25,7 +25,8 @@ export interface LoadOptions {
   readonly dtype?: ModelDType;
   /**
    * With weights in few bits: dtype of activations, embedding and norms, f32 or bf16. Default: what it would be without `dtype`. `int8` goes with every dtype but
-   * f64: frozen linear layers but the head multiply 8-bit integers, and everything else is in the floating dtype, or in bf16 beside weights in few bits.
+   * f64: frozen linear layers but the head (of `stored` blocks, the head too, forward alone) multiply 8-bit integers, and everything else is in the floating dtype, or
+   * in bf16 beside weights in few bits.
    */
   readonly compute?: Compute;
   /**

@@ -238,7 +238,7 @@ export const recipeSchema = z
       .optional(),
     /** What weights are kept in; `stored`, `nf4` and `int8` are for frozen weights. */
     dtype: z.union([z.enum(kDtypes), nf4Schema]).optional(),
-    /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. `int8`: frozen linear layers but the head multiply 8-bit integers. */
+    /** With `stored`, `nf4` and `int8`: dtype of activations, embedding and norms. `int8`: frozen linear layers multiply 8-bit integers, but a head that is not in blocks. */
     compute: z.enum(kComputes).optional(),
     /** How frozen float weights are packed: one copy, a second for backward, or none (rows of the mapped file). Results have the same bits. Default: retile. */
     layout: z.enum(kWeightLayouts).optional(),
