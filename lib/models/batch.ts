@@ -44,9 +44,9 @@ export interface Batch {
 
 /** Rows padded with zeros to `width`, as i64 [B, width]. */
 export const paddedIds = (rows: TokenRows, width: number): Tensor => {
-  const values = new BigInt64Array(rows.length * width);
-  for (const [b, row] of rows.entries()) for (const [t, value] of row.entries()) values[b * width + t] = BigInt(value);
-  return tensor(values, { shape: [rows.length, width] });
+  const values = new Float64Array(rows.length * width);
+  for (const [b, row] of rows.entries()) values.set(row, b * width);
+  return tensor(values, { shape: [rows.length, width], dtype: 'i64' });
 };
 
 /** Checks the ids against the model and makes the tensors of a pass. Throws for empty rows, ids outside the vocabulary and rows beyond the context. */
@@ -93,10 +93,11 @@ export function makeBatch(network: CausalLanguageModel, rows: TokenRows, options
 /** Positions that go on from `starts`, behind a prefix. */
 function placesOf(starts: readonly number[], lengths: readonly number[], prefixes: readonly number[] | undefined): TokenPlaces {
   const first = starts.map((start, b) => start + (prefixes?.[b] ?? 0));
-  const each = <T>(make: (b: number, t: number) => T): T[][] => lengths.map((length, b) => Array.from({ length }, (_, t) => make(b, t)));
+  const each = (make: (start: number, length: number) => (value: number, t: number) => number): number[][] =>
+    lengths.map((length, b) => new Array<number>(length).fill(0).map(make(first[b] ?? 0, length)));
   return {
-    positions: each((b, t) => (first[b] ?? 0) + t),
-    spans: each((b) => (first[b] ?? 0) + (lengths[b] ?? 0)),
+    positions: each((start) => (_, t) => start + t),
+    spans: each((start, length) => () => start + length),
   };
 }
 
@@ -130,12 +131,11 @@ function checkRows(network: CausalLanguageModel, rows: TokenRows, cache: KeyValu
         `forward: row ${b} is longer than the context; got ${length} tokens${among}, expected at most ${contextLength}`,
       );
     }
-    for (const [t, id] of row.entries()) {
-      if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
-        throw new InvalidArgumentError(
-          `forward: token ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}`,
-        );
-      }
+    const t = row.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
+    if (t >= 0) {
+      throw new InvalidArgumentError(
+        `forward: token ${t} of row ${b} is not in the vocabulary; got ${row[t]}, expected an integer from 0 to ${vocabularySize - 1}`,
+      );
     }
   }
 }

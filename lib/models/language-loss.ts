@@ -26,25 +26,23 @@ export function nextTokens(rows: TokenRows, documents?: TokenRows): number[][] {
 export function targetTensor(targets: TokenRows, batch: number, width: number, vocabularySize: number, reduction: Reduction): Tensor {
   if (targets.length !== batch)
     throw new ShapeError(`loss: "targets" must have a row for each row of ids; got ${targets.length}, expected ${batch}`);
-  const values = new BigInt64Array(batch * width).fill(BigInt(ignoredTarget));
-  let learnt = 0;
+  const values = new Float64Array(batch * width).fill(ignoredTarget);
+  let learnt = false;
   for (const [b, row] of targets.entries()) {
     if (row.length > width)
       throw new ShapeError(`loss: row ${b} of "targets" is longer than its ids; got ${row.length}, expected at most ${width}`);
-    for (const [t, id] of row.entries()) {
-      if (id === ignoredTarget) continue;
-      if (!Number.isInteger(id) || id < 0 || id >= vocabularySize) {
-        throw new InvalidArgumentError(
-          `loss: target ${t} of row ${b} is not in the vocabulary; got ${id}, expected an integer from 0 to ${vocabularySize - 1}, or ${ignoredTarget}`,
-        );
-      }
-      values[b * width + t] = BigInt(id);
-      learnt++;
+    const t = row.findIndex((id) => id !== ignoredTarget && (!Number.isInteger(id) || id < 0 || id >= vocabularySize));
+    if (t >= 0) {
+      throw new InvalidArgumentError(
+        `loss: target ${t} of row ${b} is not in the vocabulary; got ${row[t]}, expected an integer from 0 to ${vocabularySize - 1}, or ${ignoredTarget}`,
+      );
     }
+    values.set(row, b * width);
+    learnt ||= row.some((id) => id !== ignoredTarget);
   }
-  if (learnt === 0 && reduction === 'mean')
+  if (!learnt && reduction === 'mean')
     throw new InvalidArgumentError('loss: there is no target to learn; expected at least one that is not -100');
-  return tensor(values, { shape: [batch, width] });
+  return tensor(values, { shape: [batch, width], dtype: 'i64' });
 }
 
 /** Cross-entropy of hidden states [B, T, D] against targets [B, T]: straight from the hidden states where the head is a plain linear layer, without storing logits. */

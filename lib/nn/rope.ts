@@ -181,8 +181,8 @@ export class RotaryEmbedding {
    */
   tables(positions: Tensor, places: TokenPlaces, room = 0): RotaryTables {
     const { type, maxPositions } = this.parameters;
-    const stretched = room > maxPositions || places.spans.some((row) => row.some((span) => span > maxPositions));
-    if (type === 'dynamic' && stretched) return this.#byToken(positions, places);
+    const stretched = (): boolean => room > maxPositions || places.spans.some((row) => row.some((span) => span > maxPositions));
+    if (type === 'dynamic' && stretched()) return this.#byToken(positions, places);
     const rows = places.positions.reduce((most, row) => row.reduce((a, b) => Math.max(a, b + 1), most), Math.max(room, 1));
     if (this.#kept === undefined || rows > this.#rows) this.#grow(rows);
     return { ...(this.#kept as { cos: Tensor; sin: Tensor }), positions };

@@ -32,7 +32,7 @@ export function sublayer(
   { residual, input, context }: SublayerInput,
   compute: (input: Tensor, context: ForwardContext) => Tensor,
 ): Tensor {
+  if (context.sublayers === undefined) return compute(input, context);
   const { sublayers, ...inner } = context;
-  if (sublayers === undefined) return compute(input, context);
   return sublayers({ point, residual, input, context: inner, next: (x) => compute(x, inner) });
 }

@@ -32,7 +32,7 @@ function nativeArray(values: ArrayLike<number | bigint | boolean>, dtype: DType)
     case 'f32':
       return Float32Array.from(values as ArrayLike<number>, Number);
     case 'i64':
-      return BigInt64Array.from(values as ArrayLike<bigint>, (value) => BigInt(value));
+      return int64Array(values);
     case 'i32':
       return Int32Array.from(values as ArrayLike<number>, Number);
     case 'u8':
@@ -42,6 +42,22 @@ function nativeArray(values: ArrayLike<number | bigint | boolean>, dtype: DType)
     default:
       return undefined; // bf16 and f16 have no typed array: they are cast from f32
   }
+}
+
+/** Integers as i64, numbers without a bigint for each: as two words, the lower first. */
+function int64Array(values: ArrayLike<number | bigint | boolean>): BigInt64Array {
+  const array = new BigInt64Array(values.length);
+  const words = new Int32Array(array.buffer);
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number | bigint | boolean;
+    if (typeof value === 'number' && Number.isSafeInteger(value)) {
+      words[2 * i] = value;
+      words[2 * i + 1] = Math.floor(value / 2 ** 32);
+    } else {
+      array[i] = BigInt(value);
+    }
+  }
+  return array;
 }
 
 /** What a typed array holds when no dtype is asked for. */

@@ -22,6 +22,9 @@ test('tensors from numbers, nested lists and typed arrays', async (t) => {
     t.deepEqual(await values(tensor([0, 1, 100], { dtype })), [0, 1, 100], dtype);
   }
   t.deepEqual(await values(tensor([true, false], { dtype: 'bool' })), [1, 0]);
+  const large = [-1, -100, 2 ** 31, -(2 ** 31) - 1, 2 ** 40 + 7, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER, 0];
+  t.deepEqual(tensor(large, { dtype: 'i64' }).dataSync(), BigInt64Array.from(large, BigInt));
+  t.throws(() => tensor([1.5], { dtype: 'i64' }), { instanceOf: RangeError });
   t.deepEqual(tensor([]).shape, [0]);
 });
 
