@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/gradient-ops.h"
+#include "core/recycled.h"
 #include "core/stream.h"
 
 namespace lorikeet {
@@ -94,6 +95,8 @@ class Walk {
             ") was freed by an earlier backward; record it again");
       Backward backward = std::move(node.backward);
       node.backward = nullptr;
+      // Gradients of gradients are not offered: what a backward runs is not recorded.
+      NoGrad no_grad;
       input_gradients = backward(gradients, wanted);
     }
     auto inputs = std::move(node.inputs);
@@ -155,7 +158,7 @@ void set_requires_grad(const Tensor& x, bool on) {
   }
   if (x.autograd()) return;
   check_argument(is_float(x.dtype()), "requiresGrad: only floating tensors have gradients; got ", name_of(x.dtype()));
-  auto meta = std::make_shared<AutogradMeta>();
+  auto meta = std::allocate_shared<AutogradMeta>(Recycled<AutogradMeta>());
   meta->is_leaf = true;
   x.set_autograd(std::move(meta));
 }
@@ -167,7 +170,7 @@ bool needs_record(std::initializer_list<const Tensor*> inputs) {
 bool needs_record(const Tensors& inputs) { return recording_flag && std::any_of(inputs.begin(), inputs.end(), requires_grad); }
 
 void record(const char* name, const Tensors& inputs, const Tensors& outputs, Backward backward, AbsentGradient without) {
-  auto node = std::make_shared<Node>();
+  auto node = std::allocate_shared<Node>(Recycled<Node>());
   node->name = name;
   node->without = without;
   node->sequence = next_sequence++;
@@ -181,16 +184,12 @@ void record(const char* name, const Tensors& inputs, const Tensors& outputs, Bac
   for (size_t i = 0; i < outputs.size(); ++i) {
     node->outputs.push_back({outputs[i].shape(), outputs[i].dtype(), outputs[i].device()});
     if (!is_float(outputs[i].dtype())) continue;
-    auto meta = std::make_shared<AutogradMeta>();
+    auto meta = std::allocate_shared<AutogradMeta>(Recycled<AutogradMeta>());
     meta->node = node;
     meta->output = static_cast<int>(i);
     outputs[i].set_autograd(std::move(meta));
   }
-  // Gradients of gradients are not offered: what a backward runs is not recorded.
-  node->backward = [backward = std::move(backward)](const Tensors& gradients, const Wanted& wanted) {
-    NoGrad no_grad;
-    return backward(gradients, wanted);
-  };
+  node->backward = std::move(backward);
 }
 
 void offer_recompute(const Tensor& output, std::function<Tensor()> make) {

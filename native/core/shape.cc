@@ -41,14 +41,17 @@ int64_t Shape::numel() const {
 
 bool Shape::operator==(const Shape& other) const { return rank_ == other.rank_ && std::equal(begin(), end(), other.begin()); }
 
-std::string to_string(const Shape& shape) {
+ShapeText::operator std::string() const {
+  if (shape_ == nullptr) return text_;
   std::string text = "[";
-  for (int i = 0; i < shape.rank(); ++i) {
+  for (int i = 0; i < shape_->rank(); ++i) {
     if (i > 0) text += ", ";
-    text += std::to_string(shape[i]);
+    text += std::to_string((*shape_)[i]);
   }
   return text + "]";
 }
+
+std::ostream& operator<<(std::ostream& out, const ShapeText& text) { return out << std::string(text); }
 
 Shape contiguous_strides(const Shape& shape) {
   Shape strides(shape.rank());

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <iosfwd>
 #include <string>
 
 namespace lorikeet {
@@ -35,8 +36,21 @@ class Shape {
   int rank_ = 0;
 };
 
-/// "[2, 3]"
-std::string to_string(const Shape& shape);
+/// "[2, 3]", written when it is needed: a check that holds pays nothing for its message. The shape must outlive it.
+class ShapeText {
+ public:
+  explicit ShapeText(const Shape& shape) : shape_(&shape) {}
+  /// In place of a shape that is not there.
+  ShapeText(const char* text) : text_(text) {}
+  operator std::string() const;
+
+ private:
+  const Shape* shape_ = nullptr;
+  const char* text_ = "";
+};
+std::ostream& operator<<(std::ostream& out, const ShapeText& text);
+
+inline ShapeText to_string(const Shape& shape) { return ShapeText(shape); }
 
 /// Row-major strides of a shape.
 Shape contiguous_strides(const Shape& shape);

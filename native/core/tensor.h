@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/dtype.h"
@@ -50,6 +51,9 @@ class Tensor {
 
  private:
   struct Impl {
+    Impl(std::shared_ptr<Storage> storage, const Shape& shape, const Shape& strides, int64_t offset, DType dtype)
+        : storage(std::move(storage)), shape(shape), strides(strides), offset(offset), numel(shape.numel()), dtype(dtype) {}
+
     std::shared_ptr<Storage> storage;
     Shape shape;
     Shape strides;

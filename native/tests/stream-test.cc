@@ -186,7 +186,7 @@ NATIVE_TEST(reshape_of_a_view_equals_reshape_of_a_copy) {
     Tensor viewed = contiguous(reshape(swapped, shape)), copied = reshape(contiguous(swapped), shape);
     use.stream.wait();
     for (int i = 0; i < 24; ++i)
-      EXPECT(viewed.data<float>()[i] == copied.data<float>()[i], "element %d of %s", i, to_string(shape).c_str());
+      EXPECT(viewed.data<float>()[i] == copied.data<float>()[i], "element %d of %s", i, std::string(to_string(shape)).c_str());
   }
 }
 
