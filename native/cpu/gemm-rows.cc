@@ -1,7 +1,7 @@
 // out[r, c] = scale * Σ_t p[t, r] · x[t, c]: weight gradients and column sums. p is the left operand, its columns the rows r of the output;
 // x is the right one. A task owns some columns of some r; it walks the rows in slices and goes on with the accumulators of the slice
-// before, so that each element is one chain over all rows. A slice of x is read where it lies when few r want it (bf16 pairs of rows are
-// made in registers), else turned into panels first: widened or in pairs of rows, masked on the way.
+// before, so that each element is one chain over all rows. A slice of x is read where it lies, pairs of bf16 rows made in registers; where
+// it cannot be (dropout, another type than that of the arithmetic, a border of ranges) it is turned into panels first.
 
 #include "cpu/level.h"
 
@@ -12,9 +12,7 @@
 namespace lorikeet::LORIKEET_LEVEL {
 
 inline constexpr int64_t kSliceSteps = 64;
-inline constexpr int64_t kTaskTiles = 4;      // their panels of a slice fit a level-1 cache
-inline constexpr int64_t kBlocksInPlace = 2;  // register blocks for which x is not worth a copy
-inline constexpr int64_t kRowAlias = 4096;    // rows a multiple of it apart fall into one set of a level-1 cache
+inline constexpr int64_t kTaskTiles = 4;  // their panels of a slice fit a level-1 cache
 
 /// The rows of x in the order of p, slice by slice across the borders of ranges.
 template <class T, int64_t Rows>
@@ -305,8 +303,7 @@ void run_rows(const GemmRowsArgs& args) {
   for (int64_t i = 0; i < args.range_count; ++i) rows += args.ranges[i].rows;
   const bool small = rows * args.columns * args.rank < (1 << 16);
   const RankBlocks blocks = blocks_of(args.rank);
-  const bool aliased = args.x_row_stride * static_cast<int64_t>(sizeof(T)) % kRowAlias == 0;
-  const bool in_place = __is_same(T, typename Kind::Element) && args.mask.p == 0 && blocks.count <= kBlocksInPlace && !aliased;
+  const bool in_place = __is_same(T, typename Kind::Element) && args.mask.p == 0;
   const int64_t tiles = (args.columns + Task::kWidth - 1) / Task::kWidth;
   const int64_t width = Task::kWidth * (small ? tiles : tiles_of_task(tiles, args.mask.p > 0));
   const int64_t shares = (args.columns + width - 1) / width;
