@@ -239,10 +239,8 @@ struct FewRows {
   void fill_from_rows(int64_t panel, Vector* tile) const {
     const StoredMatrix& w = args.right.stored;
     if constexpr (!__is_same(Accumulator, double)) {
-      if (has_stored_words<Main>(w)) {
-        const int64_t rows_after = smaller(kWidth, w.rows - (panel + 1) * kWidth);
-        return StoredRows<Main, FewStep<Main>, R>{w, panel * kWidth, left, left_stride}.multiply(rows_after * w.columns * size_of(w.dtype),
-                                                                                                 tile);
+      if (has_stored_words(w, args.right.panel)) {
+        return stored_few_rows<FewStep<Main>, R>({w, panel * kWidth}, left, left_stride, tile);
       }
     }
     alignas(64) char slice[kSliceBytes];
