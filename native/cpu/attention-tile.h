@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cpu/integers.h"
 #include "cpu/vector-math.h"
 #include "ops/attention.h"
 
@@ -12,13 +13,16 @@ namespace lorikeet::LORIKEET_LEVEL {
 
 inline constexpr int64_t kTileRows = 64, kBlockKeys = 64;
 
-struct Tile {
+/// Keys that some rows may see, and those that all of them see.
+struct SeenKeys {
+  int64_t all_from, all_to, common_from, common_to;
+};
+
+struct Tile : SeenKeys {
   int64_t batch, group, rows;
   int32_t query[kTileRows], head[kTileRows];
-  int32_t from[kTileRows], to[kTileRows];  // row i sees keys [from, to), of its document
+  int32_t from[kTileRows], to[kTileRows];  // row i sees keys [from, to), of its document; neither is less than those of the row before
   int32_t document[kTileRows];
-  int64_t all_from, all_to;        // union over the rows
-  int64_t common_from, common_to;  // seen by every row
   int32_t least_document, most_document;
   bool every_key;  // no key mask, no documents
 
@@ -34,50 +38,51 @@ struct Tile {
 
 LORIKEET_INLINE int64_t tiles_of(const AttentionArgs& a) { return (a.queries * (a.heads / a.groups) + kTileRows - 1) / kTileRows; }
 
-LORIKEET_INLINE int32_t clamped(int64_t value, int64_t limit) {
-  return static_cast<int32_t>(value < 0 ? 0 : (value > limit ? limit : value));
+/// Keys that queries [first, last] see, documents and masks aside. What a query sees begins and ends no earlier than what the one before
+/// it sees.
+LORIKEET_INLINE SeenKeys seen_keys(const AttentionArgs& a, int64_t batch, int64_t first, int64_t last) {
+  constexpr int64_t kFar = int64_t{1} << 40;  // beyond any key
+  const int64_t limit = a.key_lengths != nullptr ? a.key_lengths[batch] : a.keys;
+  const int64_t offset = a.query_offsets != nullptr ? a.query_offsets[batch] : a.keys - a.queries;
+  const int64_t window = a.window > 0 ? smaller(a.window, kFar) : kFar, ahead = a.causal ? 1 : window;
+  const auto from = [&](int64_t query) { return within(offset + query - window + 1, 0, limit); };
+  const auto to = [&](int64_t query) { return within(offset + query + ahead, 0, limit); };
+  return {from(first), to(last), from(last), to(first)};
 }
 
-/// The keys that row `row` sees, from its query's position.
-LORIKEET_INLINE void describe_row(const AttentionArgs& a, int64_t row, int64_t position, int64_t limit, Tile& tile) {
-  int32_t from = clamped(a.window > 0 ? position - a.window + 1 : 0, limit);
-  int32_t to = clamped(a.causal ? position + 1 : (a.window > 0 ? position + a.window : limit), limit);
-  tile.from[row] = from;
-  tile.to[row] = to;
-  tile.common_from = from > tile.common_from ? from : tile.common_from;
-  tile.common_to = to < tile.common_to ? to : tile.common_to;
-  if (from < to) {
-    tile.all_from = from < tile.all_from ? from : tile.all_from;
-    tile.all_to = to > tile.all_to ? to : tile.all_to;
+/// The documents of the rows.
+LORIKEET_INLINE void describe_documents(const AttentionArgs& a, Tile& tile) {
+  tile.least_document = INT32_MAX;
+  tile.most_document = INT32_MIN;
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    const int32_t document = a.documents[tile.batch * a.keys + tile.query[row]];
+    tile.document[row] = document;
+    tile.least_document = document < tile.least_document ? document : tile.least_document;
+    tile.most_document = document > tile.most_document ? document : tile.most_document;
   }
-  if (a.documents == nullptr) return;
-  int32_t document = a.documents[tile.batch * a.keys + tile.query[row]];
-  tile.document[row] = document;
-  tile.least_document = document < tile.least_document ? document : tile.least_document;
-  tile.most_document = document > tile.most_document ? document : tile.most_document;
 }
 
 LORIKEET_INLINE void describe_tile(const AttentionArgs& a, int64_t batch, int64_t group, int64_t index, Tile& tile) {
-  const int64_t heads = a.heads / a.groups, first = index * kTileRows, rest = a.queries * heads - first;
-  const int64_t limit = a.key_lengths != nullptr ? a.key_lengths[batch] : a.keys;
-  const int64_t offset = a.query_offsets != nullptr ? a.query_offsets[batch] : a.keys - a.queries;
+  const int64_t heads = a.heads / a.groups, first = index * kTileRows;
   tile.batch = batch;
   tile.group = group;
-  tile.rows = rest < kTileRows ? rest : kTileRows;
+  tile.rows = smaller(a.queries * heads - first, kTileRows);
   tile.every_key = a.key_mask == nullptr && a.documents == nullptr;
-  tile.all_from = tile.common_to = limit;
-  tile.all_to = tile.common_from = 0;
-  tile.least_document = INT32_MAX;
-  tile.most_document = INT32_MIN;
+  static_cast<SeenKeys&>(tile) = seen_keys(a, batch, first / heads, (first + tile.rows - 1) / heads);
   auto query = static_cast<int32_t>(first / heads), head = static_cast<int32_t>(first % heads);
   for (int64_t row = 0; row < tile.rows; ++row) {
     tile.query[row] = query;
     tile.head[row] = static_cast<int32_t>(group * heads) + head;
-    describe_row(a, row, offset + query, limit, tile);
-    if (++head < heads) continue;
-    head = 0;
-    ++query;
+    const bool next = ++head == heads;
+    head = next ? 0 : head;
+    query += next;
   }
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    const SeenKeys seen = seen_keys(a, batch, tile.query[row], tile.query[row]);
+    tile.from[row] = static_cast<int32_t>(seen.all_from);
+    tile.to[row] = static_cast<int32_t>(seen.all_to);
+  }
+  if (a.documents != nullptr) describe_documents(a, tile);
   for (int64_t row = tile.rows; row < kTileRows; ++row) tile.from[row] = tile.to[row] = tile.document[row] = 0;
 }
 

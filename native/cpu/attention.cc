@@ -1,4 +1,5 @@
 #include "cpu/attention-few-parts.h"
+#include "cpu/attention-narrow.h"
 #include "cpu/attention-products.h"
 #include "cpu/level.h"
 #include "cpu/vector-exp.h"
@@ -132,6 +133,9 @@ void forward_tile(const AttentionArgs& a, const Tile& tile) {
 
 template <class T>
 void forward(const AttentionArgs& a, const Tile& tile) {
+#if defined(__AVX512F__)
+  if (is_narrow<T>(a)) return narrow_forward(a, tile);
+#endif
   if constexpr (sizeof(compute_t<T>) == sizeof(float)) {
     if (is_few<T>(a, tile)) return few_queries<T>(a, tile);
   }
@@ -157,9 +161,8 @@ void attention_fwd(const AttentionArgs& a) {
   if (shares_few_rows(a)) return;
   parallel_for(a.batch * a.groups * tiles, [&](int64_t task) {
     Tile tile;
-    // The last tiles of a causal sequence see most keys: they start first.
-    const int64_t heads = a.batch * a.groups;
-    describe_tile(a, task % heads / a.groups, task % heads % a.groups, tiles - 1 - task / heads, tile);
+    // The last tiles of a causal sequence see most keys: they start first. Those of one head follow each other, since they share keys.
+    describe_tile(a, task / tiles / a.groups, task / tiles % a.groups, tiles - 1 - task % tiles, tile);
     LORIKEET_FLOAT_SWITCH(a.dtype, T, (forward<T>(a, tile)))
   });
 }

@@ -1,7 +1,7 @@
 #pragma once
 
-// Transposition of a square of lanes in registers, as many rows as a row has lanes: log2(rows) rounds, each exchanging blocks of half the
-// size across the diagonal.
+// Transposition of squares of lanes in registers: log2(rows) rounds, each exchanging blocks of half the size across the diagonal. Rows with
+// more lanes than there are rows hold several squares side by side, and each is transposed.
 
 #include <utility>
 
@@ -22,9 +22,10 @@ LORIKEET_INLINE void exchange(Row& low, Row& high, std::index_sequence<Lane...>)
 
 template <int Bit, class Row, int N>
 LORIKEET_INLINE void transpose_rounds(Row (&rows)[N]) {
+  constexpr size_t kLaneCount = sizeof(Row) / sizeof(rows[0][0]);
 #pragma GCC unroll 16
   for (int i = 0; i < N; ++i) {
-    if ((i & Bit) == 0) exchange<Bit>(rows[i], rows[i + Bit], std::make_index_sequence<N>{});
+    if ((i & Bit) == 0) exchange<Bit>(rows[i], rows[i + Bit], std::make_index_sequence<kLaneCount>{});
   }
   if constexpr (Bit > 1) transpose_rounds<Bit / 2>(rows);
 }

@@ -8,8 +8,9 @@ import { atEveryLevel, numbers, random, sameBits, withoutLeaks } from '../helper
 const dtypes: DType[] = ['f64', 'f32', 'bf16', 'f16'];
 const at = (x: Tensor, start: number, length = 1): Tensor => narrow(x, 1, start, length);
 
-// Widths and heads in a group for which a few queries have kernels of their own, and others.
+// Widths and heads in a group for which a few queries or narrow heads have kernels of their own, and others.
 const shapes = [
+  { window: 40, H: 2, K: 8 },
   { window: 0, H: 3, K: 20 },
   { window: 40, H: 3, K: 20 },
   { window: 0, H: 1, K: 32 },
