@@ -1,3 +1,4 @@
+#include "cpu/attention-narrow-backward.h"
 #include "cpu/attention-products.h"
 #include "cpu/level.h"
 #include "cpu/vector-exp.h"
@@ -175,44 +176,98 @@ void add_slices(const AttentionArgs& a, int64_t batch, int64_t group, int64_t fi
 /// Batch rows whose sums are held at a time: as many as stay near this many bytes, one at least.
 constexpr int64_t kSumBytes = 64 << 20;
 
-template <class T>
-void backward(const AttentionArgs& a) {
-  using C = compute_t<T>;
-  int64_t width = padded<C>(a.width), slices = slices_of(a), plane = a.keys * width;
-  int64_t tiles = tiles_of(a), planes = (a.dk != nullptr) + (a.dv != nullptr);
-  int64_t row_bytes = a.groups * slices * planes * plane * static_cast<int64_t>(sizeof(C));
-  int64_t together = row_bytes > 0 && kSumBytes / row_bytes < a.batch ? kSumBytes / row_bytes : a.batch;
-  together = together > 0 ? together : 1;
+/// Calls sum(batch, group, slice, memory) for every slice, with `bytes` of memory for it, then add(batch, group, key, memory) for every
+/// kKeyRun keys, with that of the slices of the head.
+template <class Sum, class Add>
+void over_slices(const AttentionArgs& a, int64_t slices, int64_t bytes, const Sum& sum, const Add& add) {
+  const int64_t row_bytes = a.groups * slices * bytes, runs = (a.keys + kKeyRun - 1) / kKeyRun;
+  const int64_t together = row_bytes > 0 ? within(kSumBytes / row_bytes, 1, a.batch) : a.batch;
   Scratch scratch(together * row_bytes);
-  C* memory = scratch.as<C>();
+  char* memory = scratch.as<char>();
   for (int64_t first = 0; first < a.batch; first += together) {
-    int64_t rows = a.batch - first < together ? a.batch - first : together;
-    parallel_for(rows * a.groups * slices, [&](int64_t task) {
-      int64_t slice = task % slices, group = task / slices % a.groups, batch = first + task / slices / a.groups;
-      C* sums = memory + task * planes * plane;
-      for (int64_t i = 0; i < planes * plane; ++i) sums[i] = C(0);
-      KeySums<C> key_sums{a.dk != nullptr ? sums : nullptr, a.dv != nullptr ? sums + (planes - 1) * plane : nullptr};
-      Scratch room_scratch(Room<C>::size(a.width, width));
-      Room<C> room(room_scratch.as<C>(), a.width, width);
-      Tile tile;
-      for (int64_t turn = 0; turn * slices < tiles; ++turn) {
-        int64_t index = tile_of_slice(turn, slice, slices);
-        if (index >= tiles) continue;
-        describe_tile(a, batch, group, index, tile);
-        backward_tile<T, C>(a, tile, room, key_sums);
-      }
+    const int64_t heads = smaller(a.batch - first, together) * a.groups;
+    parallel_for(heads * slices, [&](int64_t task) {
+      const int64_t head = task / slices;
+      sum(first + head / a.groups, head % a.groups, task % slices, memory + task * bytes);
     });
-    int64_t runs = (a.keys + kKeyRun - 1) / kKeyRun;
-    parallel_for(rows * a.groups * runs, [&](int64_t task) {
-      int64_t head = task / runs, key = task % runs * kKeyRun, batch = first + head / a.groups, group = head % a.groups;
-      const C *dk = memory + head * slices * planes * plane, *dv = dk + (planes - 1) * plane;
-      if (a.dk != nullptr) add_slices<T, C>(a, batch, group, key, slices, planes * plane, dk, static_cast<C>(a.scale), a.dk);
-      if (a.dv != nullptr) add_slices<T, C>(a, batch, group, key, slices, planes * plane, dv, C(1), a.dv);
+    parallel_for(heads * runs, [&](int64_t task) {
+      const int64_t head = task / runs;
+      add(first + head / a.groups, head % a.groups, task % runs * kKeyRun, memory + head * slices * bytes);
     });
   }
 }
 
-void attention_bwd(const AttentionArgs& a) { LORIKEET_FLOAT_SWITCH(a.dtype, T, (backward<T>(a))) }
+/// Calls body(tile) for the tiles of a slice.
+template <class Body>
+void for_each_tile(const AttentionArgs& a, int64_t batch, int64_t group, int64_t slice, int64_t slices, const Body& body) {
+  const int64_t tiles = tiles_of(a);
+  Tile tile;
+  for (int64_t turn = 0; turn * slices < tiles; ++turn) {
+    const int64_t index = tile_of_slice(turn, slice, slices);
+    if (index >= tiles) continue;
+    describe_tile(a, batch, group, index, tile);
+    body(tile);
+  }
+}
+
+template <class T>
+void backward(const AttentionArgs& a) {
+  using C = compute_t<T>;
+  const int64_t width = padded<C>(a.width), slices = slices_of(a), plane = a.keys * width, planes = (a.dk != nullptr) + (a.dv != nullptr);
+  over_slices(
+      a, slices, planes * plane * static_cast<int64_t>(sizeof(C)),
+      [&](int64_t batch, int64_t group, int64_t slice, void* memory) {
+        C* sums = static_cast<C*>(memory);
+        for (int64_t i = 0; i < planes * plane; ++i) sums[i] = C(0);
+        const KeySums<C> key_sums{a.dk != nullptr ? sums : nullptr, a.dv != nullptr ? sums + (planes - 1) * plane : nullptr};
+        Scratch scratch(Room<C>::size(a.width, width));
+        Room<C> room(scratch.as<C>(), a.width, width);
+        for_each_tile(a, batch, group, slice, slices, [&](const Tile& tile) { backward_tile<T, C>(a, tile, room, key_sums); });
+      },
+      [&](int64_t batch, int64_t group, int64_t key, const void* memory) {
+        const C *dk = static_cast<const C*>(memory), *dv = dk + (planes - 1) * plane;
+        if (a.dk != nullptr) add_slices<T, C>(a, batch, group, key, slices, planes * plane, dk, static_cast<C>(a.scale), a.dk);
+        if (a.dv != nullptr) add_slices<T, C>(a, batch, group, key, slices, planes * plane, dv, C(1), a.dv);
+      });
+}
+
+#if defined(__AVX512F__)
+/// The same for narrow heads. Rows of q stand with the factor of the exponents, so dk gets what that leaves of the scale.
+void narrow_backward(const AttentionArgs& a) {
+  const int64_t slices = slices_of(a), plane = narrow_plane(a.keys);
+  constexpr int64_t kFloat = sizeof(float);
+  over_slices(
+      a, slices, 2 * plane * kFloat,
+      [&](int64_t batch, int64_t group, int64_t slice, void* memory) {
+        Scratch rows(sizeof(NarrowRows)), turned(2 * plane * kFloat);
+        float *sums = static_cast<float*>(memory), *k = turned.as<float>(), *v = k + plane;
+        for (int64_t i = 0; i < 2 * plane; ++i) sums[i] = 0;
+        const auto of = [&](const void* base, const int64_t(&strides)[3]) {
+          return static_cast<const float*>(base) + batch * strides[0] + group * strides[2];
+        };
+        turn_keys(of(a.k, a.k_strides), a.k_strides[1], a.keys, k);
+        turn_keys(of(a.v, a.v_strides), a.v_strides[1], a.keys, v);
+        const NarrowSquares squares{k, v, sums, sums + plane};
+        for_each_tile(a, batch, group, slice, slices,
+                      [&](const Tile& tile) { NarrowBackward(a, tile, squares, *rows.as<NarrowRows>()).run(); });
+      },
+      [&](int64_t batch, int64_t group, int64_t key, const void* memory) {
+        constexpr float kLn2 = 0.69314718055994530942f;
+        const int64_t last = smaller(key + kKeyRun, a.keys), stride = a.groups * a.width;
+        const int64_t place = batch * a.keys * stride + group * a.width;
+        const float* sums = static_cast<const float*>(memory);
+        if (a.dk != nullptr) add_narrow_slices(sums, slices, 2 * plane, key, last, kLn2, static_cast<float*>(a.dk) + place, stride);
+        if (a.dv != nullptr) add_narrow_slices(sums + plane, slices, 2 * plane, key, last, 1, static_cast<float*>(a.dv) + place, stride);
+      });
+}
+#endif
+
+void attention_bwd(const AttentionArgs& a) {
+#if defined(__AVX512F__)
+  if (a.dtype == DType::f32 && is_narrow<float>(a)) return narrow_backward(a);
+#endif
+  LORIKEET_FLOAT_SWITCH(a.dtype, T, (backward<T>(a)))
+}
 
 }  // namespace
 }  // namespace lorikeet::LORIKEET_LEVEL

@@ -39,29 +39,31 @@ test('gradients against central differences in f64', (t) => {
   );
 });
 
-test('gradients in f32, bf16 and f16 follow those in f64', (t) => {
-  // delta = Σ dout · out is taken from the rounded output: its error is that of out, 2^-9 or 2^-12 relative, a few times over.
-  const tolerance = { f32: 5e-6, bf16: 2 ** -6, f16: 2 ** -9 } as const;
-  withoutLeaks(t, () =>
-    atEveryLevel(t, (level) => {
-      for (const dtype of ['f32', 'bf16', 'f16'] as const) {
-        const inputs = [random([2, 70, 6, 20], dtype), random([2, 90, 2, 20], dtype), random([2, 90, 2, 20], dtype)] as const;
-        const weight = random([2, 70, 6, 20], dtype);
-        const gradients = (leaves: readonly Tensor[], dy: Tensor): Float64Array[] => {
-          const [q, k, v] = leaves.map((x) => x.setRequiresGrad(true)) as [Tensor, Tensor, Tensor];
-          attention(q, k, v, { causal: true, window: 50 }).backward(dy);
-          return [q, k, v].map((x) => numbers(x.grad as Tensor));
-        };
-        const wide = gradients(
-          inputs.map((x) => make(numbers(x), x.shape)),
-          make(numbers(weight), weight.shape),
-        );
-        for (const [i, got] of gradients(inputs, weight).entries())
-          near(t, got, wide[i] as Float64Array, tolerance[dtype], `${level} ${dtype} ${'qkv'[i]}`);
-      }
-    }),
-  );
-});
+for (const width of [20, 8]) {
+  test(`gradients in f32, bf16 and f16 follow those in f64, width ${width}`, (t) => {
+    // delta = Σ dout · out is taken from the rounded output: its error is that of out, 2^-9 or 2^-12 relative, a few times over.
+    const tolerance = { f32: 5e-6, bf16: 2 ** -6, f16: 2 ** -9 } as const;
+    withoutLeaks(t, () =>
+      atEveryLevel(t, (level) => {
+        for (const dtype of ['f32', 'bf16', 'f16'] as const) {
+          const inputs = [random([2, 70, 6, width], dtype), random([2, 90, 2, width], dtype), random([2, 90, 2, width], dtype)] as const;
+          const weight = random([2, 70, 6, width], dtype);
+          const gradients = (leaves: readonly Tensor[], dy: Tensor): Float64Array[] => {
+            const [q, k, v] = leaves.map((x) => x.setRequiresGrad(true)) as [Tensor, Tensor, Tensor];
+            attention(q, k, v, { causal: true, window: 50 }).backward(dy);
+            return [q, k, v].map((x) => numbers(x.grad as Tensor));
+          };
+          const wide = gradients(
+            inputs.map((x) => make(numbers(x), x.shape)),
+            make(numbers(weight), weight.shape),
+          );
+          for (const [i, got] of gradients(inputs, weight).entries())
+            near(t, got, wide[i] as Float64Array, tolerance[dtype], `${level} ${dtype} ${'qkv'[i]}`);
+        }
+      }),
+    );
+  });
+}
 
 test('only wanted gradients are computed, with the same bits', (t) => {
   withoutLeaks(t, () =>
@@ -92,13 +94,12 @@ test('only wanted gradients are computed, with the same bits', (t) => {
 test('gradients have the same bits in any batch and with any number of threads', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
-      for (const dtype of ['f32', 'bf16'] as const) {
-        const single = [
-          random([1, 150, 2, 12], dtype),
-          random([1, 150, 1, 12], dtype),
-          random([1, 150, 1, 12], dtype),
-          random([1, 150, 2, 12], dtype),
-        ];
+      for (const [dtype, width] of [
+        ['f32', 12],
+        ['f32', 8],
+        ['bf16', 12],
+      ] as const) {
+        const single = [1, 2, 2, 1].map((share) => random([1, 150, 2 / share, width], dtype));
         const other = single.map((x) => random([2, ...x.shape.slice(1)], dtype));
         const run = (inputs: readonly Tensor[]): Tensor[] => {
           const [q, k, v, dy] = inputs.map((x, i) => x.detach().setRequiresGrad(i < 3)) as [Tensor, Tensor, Tensor, Tensor];
@@ -110,8 +111,8 @@ test('gradients have the same bits in any batch and with any number of threads',
         const threaded = withThreads(3, () => run(single).map((x) => (x.dataSync(), x)));
         const batched = run(single.map((x, i) => concat([narrow(other[i] as Tensor, 0, 0, 1), x, narrow(other[i] as Tensor, 0, 1, 1)], 0)));
         for (const [i, x] of alone.entries()) {
-          t.true(sameBits(x, threaded[i] as Tensor), `${level} ${dtype} threads ${i}`);
-          t.true(sameBits(x, narrow(batched[i] as Tensor, 0, 1, 1)), `${level} ${dtype} batch ${i}`);
+          t.true(sameBits(x, threaded[i] as Tensor), `${level} ${dtype} ${width} threads ${i}`);
+          t.true(sameBits(x, narrow(batched[i] as Tensor, 0, 1, 1)), `${level} ${dtype} ${width} batch ${i}`);
         }
       }
     }),
