@@ -7,7 +7,7 @@
 
 #include "cpu/code-panels.h"
 #include "cpu/gemm-codes.h"
-#include "cpu/int8-rows.h"
+#include "cpu/rounded-group.h"
 #include "cpu/rounded-output.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
@@ -37,11 +37,8 @@ struct CodesProduct {
   template <class T>
   void round_row(const T* x, int8_t* row, RoundedGroup* group) const {
     for (int64_t first = 0; first < args.k; first += kQuantizedGroup, row += kQuantizedGroup, ++group) {
-      group->scale = quantize_group<kQuantizedGroup, 0>(x + first * args.x_column_stride, args.x_column_stride, nullptr, kQuantizedGroup,
-                                                        reinterpret_cast<uint8_t*>(row));
-      int32_t sums[2] = {};
-      for (int j = 0; j < 16; ++j) sums[0] += row[j];
-      for (int j = 16; j < 32; ++j) sums[1] += row[j];
+      int32_t sums[2];
+      group->scale = round_group(x + first * args.x_column_stride, args.x_column_stride, row, sums);
       group->sum = group->scale * static_cast<float>(sums[0] + sums[1]);
       group->start[0] = -Codes::kOffset * (Codes::kScales == 1 ? sums[0] + sums[1] : sums[0]);
       group->start[1] = -Codes::kOffset * sums[1];
