@@ -44,6 +44,7 @@ static void run_int8_tiles(const GemmArgs& args) {
 }
 
 void gemm_int8(const GemmArgs& args) {
+  if (args.right.is_quantized()) return gemm_kernel.at_level(Level::avx512_bf16)(args);
   if (tiles_emulated()) return run_int8_tiles<EmulatedTiles>(args);
   run_int8_tiles<AmxTiles>(args);
 }
