@@ -3,13 +3,13 @@ import type { ForwardContext, RowAdapters } from '../nn/context.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, type Module, type Parameter } from '../nn/module.js';
 import { cast } from '../ops/elementwise.js';
-import { lowRankLinear } from '../ops/lowrank.js';
+import { type LowRankFactors, type LowRankLayer, lowRankLinear } from '../ops/lowrank.js';
 import { narrow } from '../ops/shape.js';
 import type { Tensor } from '../tensor.js';
 import type { AdapterModule } from './adapter.js';
 import { aroundSublayers, aroundSublayersByRow } from './around-sublayers.js';
 import { inFront, inFrontByRow } from './in-front.js';
-import { type Run, routeRows, segmentsOf } from './row-routing.js';
+import { joined, type Run, routeRows, segmentsOf } from './row-routing.js';
 
 /** Which adapters run: shared by all adapted layers of a model. */
 export class Activation {
@@ -92,6 +92,19 @@ export class AdaptedLayer extends Layer {
     return rows.some((names) => this.#modulesOf(names).length > 0) ? this : this.#base;
   }
 
+  override product(x: Tensor, context?: ForwardContext): (() => LowRankLayer) | undefined {
+    const base = this.#base.product(x, context);
+    const { rows, training = false } = context ?? {};
+    if (base === undefined) return undefined;
+    if (rows === undefined) {
+      const modules = this.#modulesOf(this.#activation.running);
+      return modules.every(isLowRankOnly) ? () => ({ ...base(), adapters: branchesOf(modules, training) }) : undefined;
+    }
+    const runs = this.#runsOf(x, context, this.#activation.routed(rows));
+    if (!runs.every(({ adapters }) => adapters.every(isLowRankOnly))) return undefined;
+    return () => ({ ...base(), ...segmentsOf(joined(runs), rowsPerEntry(x), training) });
+  }
+
   /** The output with exactly these adapter modules, whatever is active. */
   run(x: Tensor, context: ForwardContext | undefined, modules: readonly AdapterModule[]): Tensor {
     if (modules.length === 0) return this.#base.forward(x, context);
@@ -117,7 +130,7 @@ export class AdaptedLayer extends Layer {
   #runChain(x: Tensor, context: ForwardContext | undefined, modules: readonly AdapterModule[]): Tensor {
     const training = context?.training ?? false;
     const base = this.#base;
-    const factors = base instanceof Linear ? modules.flatMap((module) => module.lowRank?.(training) ?? []) : [];
+    const factors = base instanceof Linear ? branchesOf(modules, training) : [];
     const bare =
       base instanceof Linear && factors.length > 0
         ? (input: Tensor): Tensor => lowRankLinear(input, base.weight, { ...biasOf(base), adapters: factors })
@@ -146,8 +159,8 @@ export class AdaptedLayer extends Layer {
     return next(x);
   }
 
-  /** Each batch row with its own adapters. The leading axis of x is the batch, or the batch with positions folded into it. */
-  #runRows(x: Tensor, context: ForwardContext | undefined, rows: RowAdapters): Tensor {
+  /** The modules of each row of the batch. The leading axis of x is the batch, or the batch with positions folded into it. */
+  #runsOf(x: Tensor, context: ForwardContext | undefined, rows: RowAdapters): Run[] {
     const leading = x.shape[0] ?? 0;
     if (rows.length === 0 || leading % rows.length !== 0) {
       throw new AdapterError(`adapters by row: got ${rows.length} entries for a batch of ${leading}; expected one entry a row`);
@@ -156,7 +169,13 @@ export class AdaptedLayer extends Layer {
     if (tasks !== undefined && tasks.length !== rows.length)
       throw new AdapterError(`adapters by row: got the tasks of ${tasks.length} rows, expected one for each of ${rows.length} rows`);
     const perRow = leading / rows.length;
-    const runs = rows.map((names, row) => ({ start: row * perRow, length: perRow, adapters: this.#modulesOf(names) }));
+    return rows.map((names, row) => ({ start: row * perRow, length: perRow, adapters: this.#modulesOf(names) }));
+  }
+
+  /** Each batch row with its own adapters. */
+  #runRows(x: Tensor, context: ForwardContext | undefined, rows: RowAdapters): Tensor {
+    const runs = this.#runsOf(x, context, rows);
+    const perRow = (x.shape[0] ?? 0) / rows.length;
     const base = this.#base;
     if ([...base.namedChildren()].length > 0) return this.#runRowsAround(x, context, runs, perRow);
     const alone = (part: Tensor, modules: readonly AdapterModule[], start: number): Tensor =>
@@ -164,10 +183,8 @@ export class AdaptedLayer extends Layer {
     if (!(base instanceof Linear)) {
       return routeRows(x, runs, { isPlain: (modules) => modules.length === 0, together: (part) => base.forward(part, context), alone });
     }
-    const together = (part: Tensor, parts: readonly Run[]): Tensor => {
-      const rowsPerEntry = part.size / (part.shape.at(-1) ?? 1) / (part.shape[0] ?? 1);
-      return lowRankLinear(part, base.weight, { ...biasOf(base), ...segmentsOf(parts, rowsPerEntry, context?.training ?? false) });
-    };
+    const together = (part: Tensor, parts: readonly Run[]): Tensor =>
+      lowRankLinear(part, base.weight, { ...biasOf(base), ...segmentsOf(parts, rowsPerEntry(part), context?.training ?? false) });
     return routeRows(x, runs, { isPlain: (modules) => modules.every(isLowRankOnly), together, alone });
   }
 
@@ -237,6 +254,10 @@ function ofRows<Context extends ForwardContext | undefined>(context: Context, st
 
 const isLowRankOnly = (module: AdapterModule): boolean =>
   module.lowRank !== undefined && module.forward === undefined && module.replaces === undefined;
+const branchesOf = (modules: readonly AdapterModule[], training: boolean): LowRankFactors[] =>
+  modules.flatMap((module) => module.lowRank?.(training) ?? []);
+/** Rows of x [B, .., K] for each entry of its leading axis. */
+const rowsPerEntry = (x: Tensor): number => x.size / (x.shape.at(-1) ?? 1) / (x.shape[0] ?? 1);
 const biasOf = (base: Linear): { bias?: Tensor } => (base.bias === undefined ? {} : { bias: base.bias });
 
 /** Puts the tensors that adapters replace into the layer, in its own dtype; the returned function puts the old ones back. */

@@ -59,7 +59,7 @@ function packed(runs: readonly Run[]): Run[] {
 }
 
 /** Neighbours in the batch with the same modules taken together. */
-function joined(runs: readonly Run[]): Run[] {
+export function joined(runs: readonly Run[]): Run[] {
   const result: Run[] = [];
   for (const run of runs) {
     const last = result.at(-1);

@@ -9,6 +9,7 @@ import { attend } from '../nn/attention.js';
 import { type ForwardContext, inference } from '../nn/context.js';
 import { Dropout } from '../nn/dropout.js';
 import { Embedding } from '../nn/embedding.js';
+import { forwardAll } from '../nn/forward-all.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, Module, ModuleList } from '../nn/module.js';
 import { LayerNorm, normOfSum } from '../nn/norm.js';
@@ -127,10 +128,8 @@ class BertSelfAttention extends Layer {
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
     const { shape } = x;
     const split = (y: Tensor): Tensor => reshape(y, [shape[0] ?? 0, shape[1] ?? 0, this.#heads, this.#width]);
-    const q = split(this.query.forward(x, context));
-    const k = split(this.key.forward(x, context));
-    const v = split(this.value.forward(x, context));
-    return reshape(attend(q, k, v, context, { layer: this.#layer, causal: false }), shape);
+    const [q, k, v] = forwardAll([this.query, this.key, this.value], x, context);
+    return reshape(attend(split(q), split(k), split(v), context, { layer: this.#layer, causal: false }), shape);
   }
 }
 

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { attend } from '../nn/attention.js';
 import { type ForwardContext, inference } from '../nn/context.js';
 import { Embedding } from '../nn/embedding.js';
+import { forwardAll } from '../nn/forward-all.js';
 import { Linear } from '../nn/linear.js';
 import { Layer, ModuleList } from '../nn/module.js';
 import { normOfSum, RmsNorm } from '../nn/norm.js';
@@ -60,9 +61,10 @@ class Qwen2Attention extends Layer {
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
     const [batch = 0, time = 0] = x.shape;
     const split = (y: Tensor, heads: number): Tensor => reshape(y, [batch, time, heads, this.#width]);
-    const q = rotate(split(this.q_proj.forward(x, context), this.#heads), context);
-    const k = rotate(split(this.k_proj.forward(x, context), this.#groups), context);
-    const v = split(this.v_proj.forward(x, context), this.#groups);
+    const [queries, keys, values] = forwardAll([this.q_proj, this.k_proj, this.v_proj], x, context);
+    const q = rotate(split(queries, this.#heads), context);
+    const k = rotate(split(keys, this.#groups), context);
+    const v = split(values, this.#groups);
     const mixed = attend(q, k, v, context, { layer: this.#layer, window: this.#window });
     return this.o_proj.forward(reshape(mixed, [batch, time, this.#heads * this.#width]), context);
   }
@@ -86,7 +88,7 @@ class Qwen2Mlp extends Layer {
 
   /** x [B, T, D] to [B, T, D]. */
   override forward(x: Tensor, context: ForwardContext = inference): Tensor {
-    return this.down_proj.forward(this.#gate(this.gate_proj.forward(x, context), this.up_proj.forward(x, context)), context);
+    return this.down_proj.forward(this.#gate(...forwardAll([this.gate_proj, this.up_proj], x, context)), context);
   }
 }
 

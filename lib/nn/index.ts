@@ -5,6 +5,7 @@ export { type ForwardContext, inference, type RowAdapters, type TaskId } from '.
 export { Conv, Conv1d, Conv2d, type ConvLayerOptions } from './conv.js';
 export { Dropout } from './dropout.js';
 export { Embedding } from './embedding.js';
+export { forwardAll } from './forward-all.js';
 export { type HiddenState, HiddenStates } from './hidden-states.js';
 export type { LayerOptions } from './init.js';
 export { Linear, type LinearOptions } from './linear.js';

@@ -1,4 +1,5 @@
 import { linear, PackedWeight, packWeight, type WeightLayout } from '../ops/linalg.js';
+import type { LowRankLayer } from '../ops/lowrank.js';
 import { unscoped } from '../scope.js';
 import { Tensor } from '../tensor.js';
 import type { ForwardContext } from './context.js';
@@ -65,6 +66,11 @@ export class Linear extends Layer {
 
   override forward(x: Tensor, _context?: ForwardContext): Tensor {
     return linear(x, this.weight, this.bias);
+  }
+
+  override product(_x: Tensor, _context?: ForwardContext): (() => LowRankLayer) | undefined {
+    if (this.forward !== Linear.prototype.forward) return undefined;
+    return () => ({ weight: this.weight, ...(this.bias && { bias: this.bias }), adapters: [] });
   }
 
   override *ownParameters(): Iterable<[string, Tensor | PackedWeight]> {

@@ -1,5 +1,6 @@
 import { didYouMean, InvalidArgumentError } from '../errors.js';
 import { PackedWeight } from '../ops/linalg.js';
+import type { LowRankLayer } from '../ops/lowrank.js';
 import { keep } from '../scope.js';
 import { Tensor } from '../tensor.js';
 import { type ForwardContext, inference } from './context.js';
@@ -143,6 +144,14 @@ export abstract class Module {
 /** A module that maps one tensor to one tensor: what adapters replace and wrap. */
 export abstract class Layer extends Module {
   abstract forward(x: Tensor, context?: ForwardContext): Tensor;
+
+  /**
+   * What the layer computes in this context where that is one linear product, low-rank branches included, and nothing else: it then can run in one op with other
+   * layers of the same x (`forwardAll`). The function gives the terms of one pass, and is called once for it; undefined means `forward` alone knows.
+   */
+  product(_x: Tensor, _context?: ForwardContext): (() => LowRankLayer) | undefined {
+    return undefined;
+  }
 
   /** The layer that computes in this context: another one where this only stands for it, so that callers may take shortcuts for the kinds they know. */
   effective(_context?: ForwardContext): Layer {

@@ -3,6 +3,7 @@ import { Tensor } from '../tensor.js';
 import type { PackedWeight } from './linalg.js';
 
 const lowRankLinearOp = op('lowRankLinear');
+const lowRankLinearsOp = op('lowRankLinears');
 const sgmvOp = op('sgmv');
 
 /** One adapter's low-rank delta of a linear layer: scale * b a. */
@@ -37,6 +38,12 @@ export interface LowRankLinearOptions {
   readonly segments?: readonly RowSegment[];
 }
 
+/** One of several layers of one x. */
+export interface LowRankLayer extends LowRankLinearOptions {
+  /** [N, K]. */
+  readonly weight: PackedWeight | Tensor;
+}
+
 function adapterArguments(factors: readonly LowRankFactors[]) {
   return factors.map(({ a, b, bias, scale, dropout = 0, seed = 0, stream = 0 }) => ({
     a: a.handle,
@@ -60,6 +67,21 @@ function adapterArguments(factors: readonly LowRankFactors[]) {
 export function lowRankLinear(x: Tensor, weight: PackedWeight | Tensor, options: LowRankLinearOptions): Tensor {
   const { bias, adapters, segments } = options;
   return new Tensor(lowRankLinearOp(x.handle, weight.handle, bias?.handle, adapterArguments(adapters), segments));
+}
+
+/**
+ * What `lowRankLinear` gives for each of some layers of one x, with the same bits, as one op: A of adapters with the same rows are multiplied by together,
+ * and so are the products of all layers. In backward dx is one sum over the layers, and the gradients of those A take one pass over x. Layers that are not
+ * alike (in dtype, or in the layout `int8`) run one by one.
+ */
+export function lowRankLinears(x: Tensor, layers: readonly LowRankLayer[]): Tensor[] {
+  const list = layers.map(({ weight, bias, adapters, segments }) => ({
+    weight: weight.handle,
+    bias: bias?.handle,
+    adapters: adapterArguments(adapters),
+    segments,
+  }));
+  return lowRankLinearsOp(x.handle, list).map((handle) => new Tensor(handle));
 }
 
 /**

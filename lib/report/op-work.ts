@@ -27,6 +27,27 @@ function product({ name, inputs, outputs }: ProfiledOp): { flops: number; adapte
   return { flops: name === 'sgmv' ? 0 : 2 * m * k * n, adapterFlops };
 }
 
+/**
+ * The layers of one op: z..., y of each, with a gap between layers. Inputs begin with the x that they share and a gap; or with the dy of each, and the dx of all is
+ * the last output.
+ */
+function products({ inputs, outputs, ...op }: ProfiledOp): { flops: number; adapterFlops: number } {
+  const layers: (ProfiledTensor | undefined)[][] = [[]];
+  for (const output of outputs) {
+    if (output === undefined) layers.push([]);
+    else layers.at(-1)?.push(output);
+  }
+  const isSum = inputs[1] !== undefined;
+  const dx = isSum ? layers.at(-1)?.pop() : undefined;
+  const total = { flops: 0, adapterFlops: 0 };
+  for (const [i, own] of layers.entries()) {
+    const one = product({ ...op, inputs: [inputs[isSum ? i : 0]], outputs: isSum ? [...own, dx] : own });
+    total.flops += one.flops;
+    total.adapterFlops += one.adapterFlops;
+  }
+  return total;
+}
+
 /** q [B, T, H, K] and k [B, S, G, K]: two products forward, five backward; half of each where T = S, as the mask is then taken to be causal. */
 function attention({ inputs, name }: ProfiledOp): number {
   const [q, k] = inputs;
@@ -53,7 +74,8 @@ export function opWork(op: ProfiledOp): OpWork {
   const [first, second] = op.inputs;
   let flops = 0;
   let adapterFlops = 0;
-  if (op.name === 'linear' || op.name === 'lowRankLinear' || op.name === 'sgmv') ({ flops, adapterFlops } = product(op));
+  if (op.name === 'lowRankLinears') ({ flops, adapterFlops } = products(op));
+  else if (op.name === 'linear' || op.name === 'lowRankLinear' || op.name === 'sgmv') ({ flops, adapterFlops } = product(op));
   else if (op.name === 'sumOverRows') adapterFlops = first && second ? 2 * elements(first) * (second.shape[1] ?? 1) : 0;
   else if (op.name === 'matmul') flops = 2 * (op.outputs[0] ? elements(op.outputs[0]) : 0) * (first?.shape.at(-1) ?? 0);
   else if (op.name === 'attention' || op.name === 'attention backward') flops = attention(op);

@@ -69,6 +69,25 @@ struct Convert<std::vector<RowSegment>> {
   }
 };
 
+template <>
+struct Convert<LinearLayer> {
+  static constexpr const char* type =
+      "{ readonly weight: PackedWeightHandle | TensorHandle; readonly bias: TensorHandle | undefined; readonly adapters: readonly { a: "
+      "TensorHandle; b: TensorHandle; bias: TensorHandle | undefined; scale: number; dropout: number; seed: number | bigint; stream: "
+      "number "
+      "| bigint }[]; readonly segments: readonly { readonly start: number; readonly end: number; readonly adapters: readonly number[] }[] "
+      "| "
+      "undefined }";
+  static LinearLayer from(const Napi::Value& value, Place place) {
+    if (!value.IsObject()) fail_argument(place, "must hold layers { weight, bias, adapters, segments }");
+    const auto layer = value.As<Napi::Object>();
+    return {Convert<BaseWeight>::from(layer.Get("weight"), place),
+            Convert<std::optional<Tensor>>::from(layer.Get("bias"), place).value_or(Tensor()),
+            Convert<LowRankAdapters>::from(layer.Get("adapters"), place),
+            Convert<std::optional<std::vector<RowSegment>>>::from(layer.Get("segments"), place)};
+  }
+};
+
 static PackedWeightPtr pack_int8_op(const BaseWeight& weight) { return weight.packed ? pack_int8(weight.packed) : pack_int8(weight.dense); }
 
 static Tensor linear_op(const Tensor& x, const BaseWeight& weight, const std::optional<Tensor>& bias) {
@@ -88,6 +107,7 @@ static void bind(Napi::Env env, Napi::Object exports, Signatures& signatures) {
   OP(unpack_weight, "unpackWeight")
   OP(linear_op, "linear")
   OP(low_rank_linear_op, "lowRankLinear")
+  OP(low_rank_linears, "lowRankLinears")
   OP(sgmv, "sgmv")
   OP(cross_entropy, "crossEntropy")
   OP(logits_cross_entropy, "logitsCrossEntropy")

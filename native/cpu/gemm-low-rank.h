@@ -44,38 +44,67 @@ LORIKEET_INLINE void write_z(const typename Kind::Accumulator* __restrict__ sums
   }
 }
 
-/// z of one term for its rows of one block: computed from the left block, stored to term.z and as left rows at `packed`.
+/// Where some columns of a product with shrink panels go: the z of the rows of one part, and `packed` as left rows, unless null.
+struct Shrunk {
+  const LowRankTerm* term;
+  int64_t z_row;
+  char* packed;
+};
+
+/// The columns of `to` among those of `tile`, the product of `rows` rows with the shrink panel at column `first`.
 template <class Kind>
-void shrink_block(const GemmArgs& args, const BlockTerm& part, const LeftView& block, char* packed) {
+LORIKEET_INLINE void write_shrunk(const Shrunk& to, const typename Kind::Accumulator* tile, int64_t rows, int64_t first) {
   using Accumulator = typename Kind::Accumulator;
   using Element = typename Kind::Element;
   constexpr int64_t kWidth = kVectorBytes / sizeof(Accumulator);
+  const LowRankTerm& term = *to.term;
+  const int64_t begin = first > term.shrink_column ? first : term.shrink_column, last = term.shrink_column + term.rank;
+  const int64_t columns = (last < first + kWidth ? last : first + kWidth) - begin, place = begin - term.shrink_column;
+  if (columns <= 0) return;
+  const auto scale = static_cast<Accumulator>(term.shrink_scale);
+  const int64_t packed_width = steps_of<Kind>(term.rank) * Kind::kDepth;
+  for (int64_t row = 0; row < rows; ++row) {
+    const Accumulator* sums = tile + row * 2 * kWidth + begin - first;
+    auto* z = static_cast<Accumulator*>(term.z) + (to.z_row + row) * term.z_row_stride + place;
+    auto* elements = to.packed == nullptr ? nullptr : reinterpret_cast<Element*>(to.packed) + row * packed_width + place;
+    if (columns == kWidth) {
+      write_z<kWidth, Kind>(sums, scale, columns, z, elements);
+    } else if (columns == kWidth / 2) {
+      write_z<kWidth / 2, Kind>(sums, scale, columns, z, elements);
+    } else {
+      write_z<0, Kind>(sums, scale, columns, z, elements);
+    }
+    if (elements != nullptr && place + columns == term.rank && packed_width > term.rank) elements[columns] = Element{};
+  }
+}
+
+/// z of `count` terms that share their panels, for `rows` rows of `left`, the first of a block.
+template <class Kind>
+void shrink_rows(const GemmArgs& args, const LeftView& left, int64_t rows, const Shrunk* to, int64_t count) {
+  using Accumulator = typename Kind::Accumulator;
+  constexpr int64_t kWidth = kVectorBytes / sizeof(Accumulator);
+  alignas(64) Accumulator tile[kTileBytes / sizeof(Accumulator)];
+  const int64_t stride = panel_stride(kThisLevel, panel_for(args.arithmetic), args.k, 1), steps = steps_of<Kind>(args.k);
+  const Micro product = micro_for<Kind, 1>(rows);
+  Ahead next;  // the rows of the next block, where they follow
+  if (rows == kRows && steps > 0) next = {left.data + kRows * left.row_stride, kRows * left.row_stride / steps};
+  const LowRankTerm &head = *to[0].term, &tail = *to[count - 1].term;
+  const int64_t begin = head.shrink_column / kWidth * kWidth, end = tail.shrink_column + tail.rank;
+  for (int64_t first = begin; first < end; first += kWidth) {
+    const Strip strip{steps, left, static_cast<const char*>(head.shrink) + first / kWidth * stride};
+    product(&strip, 1, {tile, false}, first == begin ? next : Ahead{});
+    for (int64_t i = 0; i < count; ++i) write_shrunk<Kind>(to[i], tile, rows, first);
+  }
+}
+
+/// z of one term for its rows of one block: computed from the left block, stored to term.z and as left rows at `packed`.
+template <class Kind>
+void shrink_block(const GemmArgs& args, const BlockTerm& part, const LeftView& block, char* packed) {
   const LowRankTerm& term = args.terms[part.term];
   Scratch masked(term.mask_input ? left_bytes<Kind>(args.k) : 0);
   const LeftView left = term.mask_input ? masked_rows<Kind>(term, part, block, args.k, masked.as<void>()) : block.from_row(part.row);
-  alignas(64) Accumulator tile[kTileBytes / sizeof(Accumulator)];
-  const auto scale = static_cast<Accumulator>(term.shrink_scale);
-  const int64_t stride = panel_stride(kThisLevel, panel_for(args.arithmetic), args.k, 1);
-  const int64_t packed_width = steps_of<Kind>(term.rank) * Kind::kDepth, steps = steps_of<Kind>(args.k);
-  const Micro product = micro_for<Kind, 1>(part.rows);
-  Ahead next;  // the rows of the next block, where they follow
-  if (part.rows == kRows && steps > 0) next = {left.data + kRows * left.row_stride, kRows * left.row_stride / steps};
-  for (int64_t first = 0; first < term.rank; first += kWidth) {
-    const Strip strip = strip_of(steps, left, static_cast<const char*>(term.shrink) + first / kWidth * stride);
-    product(&strip, 1, {tile, false}, first == 0 ? next : Ahead{});
-    const int64_t columns = term.rank - first < kWidth ? term.rank - first : kWidth;
-    for (int64_t row = 0; row < part.rows; ++row) {
-      const Accumulator* sums = tile + row * 2 * kWidth;
-      auto* z = static_cast<Accumulator*>(term.z) + (part.z_row + row) * term.rank + first;
-      auto* elements = args.y == nullptr ? nullptr : reinterpret_cast<Element*>(packed) + row * packed_width + first;
-      if (columns == kWidth) {
-        write_z<kWidth, Kind>(sums, scale, columns, z, elements);
-      } else {
-        write_z<0, Kind>(sums, scale, columns, z, elements);
-      }
-      if (elements != nullptr && first + columns == term.rank && packed_width > term.rank) elements[columns] = Element{};
-    }
-  }
+  const Shrunk to{&term, part.z_row, args.y == nullptr ? nullptr : packed};
+  shrink_rows<Kind>(args, left, part.rows, &to, 1);
 }
 
 /// The left rows that shrink_block left at `packed`.

@@ -1,8 +1,8 @@
-// y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles. Products of int8 panels are those of cpu/gemm-int8-tiles.cc, every
-// other arithmetic is that of the level below, and so are all layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of
-// low-rank terms computed from them. (2) Tasks of some blocks times some panels go over the contraction in passes that keep a panel in a
-// level-1 cache, their accumulators in a level-2 cache; the last pass adds the terms as further steps and writes out. Panels made on the
-// fly are made by the task that reads them.
+// y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles; every other arithmetic is that of the level below, and so are all
+// layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of low-rank terms computed from them. (2) Tasks of some blocks
+// times some panels go over the contraction in passes that keep a panel in a level-1 cache, their accumulators in a level-2 cache; the last
+// pass adds the terms as further steps and writes out. Panels made on the fly are made by the task that reads them. Products that are
+// summed go on with the accumulators one after the other.
 
 #include "cpu/level.h"
 
@@ -83,78 +83,121 @@ struct TileProduct {
       expand_tile_rows(region, args, *part, expand_chain(term, packed_z + part->packed, panel, last), first, columns, c);
       add_term_bias(term, *part, first, columns, c);
     }
-    write(c, block, first, columns);
   }
 
-  /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`.
-  void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* right, int64_t stride) const {
-    const int64_t k = args.right.empty() ? 0 : args.k;
-    const int64_t passes = k > kOnePassDepth ? ceil_div(k, kPassDepth) : 1;
+  int64_t contraction() const { return args.right.empty() ? 0 : args.k; }
+  int64_t passes() const { return contraction() > kOnePassDepth ? ceil_div(contraction(), kPassDepth) : 1; }
+  int64_t panel_bytes() const { return panel_stride(kThisLevel, Panel::bf16, args.k, 2); }
+  const char* panels_from(int64_t panel) const { return static_cast<const char*>(args.right.panels) + panel * panel_bytes(); }
+};
+
+/// Products that are added up, in their order, to the output of the first.
+template <class Tiles>
+struct TileSum {
+  TileProduct<Tiles>* products[kMostJoint];
+  int64_t count = 0;
+
+  /// Product `i` of blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`: goes on
+  /// with the accumulators, one for each block and panel, or writes out each in its turn if it is the only product in its only pass.
+  void add(int64_t i, int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* right, float* memory,
+           int64_t step) const {
+    const TileProduct<Tiles>& p = *products[i];
+    const int64_t k = p.contraction(), passes = p.passes(), stride = p.panel_bytes();
     const int64_t depth = passes > 1 ? ceil_div(tile_steps(k), passes) * kTileDepth : within(k, 1, k + 1);
-    Scratch memory(kBlockBytes * (passes > 1 ? (block_end - block_begin) * (panel_end - panel_begin) : 1));
     TileRegion<Tiles> region;
     LastStep last_of_weight, last_of_term;
     for (int64_t begin = 0; begin == 0 || begin < k; begin += depth) {
-      const bool is_last = begin + depth >= k;
-      auto* c = memory.as<float>();
+      const bool is_last = begin + depth >= k, accumulate = i > 0 || begin > 0;
+      float* c = memory;
       for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
         const char* weight = right + (panel - panel_begin) * stride;
         TileChain chain{nullptr, weight + begin / 2 * kPairBytes, is_last ? k - begin : depth, nullptr};
         if (is_last) chain.last = last_of_weight.of(weight, k, kPairBytes);
-        for (int64_t block = block_begin; block < block_end; ++block) {
-          chain.left = left_of(block) + begin / kTileDepth * kLeftStepBytes;
+        for (int64_t block = block_begin; block < block_end; ++block, c += step) {
+          chain.left = p.left_of(block) + begin / kTileDepth * kLeftStepBytes;
           if (is_last) {
-            finish(region, block, panel, chain, last_of_term, c, begin > 0);
+            p.finish(region, block, panel, chain, last_of_term, c, accumulate);
+            const int64_t first = panel * kTileBlock;
+            if (i + 1 == count) products[0]->write(c, block, first, within(p.args.n - first, 0, kTileBlock));
           } else {
-            tile_product(region, rows_of(block), kTileBlock, 2, &chain, 1, c, begin > 0);
+            tile_product(region, p.rows_of(block), kTileBlock, 2, &chain, 1, c, accumulate);
           }
-          if (passes > 1) c += kTileBlock * kTileBlock;
         }
       }
     }
   }
 
-  void run() {
-    const int64_t blocks = ceil_div(args.m, kTileBlock), panels = ceil_div(args.n, kTileBlock);
-    const bool small = args.m * args.k * (args.n + 16) < (1 << 17);
-    const int64_t chunk = within(kPackedBytes / (tile_left_bytes(args.k) + 1), 4, blocks);
-    Scratch memory(chunk * tile_left_bytes(args.k));
-    left = memory.as<char>();
-    for (first_block = 0; first_block < blocks; first_block += chunk) {
-      const int64_t end = smaller(first_block + chunk, blocks);
-      for_tasks(small, end - first_block, [&](int64_t task) { prepare(first_block + task); });
-      if (args.y != nullptr) fill_chunk(end, panels, small);
+  /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`.
+  void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* const* right) const {
+    const bool at_once = count == 1 && products[0]->passes() == 1;
+    Scratch memory(kBlockBytes * (at_once ? 1 : (block_end - block_begin) * (panel_end - panel_begin)));
+    for (int64_t i = 0; i < count; ++i) {
+      add(i, block_begin, block_end, panel_begin, panel_end, right[i], memory.as<float>(), at_once ? 0 : kTileBlock * kTileBlock);
     }
   }
 
-  /// All panels of the blocks from first_block to `end`. How they are cut into tasks does not change a bit of the result.
-  void fill_chunk(int64_t end, int64_t panels, bool small) const {
-    const bool makes = args.right.is_made();
-    const int64_t stride = panel_stride(kThisLevel, Panel::bf16, args.k, 2);
-    const int64_t groups = ceil_div(end - first_block, kGroupBlocks), group = ceil_div(end - first_block, groups);
+  /// All panels of the blocks from `begin` to `end`. How they are cut into tasks does not change a bit of the result.
+  void fill_chunk(int64_t begin, int64_t end, bool small) const {
+    int64_t made_bytes = 0;
+    for (int64_t i = 0; i < count; ++i) made_bytes += products[i]->args.right.is_made() ? products[i]->panel_bytes() : 0;
+    const int64_t panels = ceil_div(products[0]->args.n, kTileBlock);
+    const int64_t groups = ceil_div(end - begin, kGroupBlocks), group = ceil_div(end - begin, groups);
     int64_t share = within(panels * groups / (4 * thread_count()), 1, kTaskPanels), groups_of_task = 1;
-    if (makes) {
-      share = within(kMadePanelBytes / (stride + 1), 1, share);
+    if (made_bytes > 0) {
+      share = within(kMadePanelBytes / (made_bytes + 1), 1, share);
       groups_of_task = within(groups * ceil_div(panels, share) / thread_count(), 1, groups);
     }
     const int64_t shares = ceil_div(panels, share);
     for_tasks(small, ceil_div(groups, groups_of_task) * shares, [&](int64_t task) {
       const int64_t panel_begin = task % shares * share, panel_end = smaller(panel_begin + share, panels);
-      const int64_t begin = first_block + task / shares * groups_of_task * group, part_end = smaller(begin + groups_of_task * group, end);
-      Scratch made(makes ? (panel_end - panel_begin) * stride : 0);
-      const char* right = makes ? made.as<char>() : static_cast<const char*>(args.right.panels) + panel_begin * stride;
-      for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel) {
-        made_panel(args, panel, made.as<char>() + (panel - panel_begin) * stride);
+      const int64_t part_begin = begin + task / shares * groups_of_task * group,
+                    part_end = smaller(part_begin + groups_of_task * group, end);
+      Scratch made((panel_end - panel_begin) * made_bytes);
+      char* free = made.as<char>();
+      const char* right[kMostJoint];
+      for (int64_t i = 0; i < count; ++i) {
+        const TileProduct<Tiles>& p = *products[i];
+        const bool makes = p.args.right.is_made();
+        right[i] = makes ? free : p.panels_from(panel_begin);
+        for (int64_t panel = panel_begin; makes && panel < panel_end; ++panel, free += p.panel_bytes()) made_panel(p.args, panel, free);
       }
-      for (int64_t block = begin; block < part_end; block += group) {
-        fill(block, smaller(block + group, part_end), panel_begin, panel_end, right, stride);
+      for (int64_t block = part_begin; block < part_end; block += group) {
+        fill(block, smaller(block + group, part_end), panel_begin, panel_end, right);
       }
     });
   }
+
+  void run() const {
+    const int64_t blocks = ceil_div(products[0]->args.m, kTileBlock);
+    int64_t block_bytes = 0, work = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      block_bytes += tile_left_bytes(products[i]->args.k);
+      work += products[i]->args.m * products[i]->args.k * (products[i]->args.n + 16);
+    }
+    const bool small = work < (1 << 17);
+    const int64_t chunk = within(kPackedBytes / (block_bytes + 1), 4, blocks);
+    Scratch memory(chunk * block_bytes);
+    char* free = memory.as<char>();
+    for (int64_t i = 0; i < count; ++i) {
+      products[i]->left = free;
+      free += chunk * tile_left_bytes(products[i]->args.k);
+    }
+    for (int64_t begin = 0; begin < blocks; begin += chunk) {
+      const int64_t end = smaller(begin + chunk, blocks);
+      for (int64_t i = 0; i < count; ++i) products[i]->first_block = begin;
+      for_tasks(small, end - begin, [&](int64_t task) {
+        for (int64_t i = 0; i < count; ++i) products[i]->prepare(begin + task);
+      });
+      if (products[0]->args.y != nullptr) fill_chunk(begin, end, small);
+    }
+  }
 };
 
+/// Adds the products from number sum.count on, and runs the sum while their memory lives.
 template <class Tiles>
-void run_tiles(const GemmArgs& args) {
+void run_tiles(const GemmArgs* products, int64_t count, TileSum<Tiles>& sum) {
+  if (sum.count == count) return sum.run();
+  const GemmArgs& args = products[sum.count];
   Scratch bias_memory(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(float)));
   auto* bias = args.bias == nullptr ? nullptr : bias_memory.as<float>();
   if (bias != nullptr) {
@@ -164,18 +207,33 @@ void run_tiles(const GemmArgs& args) {
   }
   const BlockTerms terms(args, kTileBlock, tile_left_bytes);
   Scratch packed(terms.packed_bytes());
-  TileProduct<Tiles>{args, terms, bias, packed.as<char>()}.run();
+  TileProduct<Tiles> product{args, terms, bias, packed.as<char>()};
+  sum.products[sum.count++] = &product;
+  run_tiles(products, count, sum);
+}
+
+template <class Tiles>
+void run_sum(const GemmArgs* products, int64_t count) {
+  TileSum<Tiles> sum;
+  run_tiles(products, count, sum);
+}
+
+void gemm_tiles_joint(const GemmJointArgs& joint) {
+  const GemmArgs& first = joint.products[0];
+  if (first.m == 0) return;
+  const bool in_codes = first.right.panel == Panel::int8 && !first.right.empty();
+  if (first.arithmetic != Arithmetic::bf16_pairs || in_codes) return gemm_joint_kernel.at_level(Level::avx512_bf16)(joint);
+  const auto run = tiles_emulated() ? run_sum<EmulatedTiles> : run_sum<AmxTiles>;
+  if (joint.summed) return run(joint.products, joint.count);
+  for (int64_t i = 0; i < joint.count; ++i) run(joint.products + i, 1);
 }
 
 void gemm_tiles(const GemmArgs& args) {
-  if (args.m == 0 || (args.y != nullptr && args.n == 0)) return;
-  if (args.right.panel == Panel::int8 && !args.right.empty()) return gemm_int8(args);
-  if (args.arithmetic != Arithmetic::bf16_pairs) return gemm_kernel.at_level(Level::avx512_bf16)(args);
-  if (tiles_emulated()) return run_tiles<EmulatedTiles>(args);
-  run_tiles<AmxTiles>(args);
+  if (args.y == nullptr || args.n > 0) gemm_tiles_joint({&args, 1, false});
 }
 
 LORIKEET_KERNEL(gemm_kernel, gemm_tiles)
+LORIKEET_KERNEL(gemm_joint_kernel, gemm_tiles_joint)
 
 }  // namespace lorikeet::LORIKEET_LEVEL
 

@@ -130,19 +130,20 @@ struct FewRows {
     const int64_t stride = panel_stride(kThisLevel, panel_for(args.arithmetic), args.k, 1);
     const auto scale = static_cast<Accumulator>(term.shrink_scale);
     for (int64_t row = part.row_begin; row < part.row_end; ++row) {
-      auto* z = static_cast<Accumulator*>(term.z) + (part.z_row + row - part.row_begin) * term.rank;
+      auto* z = static_cast<Accumulator*>(term.z) + (part.z_row + row - part.row_begin) * term.z_row_stride;
       const Left* x = left + row * left_stride;
-      for (int64_t first = 0; first < term.rank;) {
+      const int64_t column = term.shrink_column, last = column + term.rank;
+      for (int64_t first = column / kLane * kLane; first < last;) {
         alignas(64) Accumulator tile[4 * kLane];
         const char* panels = static_cast<const char*>(term.shrink) + first / kLane * stride;
-        const bool four = first + 3 * kLane < term.rank;
+        const bool four = first + 3 * kLane < last;
         if (four) {
           few_rows_block<Extra, 1, 1, 4>(steps_of<Extra>(args.k), x, 0, panels, stride, reinterpret_cast<Vector*>(tile), false);
         } else {
           few_rows_block<Extra, 1, 1, 1>(steps_of<Extra>(args.k), x, 0, panels, stride, reinterpret_cast<Vector*>(tile), false);
         }
-        const int64_t end = smaller(first + (four ? 4 : 1) * kLane, term.rank);
-        for (int64_t j = first; j < end; ++j) z[j] = tile[j - first] * scale;
+        const int64_t end = smaller(first + (four ? 4 : 1) * kLane, last);
+        for (int64_t j = first > column ? first : column; j < end; ++j) z[j - column] = tile[j - first] * scale;
         first = end;
       }
       pack_few_row<Extra>(z, 1, term.rank, steps_of<Extra>(term.rank), packed + (row - part.row_begin) * z_stride(term));

@@ -63,19 +63,20 @@ void shrink_tile_rows(TileRegion<Tiles>& region, const GemmArgs& args, const Blo
   }
   alignas(64) float c[kTileBlock * kTileBlock];
   LastStep last;
-  auto* z = static_cast<float*>(term.z) + part.z_row * term.rank;
+  auto* z = static_cast<float*>(term.z) + part.z_row * term.z_row_stride;
   const auto scale = static_cast<float>(term.shrink_scale);
   const int64_t stride = panel_stride(kThisLevel, Panel::bf16, args.k, 1);
-  for (int64_t first = 0; first < term.rank; first += kTileHalf) {
+  const int64_t column = term.shrink_column, end = column + term.rank;
+  for (int64_t first = column / kTileHalf * kTileHalf; first < end; first += kTileHalf) {
     const char* panel = static_cast<const char*>(term.shrink) + first / kTileHalf * stride;
     const TileChain chain{rows, panel, args.k, last.of(panel, args.k, kTileRowBytes)};
     tile_product(region, part.rows, kTileHalf, 1, &chain, 1, c, false);
-    const int64_t columns = term.rank - first < kTileHalf ? term.rank - first : kTileHalf;
+    const int64_t from = first > column ? first : column, to = end < first + kTileHalf ? end : first + kTileHalf;
     for (int64_t row = 0; row < part.rows; ++row) {
-      for (int64_t j = 0; j < columns; ++j) z[row * term.rank + first + j] = c[row * kTileBlock + j] * scale;
+      for (int64_t j = from; j < to; ++j) z[row * term.z_row_stride + j - column] = c[row * kTileBlock + j - first] * scale;
     }
   }
-  if (args.y != nullptr) pack_tile_rows(packed, z, term.rank, 1, part.rows, term.rank);
+  if (args.y != nullptr) pack_tile_rows(packed, z, term.z_row_stride, 1, part.rows, term.rank);
 }
 
 /// The chain of one part that expands its packed z to the outputs of panel `p`.

@@ -107,11 +107,15 @@ struct DropoutMask {
 };
 
 /// One adapter in a product: z = x · shrinkᵀ (masked x when mask_input) * shrink_scale, y += z · expandᵀ (masked when mask_output) + bias.
+/// Terms of products of one x that have the same rows and scale, and no mask, may share panels of `shrink`, the columns of one behind those
+/// of the other.
 struct LowRankTerm {
   int64_t rank;
-  const void* shrink;  // panels one vector wide, outputs = rank, contraction = K
-  const void* expand;  // panels two vectors wide, outputs = N, contraction = rank; null when y is null
-  void* z;             // [rows of the adapter, rank] in f32 (f64 for f64): written
+  const void* shrink;     // panels one vector wide, contraction = K; the outputs of this term are `rank` of them
+  int64_t shrink_column;  // the first of these
+  const void* expand;     // panels two vectors wide, outputs = N, contraction = rank; null when y is null
+  void* z;                // [rows of the adapter, rank] in f32 (f64 for f64), rows z_row_stride apart: written
+  int64_t z_row_stride;
   double shrink_scale;
   const void* bias;  // [N] in f32 (f64 for f64), or null
   DropoutMask mask;
@@ -171,6 +175,17 @@ struct GemmArgs {
   int64_t row_count;
 };
 inline constinit Kernel<GemmArgs> gemm_kernel{"gemm"};
+
+/// Products whose tasks run as one job: of one x, each with a y of its own; or `summed`, each of its own x, into the y of the first, which
+/// has no bias: every element is then one chain over the products in their order. All have the same m, arithmetic and kind of panels; those
+/// summed have the same n, and no int8 panels. Either all have a y or none.
+inline constexpr int64_t kMostJoint = 8;
+struct GemmJointArgs {
+  const GemmArgs* products;
+  int64_t count;  // 1 to kMostJoint
+  bool summed;
+};
+inline constinit Kernel<GemmJointArgs> gemm_joint_kernel{"gemmJoint"};
 
 /// The level whose layouts are in force: the active one, or the highest below it that this build has.
 Level gemm_level();

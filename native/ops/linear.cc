@@ -5,11 +5,11 @@
 namespace lorikeet {
 
 Tensor linear(const Tensor& x, const PackedWeightPtr& weight, const Tensor& bias) {
-  return low_rank_product("linear", x, {weight, Tensor()}, bias, {}, {});
+  return low_rank_product("linear", x, {{weight, Tensor()}, bias, {}, {}});
 }
 
 Tensor linear_dense(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  return low_rank_product("linear", x, {nullptr, weight}, bias, {}, {});
+  return low_rank_product("linear", x, {{nullptr, weight}, bias, {}, {}});
 }
 
 }  // namespace lorikeet

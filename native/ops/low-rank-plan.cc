@@ -93,13 +93,12 @@ void add_segments(LowRankProductPlan& plan, const std::vector<RowSegment>& segme
 
 }  // namespace
 
-LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias,
-                                     const LowRankAdapters& adapters, const std::vector<RowSegment>& segments) {
+LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const LowRankLayer& layer) {
   auto plan = std::make_shared<LowRankProductPlan>();
   plan->op = op;
-  check_base(*plan, x, weight, bias, adapters);
-  check_adapters(*plan, adapters);
-  add_segments(*plan, segments);
+  check_base(*plan, x, layer.weight, layer.bias, layer.adapters);
+  check_adapters(*plan, layer.adapters);
+  add_segments(*plan, layer.segments);
   return plan;
 }
 

@@ -30,7 +30,6 @@ struct LowRankProductPlan {
 using LowRankPlanPtr = std::shared_ptr<const LowRankProductPlan>;
 
 /// Checks all shapes, dtypes and segments; throws errors that begin with `op`.
-LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias,
-                                     const LowRankAdapters& adapters, const std::vector<RowSegment>& segments);
+LowRankPlanPtr plan_low_rank_product(const char* op, const Tensor& x, const LowRankLayer& layer);
 
 }  // namespace lorikeet

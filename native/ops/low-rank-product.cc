@@ -1,136 +1,17 @@
 #include "ops/low-rank-product.h"
 
-#include "core/parallel.h"
+#include <algorithm>
+
 #include "core/stream.h"
 #include "ops/copy.h"
-#include "ops/low-rank-plan.h"
+#include "ops/low-rank-run.h"
 #include "ops/matmul.h"
+#include "ops/shape.h"
 
 namespace lorikeet {
 namespace {
 
 using Plan = LowRankProductPlan;
-
-/// The factors of one term of a product, as a product sees them: shrink contracts over the columns of x, expand over the rank.
-struct Factor {
-  Tensor source;
-  int output_dim;  // dimension of `source` that is the output; the other one is contracted
-  double scale;
-};
-
-/// A low-rank product to run: of the forward (x, A, scale B) or of the backward (dy, scale Bᵀ, Aᵀ).
-struct Run {
-  LowRankPlanPtr plan;
-  bool backward;
-  Tensor x;
-  PackedOperand right;                 // undefined: no base product
-  Tensor bias, y;                      // y undefined: only z is wanted
-  std::vector<int64_t> adapters;       // those that take part
-  std::vector<Factor> shrink, expand;  // one for each of `adapters`
-  Tensors z, biases;                   // likewise
-};
-
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-void pack_factor(const Plan& plan, const Factor& factor, int vectors, void* panels) {
-  const Tensor& t = factor.source;
-  const int contracted = 1 - factor.output_dim;
-  gemm_pack_kernel.at_level(plan.level)({t.raw(), t.dtype(), t.size(factor.output_dim), t.size(contracted), t.strides()[factor.output_dim],
-                                         t.strides()[contracted], factor.scale, panel_for(plan.arithmetic), vectors, panels});
-}
-
-/// scale * bias in the type of the accumulators.
-void widen_bias(const Plan& plan, const Tensor& bias, double scale, void* out) {
-  const int64_t stride = bias.strides()[0];
-  LORIKEET_FLOAT_SWITCH(
-      bias.dtype(), T, for (int64_t j = 0; j < plan.n; ++j) {
-        const double value = static_cast<double>(load(bias.data<T>() + j * stride)) * scale;
-        if (plan.wide == DType::f64) {
-          static_cast<double*>(out)[j] = value;
-        } else {
-          static_cast<float*>(out)[j] = static_cast<float>(value);
-        }
-      });
-}
-
-/// Packs the factors and runs the product; engine thread.
-void execute(const Run& run) {
-  const Plan& plan = *run.plan;
-  const int64_t inputs = run.backward ? plan.n : plan.k, outputs = run.backward ? plan.k : plan.n;
-  const Panel panel = panel_for(plan.arithmetic);
-  int64_t bytes = 0;
-  for (int64_t i : run.adapters) {
-    const int64_t rank = plan.adapters[static_cast<size_t>(i)].rank;
-    bytes += aligned(panel_bytes(plan.level, panel, rank, inputs, 1)) + aligned(panel_bytes(plan.level, panel, outputs, rank, 2)) +
-             aligned(outputs * size_of(plan.wide));
-  }
-  Scratch memory(bytes);
-  char* free = memory.as<char>();
-  std::vector<LowRankTerm> terms;
-  std::vector<int32_t> term_of(plan.adapters.size(), -1);
-  for (size_t t = 0; t < run.adapters.size(); ++t) {
-    const auto index = static_cast<size_t>(run.adapters[t]);
-    const Plan::Adapter& adapter = plan.adapters[index];
-    LowRankTerm term{};
-    term.rank = adapter.rank;
-    term.z = run.z[t].raw();
-    term.shrink_scale = run.backward ? 1 : adapter.keep_scale();
-    term.mask = adapter.mask;
-    term.mask_input = adapter.mask.p > 0 && !run.backward;
-    term.mask_output = adapter.mask.p > 0 && run.backward;
-    term.output_scale = adapter.keep_scale();
-    term.shrink = free;
-    pack_factor(plan, run.shrink[t], 1, free);
-    free += aligned(panel_bytes(plan.level, panel, adapter.rank, inputs, 1));
-    if (run.y.defined()) {
-      term.expand = free;
-      pack_factor(plan, run.expand[t], 2, free);
-      free += aligned(panel_bytes(plan.level, panel, outputs, adapter.rank, 2));
-      if (!run.backward && run.biases[t].defined()) {
-        term.bias = free;
-        widen_bias(plan, run.biases[t], adapter.scale, free);
-        free += aligned(outputs * size_of(plan.wide));
-      }
-    }
-    term_of[index] = static_cast<int32_t>(t);
-    terms.push_back(term);
-  }
-  std::vector<LowRankRows> rows;
-  for (LowRankRows part : plan.rows) {
-    part.term = term_of[static_cast<size_t>(part.term)];
-    if (part.term >= 0) rows.push_back(part);
-  }
-  GemmArgs args{};
-  args.x = run.x.raw();
-  args.x_dtype = plan.dtype;
-  args.x_row_stride = run.x.strides()[0];
-  args.x_column_stride = run.x.strides()[1];
-  args.y = run.y.defined() ? run.y.raw() : nullptr;
-  args.y_dtype = plan.dtype;
-  args.y_row_stride = outputs;
-  args.m = plan.m;
-  args.k = inputs;
-  args.n = outputs;
-  args.arithmetic = plan.arithmetic;
-  args.right = run.right.pointers(plan.panel);
-  args.bias = run.bias.defined() ? run.bias.raw() : nullptr;
-  args.bias_dtype = run.bias.defined() ? run.bias.dtype() : plan.dtype;
-  args.terms = terms.data();
-  args.term_count = static_cast<int64_t>(terms.size());
-  args.rows = rows.data();
-  args.row_count = static_cast<int64_t>(rows.size());
-  gemm_kernel.at_level(plan.level)(args);
-}
-
-void enqueue_run(const Run& run) {
-  Tensors inputs{run.x, run.bias}, outputs = run.z;
-  run.right.append_to(inputs);
-  for (const Factor& factor : run.shrink) inputs.push_back(factor.source);
-  for (const Factor& factor : run.expand) inputs.push_back(factor.source);
-  for (const Tensor& bias : run.biases) inputs.push_back(bias);
-  outputs.push_back(run.y);
-  enqueue(run.plan->op, std::move(inputs), std::move(outputs), [run] { execute(run); });
-}
 
 Tensor detached(const Tensor& x) { return x.defined() ? x.detach() : x; }
 
@@ -143,120 +24,229 @@ Tensor sum_over_rows(const Plan& plan, const Tensor& x, const Tensor& p, const s
     static const double one = 1;
     static const float one_f32 = 1;
     const void* ones = wide == DType::f64 ? static_cast<const void*>(&one) : &one_f32;
-    gemm_rows_kernel.at_level(level)({x.raw(), x.dtype(), x.strides()[0], columns, p.defined() ? p.raw() : ones, p.defined() ? rank : 0,
-                                      rank, ranges.data(), static_cast<int64_t>(ranges.size()), scale, mask, out.raw(), turned});
+    gemm_rows_kernel.at_level(level)({x.raw(), x.dtype(), x.strides()[0], columns, p.defined() ? p.raw() : ones,
+                                      p.defined() ? p.strides()[0] : 0, rank, ranges.data(), static_cast<int64_t>(ranges.size()), scale,
+                                      mask, out.raw(), turned});
   });
   return out;
 }
 
-/// What the backward of one call keeps.
-struct Kept {
+/// What the backward keeps of one layer.
+struct KeptLayer {
   LowRankPlanPtr plan;
   PackedWeightPtr packed;
-  Shape x_shape;
-  DType dense_dtype = DType::f32;
-  Saved x, dense;
+  DType dense_dtype = DType::u8;  // u8: no dense weight
+  Saved dense;
   std::vector<Saved> a, b, z;
+  size_t first_input = 0;
+
+  // Positions of its inputs among those of the recorded op, behind x.
+  size_t bias_input() const { return first_input; }
+  size_t dense_input() const { return first_input + 1; }
+  size_t a_input(size_t i) const { return first_input + 2 + 3 * i; }
+  size_t b_input(size_t i) const { return first_input + 3 + 3 * i; }
+  size_t adapter_bias_input(size_t i) const { return first_input + 4 + 3 * i; }
 };
 
-/// Positions of the inputs of the recorded op.
-constexpr size_t kX = 0, kBias = 1, kDense = 2, kFirstAdapter = 3;
-constexpr size_t a_input(size_t i) { return kFirstAdapter + 3 * i; }
-constexpr size_t b_input(size_t i) { return kFirstAdapter + 3 * i + 1; }
-constexpr size_t bias_input(size_t i) { return kFirstAdapter + 3 * i + 2; }
+struct Kept {
+  Shape x_shape;
+  Saved x;
+  std::vector<KeptLayer> layers;
 
-/// dx and the gradients dz of every z that is asked for, in one product: dx = dy W + Σ dz A, dz = dy (scale B).
-Tensors input_gradients(const Kept& kept, const Tensor& dy, const Wanted& wanted, Tensor& dx) {
-  const Plan& plan = *kept.plan;
-  Tensors dz(plan.adapters.size());
-  Run run{kept.plan, true, dy, {}, Tensor(), Tensor(), {}, {}, {}, {}, {}};
-  if (wanted[kX]) {
-    dx = empty(kept.x_shape, plan.dtype);
-    run.y = dx;
-    if (kept.packed) {
-      run.right = kept.packed->backward();
-    } else if (kept.dense_dtype != DType::u8) {
-      run.right.panels = pack_matrix(kept.dense.get(plan.op), true, plan.level, plan.panel);
+  const char* op() const { return layers[0].plan->op; }
+};
+
+constexpr size_t kX = 0;
+
+std::vector<LowRankPlanPtr> plans_of(const Kept& kept) {
+  std::vector<LowRankPlanPtr> plans;
+  for (const KeptLayer& layer : kept.layers) plans.push_back(layer.plan);
+  return plans;
+}
+
+PackedOperand weight_for_dx(const KeptLayer& layer) {
+  PackedOperand right;
+  if (layer.packed) return layer.packed->backward();
+  if (layer.dense_dtype != DType::u8)
+    right.panels = pack_matrix(layer.dense.get(layer.plan->op), true, layer.plan->level, layer.plan->panel);
+  return right;
+}
+
+/// dx and the gradients dz of every z that is asked for, as one job: dx = Σ dy W + dz A over the layers, dz = dy (scale B).
+StackedZ input_gradients(const Kept& kept, const Tensors& dy, const Wanted& wanted, Tensor& dx) {
+  const char* op = kept.op();
+  std::vector<std::vector<bool>> takes_part;
+  for (const KeptLayer& layer : kept.layers) {
+    auto& own = takes_part.emplace_back();
+    for (size_t i = 0; i < layer.plan->adapters.size(); ++i) own.push_back(wanted[kX] || wanted[layer.a_input(i)]);
+  }
+  StackedZ dz = empty_z(plans_of(kept), stack_adapters(plans_of(kept), takes_part));
+  if (wanted[kX]) dx = empty(kept.x_shape, kept.layers[0].plan->dtype);
+  std::vector<LowRankRun> runs;
+  for (size_t l = 0; l < kept.layers.size(); ++l) {
+    const KeptLayer& layer = kept.layers[l];
+    LowRankRun run{layer.plan, true, dy[l], {}, Tensor(), dx, {}, {}, {}, {}, {}};
+    if (wanted[kX]) run.right = weight_for_dx(layer);
+    for (size_t i = 0; i < layer.plan->adapters.size(); ++i) {
+      if (!takes_part[l][i]) continue;
+      run.adapters.push_back(i);
+      run.z.push_back(dz.of[l][i]);
+      run.shrink.push_back({layer.b[i].get(op), 1, layer.plan->adapters[i].scale});
+      if (wanted[kX]) run.expand.push_back({layer.a[i].get(op), 1, 1.0});
     }
+    if (wanted[kX] || !run.adapters.empty()) runs.push_back(std::move(run));
   }
-  for (size_t i = 0; i < plan.adapters.size(); ++i) {
-    if (!wanted[kX] && !wanted[a_input(i)]) continue;
-    dz[i] = empty({plan.adapters[i].rows, plan.adapters[i].rank}, plan.wide);
-    run.adapters.push_back(static_cast<int64_t>(i));
-    run.z.push_back(dz[i]);
-    run.shrink.push_back({kept.b[i].get(plan.op), 1, plan.adapters[i].scale});
-    if (wanted[kX]) run.expand.push_back({kept.a[i].get(plan.op), 1, 1.0});
-  }
-  if (wanted[kX] || !run.adapters.empty()) enqueue_run(run);
+  if (!runs.empty()) enqueue_low_rank(std::move(runs), {});
   return dz;
 }
 
-Tensors product_backward(const Kept& kept, const Tensor& gradient, const Wanted& wanted) {
-  const Plan& plan = *kept.plan;
-  Tensors out(wanted.size());
-  const Tensor dy = as_matrix(gradient);
-  const Tensors dz = input_gradients(kept, dy, wanted, out[kX]);
-  if (wanted[kBias]) out[kBias] = sum_over_rows(plan, dy, Tensor(), {{0, 0, plan.m}}, 1, {}, false);
-  Tensor x;
-  if (kept.x.get(plan.op).defined()) x = as_matrix(kept.x.get(plan.op));
-  if (wanted[kDense]) out[kDense] = matmul_raw(plan.op, transposed(dy), x, kept.dense_dtype);
+/// Gradients of the factors A: one product for each stack of dz.
+void shrink_gradients(const Kept& kept, const Tensor& x, const StackedZ& dz, const Wanted& wanted, Tensors& out) {
+  for (size_t s = 0; s < dz.stacks.size(); ++s) {
+    const auto& members = dz.stacks[s].members;
+    const auto input_of = [&](const auto& member) { return kept.layers[member.first].a_input(member.second); };
+    if (std::none_of(members.begin(), members.end(), [&](const auto& member) { return wanted[input_of(member)]; })) continue;
+    const Plan& plan = *kept.layers[members[0].first].plan;
+    const Plan::Adapter& adapter = plan.adapters[members[0].second];
+    const Tensor all = sum_over_rows(plan, x, dz.whole[s], adapter.ranges, adapter.keep_scale(), adapter.mask, false);
+    int64_t row = 0;
+    for (const auto& member : members) {
+      const int64_t rank = kept.layers[member.first].plan->adapters[member.second].rank;
+      if (wanted[input_of(member)]) out[input_of(member)] = narrow(all, 0, row, rank);
+      row += rank;
+    }
+  }
+}
+
+/// The gradients of one layer that need dy and z alone.
+void output_gradients(const KeptLayer& layer, const Tensor& dy, const Wanted& wanted, Tensors& out) {
+  const Plan& plan = *layer.plan;
+  if (wanted[layer.bias_input()]) out[layer.bias_input()] = sum_over_rows(plan, dy, Tensor(), {{0, 0, plan.m}}, 1, {}, false);
   for (size_t i = 0; i < plan.adapters.size(); ++i) {
     const Plan::Adapter& adapter = plan.adapters[i];
-    if (wanted[a_input(i)]) out[a_input(i)] = sum_over_rows(plan, x, dz[i], adapter.ranges, adapter.keep_scale(), adapter.mask, false);
-    if (wanted[b_input(i)]) out[b_input(i)] = sum_over_rows(plan, dy, kept.z[i].get(plan.op), adapter.ranges, adapter.scale, {}, true);
-    if (wanted[bias_input(i)]) out[bias_input(i)] = sum_over_rows(plan, dy, Tensor(), adapter.ranges, adapter.scale, {}, false);
+    if (wanted[layer.b_input(i)]) {
+      out[layer.b_input(i)] = sum_over_rows(plan, dy, layer.z[i].get(plan.op), adapter.ranges, adapter.scale, {}, true);
+    }
+    if (wanted[layer.adapter_bias_input(i)]) {
+      out[layer.adapter_bias_input(i)] = sum_over_rows(plan, dy, Tensor(), adapter.ranges, adapter.scale, {}, false);
+    }
+  }
+}
+
+Tensors products_backward(const Kept& kept, const Tensors& gradients, const Wanted& wanted) {
+  Tensors out(wanted.size()), dy;
+  for (const Tensor& gradient : gradients) dy.push_back(as_matrix(gradient));
+  const StackedZ dz = input_gradients(kept, dy, wanted, out[kX]);
+  Tensor x;
+  if (kept.x.get(kept.op()).defined()) x = as_matrix(kept.x.get(kept.op()));
+  shrink_gradients(kept, x, dz, wanted, out);
+  for (size_t l = 0; l < kept.layers.size(); ++l) {
+    const KeptLayer& layer = kept.layers[l];
+    if (wanted[layer.dense_input()]) out[layer.dense_input()] = matmul_raw(kept.op(), transposed(dy[l]), x, layer.dense_dtype);
+    output_gradients(layer, dy[l], wanted, out);
   }
   return out;
+}
+
+/// The product of one layer in the forward.
+LowRankRun forward_run(const LowRankPlanPtr& plan, const LowRankLayer& layer, const Tensor& x, const Tensor& y, const Tensors& z) {
+  LowRankRun run{plan, false, x, {}, Tensor(), y, {}, {}, {}, z, {}};
+  if (layer.weight.packed) {
+    run.right = layer.weight.packed->forward();
+  } else if (layer.weight.dense.defined()) {
+    run.right.panels = pack_matrix(layer.weight.dense, false, plan->level, plan->panel);
+  }
+  if (layer.bias.defined()) {
+    NoGrad no_grad;
+    run.bias = contiguous(layer.bias.detach());
+  }
+  const LowRankAdapters& adapters = layer.adapters;
+  for (size_t i = 0; i < adapters.count(); ++i) {
+    run.adapters.push_back(i);
+    run.shrink.push_back({adapters.a[i].detach(), 0, 1.0});
+    run.expand.push_back({adapters.b[i].detach(), 0, plan->adapters[i].scale});
+    run.biases.push_back(detached(adapters.biases[i]));
+  }
+  return run;
+}
+
+/// What backward needs of a layer; `x_needed` is set where that is x.
+KeptLayer keep(const LowRankPlanPtr& plan, const LowRankLayer& layer, bool x_wanted, const Tensors& z, bool& x_needed) {
+  KeptLayer kept;
+  kept.plan = plan;
+  kept.packed = layer.weight.packed;
+  if (layer.weight.dense.defined()) kept.dense_dtype = layer.weight.dense.dtype();
+  if (x_wanted) kept.dense = Saved(layer.weight.dense);
+  x_needed = x_needed || requires_grad(layer.weight.dense);
+  const LowRankAdapters& adapters = layer.adapters;
+  for (size_t i = 0; i < adapters.count(); ++i) {
+    const bool a_wanted = requires_grad(adapters.a[i]);
+    x_needed = x_needed || a_wanted;
+    kept.a.push_back(x_wanted ? Saved(adapters.a[i]) : Saved());
+    kept.b.push_back(x_wanted || a_wanted ? Saved(adapters.b[i]) : Saved());
+    kept.z.push_back(requires_grad(adapters.b[i]) ? Saved(z[i]) : Saved());
+  }
+  return kept;
+}
+
+/// Checked layers of one x as one op.
+Tensors run_layers(const std::vector<LowRankPlanPtr>& plans, const Tensor& x, const std::vector<LowRankLayer>& layers) {
+  std::vector<std::vector<bool>> all;
+  for (const LowRankPlanPtr& plan : plans) all.emplace_back(plan->adapters.size(), true);
+  const StackedZ z = empty_z(plans, stack_adapters(plans, all));
+  const Tensor rows = as_matrix(x);
+  Tensors inputs{x}, y;
+  std::vector<LowRankRun> runs;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    Shape shape = x.shape();
+    shape[x.rank() - 1] = plans[l]->n;
+    y.push_back(empty(shape, plans[l]->dtype));
+    runs.push_back(forward_run(plans[l], layers[l], rows, y[l], z.of[l]));
+    inputs.insert(inputs.end(), {layers[l].bias, layers[l].weight.dense});
+    const LowRankAdapters& adapters = layers[l].adapters;
+    for (size_t i = 0; i < adapters.count(); ++i) inputs.insert(inputs.end(), {adapters.a[i], adapters.b[i], adapters.biases[i]});
+  }
+  enqueue_low_rank(std::move(runs), z.stacks);
+  if (!needs_record(inputs)) return y;
+
+  auto kept = std::make_shared<Kept>();
+  kept->x_shape = x.shape();
+  bool x_needed = false;
+  size_t input = kX + 1;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    kept->layers.push_back(keep(plans[l], layers[l], requires_grad(x), z.of[l], x_needed));
+    kept->layers[l].first_input = input;
+    input = kept->layers[l].a_input(layers[l].adapters.count());
+  }
+  if (x_needed) kept->x = Saved(x);
+  Tensors out;
+  for (const Tensor& own : y) out.push_back(own.detach());
+  record(plans[0]->op, inputs, out, [kept](const Tensors& dy, const Wanted& wanted) { return products_backward(*kept, dy, wanted); });
+  return out;
+}
+
+bool run_as_one(const std::vector<LowRankPlanPtr>& plans) {
+  const Plan& first = *plans[0];
+  return plans.size() <= static_cast<size_t>(kMostJoint) && std::all_of(plans.begin(), plans.end(), [&](const LowRankPlanPtr& plan) {
+           return plan->level == first.level && plan->panel == first.panel && plan->arithmetic == first.arithmetic &&
+                  plan->panel != Panel::int8;
+         });
 }
 
 }  // namespace
 
-Tensor low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias, const LowRankAdapters& adapters,
-                        const std::vector<RowSegment>& segments) {
-  LowRankPlanPtr plan = plan_low_rank_product(op, x, weight, bias, adapters, segments);
-  Shape shape = x.shape();
-  shape[x.rank() - 1] = plan->n;
-  Tensor y = empty(shape, plan->dtype);
-  Run run{plan, false, as_matrix(x), {}, Tensor(), y, {}, {}, {}, {}, {}};
-  if (weight.packed) {
-    run.right = weight.packed->forward();
-  } else if (weight.dense.defined()) {
-    run.right.panels = pack_matrix(weight.dense, false, plan->level, plan->panel);
-  }
-  if (bias.defined()) {
-    NoGrad no_grad;
-    run.bias = contiguous(bias.detach());
-  }
-  Tensors inputs{x, bias, weight.dense};
-  for (size_t i = 0; i < adapters.count(); ++i) {
-    run.adapters.push_back(static_cast<int64_t>(i));
-    run.shrink.push_back({adapters.a[i].detach(), 0, 1.0});
-    run.expand.push_back({adapters.b[i].detach(), 0, plan->adapters[i].scale});
-    run.z.push_back(empty({plan->adapters[i].rows, plan->adapters[i].rank}, plan->wide));
-    run.biases.push_back(detached(adapters.biases[i]));
-    inputs.insert(inputs.end(), {adapters.a[i], adapters.b[i], adapters.biases[i]});
-  }
-  enqueue_run(run);
-  if (!needs_record(inputs)) return y;
+Tensor low_rank_product(const char* op, const Tensor& x, const LowRankLayer& layer) {
+  return run_layers({plan_low_rank_product(op, x, layer)}, x, {layer})[0];
+}
 
-  auto kept = std::make_shared<Kept>();
-  kept->plan = plan;
-  kept->packed = weight.packed;
-  kept->x_shape = x.shape();
-  kept->dense_dtype = weight.dense.defined() ? weight.dense.dtype() : DType::u8;
-  bool x_needed = requires_grad(weight.dense);
-  if (requires_grad(x)) kept->dense = Saved(weight.dense);
-  for (size_t i = 0; i < adapters.count(); ++i) {
-    const bool a_wanted = requires_grad(adapters.a[i]);
-    x_needed = x_needed || a_wanted;
-    kept->a.push_back(requires_grad(x) ? Saved(adapters.a[i]) : Saved());
-    kept->b.push_back(requires_grad(x) || a_wanted ? Saved(adapters.b[i]) : Saved());
-    kept->z.push_back(requires_grad(adapters.b[i]) ? Saved(run.z[i]) : Saved());
-  }
-  if (x_needed) kept->x = Saved(x);
-  Tensor out = y.detach();
-  record(op, inputs, {out}, [kept](const Tensors& dy, const Wanted& wanted) { return product_backward(*kept, dy[0], wanted); });
-  return out;
+Tensors low_rank_products(const char* op, const Tensor& x, const std::vector<LowRankLayer>& layers) {
+  check_argument(!layers.empty(), op, ": needs at least one layer; got none");
+  std::vector<LowRankPlanPtr> plans;
+  for (const LowRankLayer& layer : layers) plans.push_back(plan_low_rank_product(op, x, layer));
+  if (run_as_one(plans)) return run_layers(plans, x, layers);
+  Tensors y;
+  for (size_t l = 0; l < layers.size(); ++l) y.push_back(run_layers({plans[l]}, x, {layers[l]})[0]);
+  return y;
 }
 
 }  // namespace lorikeet

@@ -31,6 +31,14 @@ struct BaseWeight {
   Tensor dense;
 };
 
+/// What one layer computes of x: its segments say which of its adapters each row uses.
+struct LowRankLayer {
+  BaseWeight weight;
+  Tensor bias;
+  LowRankAdapters adapters;
+  std::vector<RowSegment> segments;
+};
+
 /// y[.., N] = x[.., K] Wᵀ + bias + Σ_i scale_i (drop_i(x) A_iᵀ) B_iᵀ, the sum over the adapters of each row's segment; rows outside every
 /// segment get the base alone. One pass: the low-rank products are further steps of the accumulators of the base product. Where the base
 /// runs in bf16 pairs, A, z = x Aᵀ and scale B are rounded to bf16 for those steps; elsewhere they are f32 (f64 for f64). y has the dtype
@@ -38,7 +46,10 @@ struct BaseWeight {
 ///
 /// Saves z only where some B wants a gradient, x only where some A or the dense weight does. Gradients of adapters and biases are f32 (f64)
 /// chains over the rows of the adapter alone, in their order.
-Tensor low_rank_product(const char* op, const Tensor& x, const BaseWeight& weight, const Tensor& bias, const LowRankAdapters& adapters,
-                        const std::vector<RowSegment>& segments);
+Tensor low_rank_product(const char* op, const Tensor& x, const LowRankLayer& layer);
+
+/// The y of some layers of one x as one op, bit for bit those of each alone. dx is one chain over the layers, which dA reads x for once.
+/// Layers that cannot run so (more than kMostJoint, of different arithmetic, in int8 panels) run one by one.
+Tensors low_rank_products(const char* op, const Tensor& x, const std::vector<LowRankLayer>& layers);
 
 }  // namespace lorikeet

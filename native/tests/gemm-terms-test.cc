@@ -43,7 +43,7 @@ struct Term {
         expand(panel_bytes(level, panel, n, rank, 2)) {
     gemm_pack_kernel.at_level(level)({a.data(), wide, rank, k, k, 1, 1.0, panel, 1, shrink.data});
     gemm_pack_kernel.at_level(level)({b.data(), wide, n, rank, rank, 1, 1.0, panel, 2, expand.data});
-    term = {rank, shrink.data, expand.data, z.data(), 0.5, nullptr, {}, false, false, 1.0};
+    term = {rank, shrink.data, 0, expand.data, z.data(), rank, 0.5, nullptr, {}, false, false, 1.0};
   }
 };
 

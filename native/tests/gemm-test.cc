@@ -40,7 +40,7 @@ void test_product(Level level, DType x_dtype, DType w_dtype, int64_t m, int64_t 
   gemm_pack_kernel.at_level(level)({a.data(), wide, rank, k, k, 1, 1.0, extra, 1, shrink.data});
   gemm_pack_kernel.at_level(level)({b.data(), wide, n, rank, rank, 1, scale, extra, 2, expand.data});
   Buffer z(wide, m * rank), y(x_dtype, m * n);
-  LowRankTerm term{rank, shrink.data, expand.data, z.data(), 1.0, nullptr, {}, false, false, 1.0};
+  LowRankTerm term{rank, shrink.data, 0, expand.data, z.data(), rank, 1.0, nullptr, {}, false, false, 1.0};
   // The term meets two segments: rows [begin, middle) and [middle + 1, end).
   const int64_t begin = m / 5, middle = m / 2, end = m - m / 7;
   std::vector<LowRankRows> rows;

@@ -60,8 +60,8 @@ void test_rows(Level level, DType x_dtype, DType w_dtype, Sizes sizes) {
   gemm_pack_kernel.at_level(level)({a.data, wide, rank, k, k, 1, 1.0, extra, 1, shrink.data});
   gemm_pack_kernel.at_level(level)({b.data, wide, n, rank, rank, 1, 0.5, extra, 2, expand.data});
   // Two terms with the same factors; the second has a bias and meets every row, the first all but each third.
-  const LowRankTerm terms[2] = {{rank, shrink.data, expand.data, z.data, 0.7, nullptr, {}, false, false, 1.0},
-                                {rank, shrink.data, expand.data, z.data, 1.3, own_bias.data, {}, false, false, 1.0}};
+  const LowRankTerm terms[2] = {{rank, shrink.data, 0, expand.data, z.data, rank, 0.7, nullptr, {}, false, false, 1.0},
+                                {rank, shrink.data, 0, expand.data, z.data, rank, 1.3, own_bias.data, {}, false, false, 1.0}};
   const auto rows_of = [&](int64_t first, int64_t count) {
     std::vector<LowRankRows> rows;
     for (int64_t i = 0; i < count; ++i) {

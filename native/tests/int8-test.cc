@@ -90,7 +90,7 @@ void test_exact(const Product& p) {
   Panels shrink(panel_bytes(p.level, Panel::f32, rank, p.k, 1)), expand(panel_bytes(p.level, Panel::f32, p.n, rank, 2));
   gemm_pack_kernel.at_level(p.level)({a.data(), DType::f32, rank, p.k, p.k, 1, 1.0, Panel::f32, 1, shrink.data});
   gemm_pack_kernel.at_level(p.level)({b.data(), DType::f32, p.n, rank, rank, 1, 1.0, Panel::f32, 2, expand.data});
-  const LowRankTerm term{rank, shrink.data, expand.data, z.data(), 1.0, nullptr, {}, false, false, 1.0};
+  const LowRankTerm term{rank, shrink.data, 0, expand.data, z.data(), rank, 1.0, nullptr, {}, false, false, 1.0};
   const LowRankRows rows{begin, p.m, 0, 0};
   std::vector<float> bias(static_cast<size_t>(p.n)), y(static_cast<size_t>(p.m * p.n));
   for (float& value : bias) value = static_cast<float>(random_int(-9, 9));

@@ -74,7 +74,7 @@ void test_direction(const Weight& w, const std::string& label, Level level, DTyp
   gemm_pack_kernel.at_level(level)({a.data(), DType::f32, rank, k, k, 1, 1.0, extra, 1, shrink.data});
   gemm_pack_kernel.at_level(level)({b.data(), DType::f32, n, rank, rank, 1, 1.0, extra, 2, expand.data});
   std::vector<float> z(static_cast<size_t>(m * rank)), expected(static_cast<size_t>(m * n)), got(static_cast<size_t>(m * n));
-  LowRankTerm term{rank, shrink.data, expand.data, z.data(), 1.0, nullptr, {}, false, false, 1.0};
+  LowRankTerm term{rank, shrink.data, 0, expand.data, z.data(), rank, 1.0, nullptr, {}, false, false, 1.0};
   LowRankRows rows{0, m - 1, 0, 0};
   GemmArgs args{};
   args.x = x_dtype == DType::bf16 ? static_cast<const void*>(narrow.data()) : wide.data();

@@ -1,5 +1,5 @@
 import { scope, type Tensor } from 'lorikeet';
-import { linear, lowRankLinear, matmul, packWeight, sgmv } from 'lorikeet/ops';
+import { linear, lowRankLinear, lowRankLinears, matmul, packWeight, sgmv } from 'lorikeet/ops';
 import type { Dense, OpCase } from '../helpers/battery.js';
 import { at, build } from '../helpers/dense.js';
 
@@ -101,6 +101,39 @@ export const cases: OpCase[] = [
     reference: (x, weight, a1, b1, a2, b2) => {
       const [first, second] = [lowRank(x, a1, b1), lowRank(x, a2, b2)];
       return plus(product(x, weight), (i) => 0.5 * (first[i] as number) - 2 * (second[i] as number));
+    },
+    tolerance,
+  },
+  {
+    name: 'lowRankLinears with and without adapters',
+    covers: ['lowRankLinears'],
+    inputs: [
+      { shape: [3, 2, 8] },
+      ...[6, 5, 4].map((outputs) => ({ ...matrix(outputs, 8), differentiable: false })),
+      matrix(2, 8),
+      matrix(6, 2),
+      matrix(3, 8),
+      matrix(4, 3),
+    ],
+    run: (x, first, second, third, a1, b1, a3, b3) =>
+      scope(() => {
+        const packed = [first, second, third].map((weight) => packWeight(weight as Tensor));
+        const adapters = [[{ a: a1 as Tensor, b: b1 as Tensor, scale: 0.5 }], [], [{ a: a3 as Tensor, b: b3 as Tensor, scale: -2 }]];
+        const y = lowRankLinears(
+          x as Tensor,
+          packed.map((weight, i) => ({ weight, adapters: adapters[i] ?? [] })),
+        );
+        for (const weight of packed) weight.dispose();
+        return y;
+      }),
+    reference: (x, first, second, third, a1, b1, a3, b3) => {
+      const dense = (value: Dense | undefined): Dense => value as Dense;
+      const [low, high] = [lowRank(dense(x), dense(a1), dense(b1)), lowRank(dense(x), dense(a3), dense(b3))];
+      return [
+        plus(product(dense(x), dense(first)), (i) => 0.5 * (low[i] as number)),
+        product(dense(x), dense(second)),
+        plus(product(dense(x), dense(third)), (i) => -2 * (high[i] as number)),
+      ];
     },
     tolerance,
   },

@@ -1,6 +1,18 @@
 import test from 'ava';
-import { type DType, type ProfiledOp, profile, scope } from 'lorikeet';
-import { attention, crossEntropy, linear, lowRankLinear, matmul, normal, packWeight, tensor } from 'lorikeet/ops';
+import { type DType, type ProfiledOp, profile, scope, type Tensor } from 'lorikeet';
+import {
+  attention,
+  concat,
+  crossEntropy,
+  linear,
+  lowRankLinear,
+  lowRankLinears,
+  matmul,
+  normal,
+  packWeight,
+  sum,
+  tensor,
+} from 'lorikeet/ops';
 import { opWork } from '#dist/report/op-work.js';
 
 async function workOf(name: string, run: () => unknown) {
@@ -28,6 +40,27 @@ test.serial('counts a frozen product and the adapter on it apart, forward and ba
   t.deepEqual(both, { flops: 4 * m * n * k, adapterFlops: 4 * m * r * (n + k) });
   t.is((await workOf('sumOverRows', run)).adapterFlops, 2 * m * r * (n + k));
   weight.dispose();
+});
+
+test.serial('counts layers that run as one op as it counts each alone', async (t) => {
+  const [m, k, r] = [40, 32, 4];
+  const widths = [64, 16, 24];
+  const weights = widths.map((n) => packWeight(random([n, k])));
+  const run = () => {
+    const x = random([m, k]).setRequiresGrad(true);
+    const layers = weights.map((weight, i) => {
+      const n = widths[i] ?? 0;
+      const adapter = { a: random([r, k]).setRequiresGrad(true), b: random([n, r]).setRequiresGrad(true), scale: 2 };
+      return { weight, bias: random([n]), adapters: i === 1 ? [] : [adapter] };
+    });
+    const [q, key, v] = lowRankLinears(x, layers) as [Tensor, Tensor, Tensor];
+    sum(concat([q, key, v], 1)).backward();
+  };
+  const outputs = 64 + 16 + 24;
+  const adapterFlops = 4 * m * r * (64 + 24 + 2 * k);
+  t.deepEqual(await workOf('lowRankLinears', run), { flops: 4 * m * outputs * k, adapterFlops });
+  t.is((await workOf('sumOverRows', run)).adapterFlops, adapterFlops / 2);
+  for (const weight of weights) weight.dispose();
 });
 
 test.serial('counts attention, causal where queries and keys are as many', async (t) => {
