@@ -31,7 +31,7 @@ LeftView masked_rows(const LowRankTerm& term, const BlockTerm& part, const LeftV
   return {static_cast<const char*>(memory), row_bytes, sizeof(Word)};
 }
 
-/// Both from the sums: z read back in vectors before its words have left the store queue would wait until they have.
+/// Two stores of what is in registers: reading z back before it has left them as wide as it is read would wait for the cache.
 template <int64_t Width, class Kind>
 LORIKEET_INLINE void write_z(const typename Kind::Accumulator* __restrict__ sums, typename Kind::Accumulator scale, int64_t columns,
                              typename Kind::Accumulator* __restrict__ z, typename Kind::Element* __restrict__ packed) {
@@ -91,7 +91,7 @@ void shrink_rows(const GemmArgs& args, const LeftView& left, int64_t rows, const
   const LowRankTerm &head = *to[0].term, &tail = *to[count - 1].term;
   const int64_t begin = head.shrink_column / kWidth * kWidth, end = tail.shrink_column + tail.rank;
   for (int64_t first = begin; first < end; first += kWidth) {
-    const Strip strip{steps, left, static_cast<const char*>(head.shrink) + first / kWidth * stride};
+    const Strip strip = strip_of(steps, left, static_cast<const char*>(head.shrink) + first / kWidth * stride);
     product(&strip, 1, {tile, false}, first == begin ? next : Ahead{});
     for (int64_t i = 0; i < count; ++i) write_shrunk<Kind>(to[i], tile, rows, first);
   }

@@ -168,17 +168,17 @@ struct Sum {
       held = 0;
       ahead = {};
     };
-    const auto take = [&](const Strip& strip) {
+    const auto next = [&]() -> Strip& {
       if (held == kStrips) leave({tile, accumulate});
-      strips[held++] = strip;
+      return strips[held++];
     };
     for (int64_t i = pass.first; i < pass.end; ++i) {
       const P& p = *products[i];
-      take({steps_of_product(pass, i), p.left_of(block).from_word(pass.begin * Main::kWords), right[i]});
+      next() = strip_of(steps_of_product(pass, i), p.left_of(block).from_word(pass.begin * Main::kWords), right[i]);
       if (!ends(pass)) break;
       for (const BlockTerm* part = p.terms.begin(block); part != p.terms.end(block); ++part) {
         if (p.in_registers(*part, block)) {
-          take(expand_strip<Extra>(p.args, *part, p.packed + part->packed, panel));
+          next() = expand_strip<Extra>(p.args, *part, p.packed + part->packed, panel);
         } else {
           if (held > 0) leave({tile, accumulate});
           expand_tile<Extra>(p.args, *part, p.packed + part->packed, panel, tile);
