@@ -1,7 +1,8 @@
 // y[M, N] = x[M, K] · W[N, K]ᵀ + Σ low-rank terms + bias, on packed panels; some such products as one job.
 // (1) The z of low-rank terms is computed, and blocks of x that register blocks cannot read as they lie, or not fast, are copied; x that
 // needs copies goes through in runs that fit kCopyBytes. (2) Tasks of some blocks times some panels fill tiles (the contraction in passes,
-// then the terms as further steps of the same accumulators) and write them out, see cpu/gemm-sum.h.
+// then the terms as further steps of the same accumulators) and write them out, see cpu/gemm-sum.h. Where all panels stay in cache, a task
+// does both for its blocks.
 
 #include "cpu/level.h"
 
@@ -12,7 +13,9 @@
 
 namespace lorikeet::LORIKEET_LEVEL {
 
-inline constexpr int64_t kCopyBytes = 16 << 20;  // copies of left blocks in flight
+inline constexpr int64_t kCopyBytes = 16 << 20;     // copies of left blocks in flight
+inline constexpr int64_t kNarrowBytes = 256 << 10;  // panels that stay in a level-2 cache
+inline constexpr int64_t kNarrowBlocks = 4;         // blocks of a task that goes through all of them
 
 /// A sum and its tasks.
 template <class Main, class Extra>
@@ -95,6 +98,10 @@ struct Job {
     for (int64_t begin = 0; begin < blocks; begin += chunk) {
       const int64_t end = smaller(begin + chunk, blocks);
       for (int64_t i = 0; i < count; ++i) products[i]->first_block = begin;
+      if (is_narrow(end - begin)) {
+        fill_narrow(small, begin, end);
+        continue;
+      }
       if (prepares) {
         for_tasks(small, end - begin, [&](int64_t task) { prepare(begin + task); });
       }
@@ -102,12 +109,53 @@ struct Job {
     }
   }
 
+  int64_t sum_count() const { return summed ? 1 : count; }
+  Sum<Main, Extra> sum(int64_t i) const { return {products + i, summed ? count : 1}; }
+  int64_t panels_of(int64_t i) const { return ceil_div(products[i]->args.n, P::kWidth); }
+
+  /// Whether blocks are many, and the panels of all products so few that they stay in a level-2 cache.
+  bool is_narrow(int64_t blocks) const {
+    int64_t bytes = 0;
+    bool in_one_pass = true;
+    for (int64_t i = 0; i < count; ++i) bytes += panels_of(i) * products[i]->panel_bytes();
+    for (int64_t i = 0; i < sum_count(); ++i) in_one_pass = in_one_pass && sum(i).in_one_pass();
+    return in_one_pass && bytes <= kNarrowBytes && blocks >= 16 * thread_count() && products[0]->args.y != nullptr;
+  }
+
+  /// Makes what is made of panels; a task then goes with its blocks from z to the output.
+  void fill_narrow(bool small, int64_t begin, int64_t end) const {
+    const auto is_made = [&](int64_t i) { return products[i]->args.right.is_made(); };
+    int64_t bytes = 0, makes = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      bytes += is_made(i) ? panels_of(i) * products[i]->panel_bytes() : 0;
+      makes += is_made(i) ? panels_of(i) : 0;
+    }
+    Scratch memory(bytes);
+    char* free = memory.as<char>();
+    Panels right[kMostJoint];
+    for (int64_t i = 0; i < count; ++i) {
+      right[i] = {is_made(i) ? free : static_cast<const char*>(products[i]->args.right.panels), products[i]->panel_bytes()};
+      if (is_made(i)) free += panels_of(i) * right[i].stride;
+    }
+    for_tasks(small, makes, [&](int64_t panel) {
+      int64_t i = 0;
+      for (; !is_made(i) || panel >= panels_of(i); ++i) panel -= is_made(i) ? panels_of(i) : 0;
+      const GemmArgs& args = products[i]->args;
+      make_panel(args.right, args.k, args.n, panel, const_cast<char*>(right[i].data) + panel * right[i].stride);
+    });
+    const int64_t group = within((end - begin) / (8 * thread_count()), 1, kNarrowBlocks);
+    for_tasks(small, ceil_div(end - begin, group), [&](int64_t task) {
+      const int64_t first = begin + task * group, last = smaller(first + group, end);
+      for (int64_t block = first; block < last; ++block) prepare(block);
+      for (int64_t i = 0; i < sum_count(); ++i) sum(i).fill(first, last, 0, panels_of(i), right + i);
+    });
+  }
+
   void fill(bool small, int64_t begin, int64_t end) const {
     SumTasks<Main, Extra> sums[kMostJoint];
-    const int64_t sum_count = summed ? 1 : count;
     int64_t tasks = 0;
-    for (int64_t i = 0; i < sum_count; ++i) {
-      sums[i] = {{products + i, summed ? count : 1}, begin, end};
+    for (int64_t i = 0; i < sum_count(); ++i) {
+      sums[i] = {sum(i), begin, end};
       tasks += sums[i].tasks;
     }
     for_tasks(small, tasks, [&](int64_t task) {
