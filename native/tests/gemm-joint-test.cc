@@ -217,7 +217,9 @@ NATIVE_TEST(gemm_joint_at_every_level) {
       const Numbers numbers{static_cast<Level>(level), dtype};
       for (int64_t m : {1, 4, 13, 70}) test_one_x(numbers, m, 45);
       test_one_x(numbers, 30, 900);
+      test_one_x(numbers, 200, 45);  // blocks enough for tasks that go through all panels
       for (int64_t m : {1, 13, 40}) test_sum(numbers, m, 37, {64, 31, 17});
+      test_sum(numbers, 200, 37, {40, 20});
       test_sum(numbers, 13, 64, {900, 40});
       test_sum(numbers, 26, 33, {20, 1030, 50});
     }

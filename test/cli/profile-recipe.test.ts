@@ -30,7 +30,7 @@ test('doctor --profile says where a step goes and writes nothing', async (t) => 
     ops: { op: string; calls: number; ms: number }[];
   };
   t.true(roofline.gflops.f32 > 0);
-  for (const name of ['lowRankLinear', 'lowRankLinear backward', 'attention backward', 'crossEntropy', 'adamwStep'])
+  for (const name of ['lowRankLinears', 'lowRankLinears backward', 'attention backward', 'crossEntropy', 'adamwStep'])
     t.true(
       ops.some(({ op, calls }) => op === name && calls > 0),
       name,
