@@ -1,8 +1,8 @@
 #pragma once
 
 // Products of packed panels that are added up to one output: how their tiles are filled, in passes over the contractions one after the
-// other, and how the output is cut into tasks. Panels made on the fly (of a quantised W, of the transpose of a packed one) are made by the
-// task that reads them, which then takes as many blocks as it can; of long transposed ones only the steps of one pass at a time.
+// other, and how the output is cut into tasks. Panels made on the fly (of a W in blocks or in rows, of the transpose of a packed one) are made
+// by the task that reads them, which then takes as many blocks as it can; of long transposed ones only the steps of one pass at a time.
 
 #include "cpu/gemm-low-rank.h"
 #include "cpu/integers.h"
@@ -242,9 +242,8 @@ struct Sum {
       for (int64_t i = pass.first; i < pass.end; ++i) {
         const GemmArgs& args = products[i]->args;
         const int64_t end = pass.begin + steps_of_product(pass, i), stride = (end - pass.begin) * 2 * kVectorBytes;
-        const PackedMatrix w{static_cast<const char*>(args.right.panels), args.k, args.n};
-        const Outputs outputs{pass.begin * Main::kDepth, smaller(end * Main::kDepth, args.k)};
-        retiled_panels(w, outputs, args.right.panel, panel_begin, panel_end, free, stride);
+        const Contraction part{pass.begin * Main::kDepth, smaller(end * Main::kDepth, args.k)};
+        turned_panels(args.right, args.k, args.n, part, panel_begin, panel_end, free, stride);
         made[i] = {free, stride};
         free += panels * stride;
       }
@@ -263,10 +262,11 @@ struct Sum {
     return bytes;
   }
 
-  /// Whether panels are made a pass at a time.
+  /// Whether panels are made a pass at a time: those of transposes that can be read in part.
   bool by_pass() const {
     for (int64_t i = 0; i < count; ++i) {
-      if (!products[i]->args.right.retile) return false;
+      const RightOperand& right = products[i]->args.right;
+      if (!right.retile && !(right.is_stored() && right.turned)) return false;
     }
     return panel_bytes(true) > kMadeBytes && !in_one_pass();
   }

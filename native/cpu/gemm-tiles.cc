@@ -1,8 +1,8 @@
-// y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles; every other arithmetic is that of the level below, and so are all
-// layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of low-rank terms computed from them. (2) Tasks of some blocks
-// times some panels go over the contraction in passes that keep a panel in a level-1 cache, their accumulators in a level-2 cache; the last
-// pass adds the terms as further steps and writes out. Panels made on the fly are made by the task that reads them. Products that are
-// summed go on with the accumulators one after the other.
+// y = x · Wᵀ + Σ low-rank terms + bias for bf16 operands, by tiles. Products of int8 panels are those of cpu/gemm-int8-tiles.cc, every
+// other arithmetic is that of the level below, and so are all layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of
+// low-rank terms computed from them. (2) Tasks of some blocks times some panels go over the contraction in passes that keep a panel in a
+// level-1 cache, their accumulators in a level-2 cache; the last pass adds the terms as further steps and writes out. Panels made on the
+// fly are made by the task that reads them. Products that are summed go on with the accumulators one after the other.
 
 #include "cpu/level.h"
 
@@ -221,8 +221,11 @@ void run_sum(const GemmArgs* products, int64_t count) {
 void gemm_tiles_joint(const GemmJointArgs& joint) {
   const GemmArgs& first = joint.products[0];
   if (first.m == 0) return;
-  const bool in_codes = first.right.panel == Panel::int8 && !first.right.empty();
-  if (first.arithmetic != Arithmetic::bf16_pairs || in_codes) return gemm_joint_kernel.at_level(Level::avx512_bf16)(joint);
+  if (first.right.panel == Panel::int8 && !first.right.empty()) {
+    for (int64_t i = 0; i < joint.count; ++i) gemm_int8(joint.products[i]);
+    return;
+  }
+  if (first.arithmetic != Arithmetic::bf16_pairs) return gemm_joint_kernel.at_level(Level::avx512_bf16)(joint);
   const auto run = tiles_emulated() ? run_sum<EmulatedTiles> : run_sum<AmxTiles>;
   if (joint.summed) return run(joint.products, joint.count);
   for (int64_t i = 0; i < joint.count; ++i) run(joint.products + i, 1);
