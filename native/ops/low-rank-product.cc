@@ -225,11 +225,17 @@ Tensors run_layers(const std::vector<LowRankPlanPtr>& plans, const Tensor& x, co
   return out;
 }
 
-bool run_as_one(const std::vector<LowRankPlanPtr>& plans) {
+/// Products in 8-bit integers have jobs of their own.
+bool in_integers(const LowRankLayer& layer) {
+  const PackedWeightPtr& packed = layer.weight.packed;
+  return packed && (packed->panel() == Panel::int8 || packed->layout() == WeightLayout::codes);
+}
+
+bool run_as_one(const std::vector<LowRankPlanPtr>& plans, const std::vector<LowRankLayer>& layers) {
+  if (std::any_of(layers.begin(), layers.end(), in_integers)) return false;
   const Plan& first = *plans[0];
   return plans.size() <= static_cast<size_t>(kMostJoint) && std::all_of(plans.begin(), plans.end(), [&](const LowRankPlanPtr& plan) {
-           return plan->level == first.level && plan->panel == first.panel && plan->arithmetic == first.arithmetic &&
-                  plan->panel != Panel::int8;
+           return plan->level == first.level && plan->panel == first.panel && plan->arithmetic == first.arithmetic;
          });
 }
 
@@ -243,7 +249,7 @@ Tensors low_rank_products(const char* op, const Tensor& x, const std::vector<Low
   check_argument(!layers.empty(), op, ": needs at least one layer; got none");
   std::vector<LowRankPlanPtr> plans;
   for (const LowRankLayer& layer : layers) plans.push_back(plan_low_rank_product(op, x, layer));
-  if (run_as_one(plans)) return run_layers(plans, x, layers);
+  if (run_as_one(plans, layers)) return run_layers(plans, x, layers);
   Tensors y;
   for (size_t l = 0; l < layers.size(); ++l) y.push_back(run_layers({plans[l]}, x, {layers[l]})[0]);
   return y;
