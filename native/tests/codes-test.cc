@@ -57,7 +57,7 @@ void test_exact(const Weight& w, const std::string& label, Level level, int64_t 
   Panels shrink(panel_bytes(level, Panel::f32, rank, k, 1)), expand(panel_bytes(level, Panel::f32, n, rank, 2));
   gemm_pack_kernel.at_level(level)({a.data(), DType::f32, rank, k, k, 1, 1.0, Panel::f32, 1, shrink.data});
   gemm_pack_kernel.at_level(level)({b.data(), DType::f32, n, rank, rank, 1, 1.0, Panel::f32, 2, expand.data});
-  const LowRankTerm term{rank, shrink.data, expand.data, z.data(), 1.0, nullptr, {}, false, false, 1.0};
+  const LowRankTerm term{rank, shrink.data, 0, expand.data, z.data(), rank, 1.0, nullptr, {}, false, false, 1.0};
   const LowRankRows rows{1, m, 0, 0};
   std::vector<float> bias(static_cast<size_t>(n)), y(static_cast<size_t>(m * n));
   for (float& value : bias) value = static_cast<float>(random_int(-9, 9));

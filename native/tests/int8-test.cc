@@ -207,8 +207,8 @@ std::vector<char> whole_product(const Product& p, DType dtype, bool transposed) 
   std::vector<float> z(static_cast<size_t>(2 * p.m * rank));
   const DropoutMask mask{0.4, 9, 2};
   const LowRankTerm terms[] = {
-      {rank, shrink.data, expand.data, z.data(), 0.3, own_bias.data(), mask, true, false, 1.0},
-      {rank, shrink.data, expand.data, z.data() + p.m * rank, 0.7, nullptr, mask, false, true, 1.7},
+      {rank, shrink.data, 0, expand.data, z.data(), rank, 0.3, own_bias.data(), mask, true, false, 1.0},
+      {rank, shrink.data, 0, expand.data, z.data() + p.m * rank, rank, 0.7, nullptr, mask, false, true, 1.7},
   };
   const LowRankRows rows[] = {{0, cut, 0, 0}, {cut, p.m, cut, 0}, {cut / 2, p.m, 0, 1}};
   std::vector<char> y(static_cast<size_t>(p.m * p.n * size));

@@ -45,7 +45,7 @@ struct Weight {
     gemm_pack_kernel.at_level(level)({a.data(), wide, rank, k, k, 1, 1.0, extra, 1, shrink.data});
     gemm_pack_kernel.at_level(level)({b.data(), wide, n, rank, rank, 1, 1.0, extra, 2, expand.data});
     Buffer z(wide, m * rank), expected(types.x, m * n), got(types.x, m * n);
-    const LowRankTerm term{rank, shrink.data, expand.data, z.data(), 1.0, nullptr, {}, false, false, 1.0};
+    const LowRankTerm term{rank, shrink.data, 0, expand.data, z.data(), rank, 1.0, nullptr, {}, false, false, 1.0};
     const LowRankRows part{0, m - 1, 0, 0};
     GemmArgs args{};
     args.x = x.data();
