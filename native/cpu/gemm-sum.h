@@ -1,8 +1,9 @@
 #pragma once
 
-// Products of packed panels that are added up to one output: how their tiles are filled, in passes over the contractions one after the
-// other, and how the output is cut into tasks. Panels made on the fly (of a W in blocks or in rows, of the transpose of a packed one) are made
-// by the task that reads them, which then takes as many blocks as it can; of long transposed ones only the steps of one pass at a time.
+// Products of packed panels that are added up to one output, each rounded as it would be alone: how their tiles are filled, in passes over
+// the contractions one after the other, and how the output is cut into tasks. Panels made on the fly (of a W in blocks or in rows, of the
+// transpose of a packed one) are made by the task that reads them, which then takes as many blocks as it can; of long transposed ones only
+// the steps of one pass at a time.
 
 #include "cpu/gemm-low-rank.h"
 #include "cpu/integers.h"
@@ -29,6 +30,17 @@ LORIKEET_INLINE void write_row(const Accumulator* source, const Accumulator* bia
     for (int64_t j = 0; j < count; ++j) store(target + j, static_cast<compute_t<T>>(source[j] + bias[j]));
   } else {
     for (int64_t j = 0; j < count; ++j) store(target + j, static_cast<compute_t<T>>(source[j]));
+  }
+}
+
+/// Adds what write_row would write.
+template <int64_t Width, class T, class Accumulator>
+LORIKEET_INLINE void add_row(const Accumulator* source, T* target, int64_t columns) {
+  const int64_t count = Width > 0 ? Width : columns;  // a constant where it can be
+  for (int64_t j = 0; j < count; ++j) {
+    T rounded;
+    store(&rounded, static_cast<compute_t<T>>(source[j]));
+    store(target + j, load(target + j) + load(&rounded));
   }
 }
 
@@ -94,7 +106,8 @@ struct Product {
     return static_cast<char*>(args.y) + (block * kRows * args.y_row_stride + panel * kWidth) * size_of(args.y_dtype);
   }
 
-  void write(const Accumulator* tile, int64_t block, int64_t panel) const {
+  /// Writes a tile out, or adds it to what is there.
+  void write(const Accumulator* tile, int64_t block, int64_t panel, bool add) const {
     const int64_t first = panel * kWidth, rows = rows_of(block);
     const int64_t columns = within(args.n - first, 0, kWidth);
     const int64_t offset = block * kRows * args.y_row_stride + first;
@@ -103,9 +116,9 @@ struct Product {
       T* y = static_cast<T*>(args.y) + offset;
       for (int64_t row = 0; row < rows; ++row, tile += kWidth, y += args.y_row_stride) {
         if (columns == kWidth) {
-          write_row<kWidth>(tile, panel_bias, y, columns);
+          add ? add_row<kWidth>(tile, y, columns) : write_row<kWidth>(tile, panel_bias, y, columns);
         } else {
-          write_row<0>(tile, panel_bias, y, columns);
+          add ? add_row<0>(tile, y, columns) : write_row<0>(tile, panel_bias, y, columns);
         }
       }
     });
@@ -143,6 +156,12 @@ struct Sum {
   bool is_last(const Pass& pass) const { return ends(pass) && pass.end == count; }
   Pass after(const Pass& pass) const { return ends(pass) ? pass_from(pass.end, 0) : pass_from(pass.first, pass.begin + pass.count); }
   bool in_one_pass() const { return is_last(pass_from(0, 0)); }
+  /// Whether some product takes several passes.
+  bool tiles_wait() const {
+    bool wait = false;
+    for (int64_t i = 0; i < count; ++i) wait = wait || products[i]->pass_steps < products[i]->steps;
+    return wait;
+  }
   int64_t steps_of_product(const Pass& pass, int64_t i) const { return pass.end - pass.first > 1 ? products[i]->steps : pass.count; }
   int64_t steps_of_pass(const Pass& pass) const {
     int64_t steps = 0;
@@ -156,26 +175,26 @@ struct Sum {
     }
   }
 
-  /// One tile: stretches of the contraction, the terms where it ends, and with the last pass the way out.
+  /// One tile of every product of a pass: its stretch of the contraction and, where that ends, the terms and the way out.
   void fill_tile(int64_t block, int64_t panel, const Pass& pass, const char* const* right, Accumulator* tile, Ahead ahead) const {
     const Micro product = micro_for<Main, 2>(products[0]->rows_of(block));
-    Strip strips[kStrips];
-    int64_t held = 0;
-    bool accumulate = pass.first > 0 || pass.begin > 0;
-    const auto leave = [&](const Sums& sums) {
-      product(strips, held, sums, ahead);
-      accumulate = true;
-      held = 0;
-      ahead = {};
-    };
-    const auto next = [&]() -> Strip& {
-      if (held == kStrips) leave({tile, accumulate});
-      return strips[held++];
-    };
     for (int64_t i = pass.first; i < pass.end; ++i) {
       const P& p = *products[i];
+      Strip strips[kStrips];
+      int64_t held = 0;
+      bool accumulate = pass.begin > 0;
+      const auto leave = [&](const Sums& sums) {
+        product(strips, held, sums, ahead);
+        accumulate = true;
+        held = 0;
+        ahead = {};
+      };
+      const auto next = [&]() -> Strip& {
+        if (held == kStrips) leave({tile, accumulate});
+        return strips[held++];
+      };
       next() = strip_of(steps_of_product(pass, i), p.left_of(block).from_word(pass.begin * Main::kWords), right[i]);
-      if (!ends(pass)) break;
+      if (!ends(pass)) return leave({tile, accumulate});
       for (const BlockTerm* part = p.terms.begin(block); part != p.terms.end(block); ++part) {
         if (p.in_registers(*part, block)) {
           next() = expand_strip<Extra>(p.args, *part, p.packed + part->packed, panel);
@@ -184,23 +203,24 @@ struct Sum {
           expand_tile<Extra>(p.args, *part, p.packed + part->packed, panel, tile);
         }
       }
+      const P& out = *products[0];
+      char* rows = i == 0 && held > 0 ? out.rows_in_registers(block, panel) : nullptr;
+      if (rows != nullptr) {
+        const bool wide = out.args.y_dtype == dtype_of(Accumulator{});
+        leave({tile, accumulate, rows, out.args.y_row_stride * size_of(out.args.y_dtype), wide});
+      } else {
+        if (held > 0) leave({tile, accumulate});
+        out.write(tile, block, panel, i > 0);
+      }
     }
-    const P& out = *products[0];
-    char* rows = is_last(pass) && held > 0 ? out.rows_in_registers(block, panel) : nullptr;
-    if (rows != nullptr) {
-      const bool wide = out.args.y_dtype == dtype_of(Accumulator{});
-      return leave({tile, accumulate, rows, out.args.y_row_stride * size_of(out.args.y_dtype), wide});
-    }
-    if (held > 0) leave({tile, accumulate});
-    if (is_last(pass)) out.write(tile, block, panel);
   }
 
-  /// One pass of blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose steps of the pass begin at `right`. With
-  /// several passes `tile` holds a tile for each.
+  /// One pass of blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose steps of the pass begin at `right`. Where
+  /// tiles wait for a further pass `tile` holds all of them.
   void fill_pass(const Pass& pass, int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const Panels* right,
                  Accumulator* tile) const {
     const P& first = *products[pass.first];
-    const int64_t steps = steps_of_product(pass, pass.first), tile_step = in_one_pass() ? 0 : kTileSize;
+    const int64_t steps = steps_of_product(pass, pass.first), tile_step = tiles_wait() ? kTileSize : 0;
     const char* steps_at[kMostJoint];
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
       for (int64_t i = pass.first; i < pass.end; ++i) steps_at[i] = right[i].data + (panel - panel_begin) * right[i].stride;
@@ -223,7 +243,7 @@ struct Sum {
 
   /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands are `right`.
   void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const Panels* right) const {
-    Scratch tiles(in_one_pass() ? kTileBytes : (block_end - block_begin) * (panel_end - panel_begin) * kTileBytes);
+    Scratch tiles(tiles_wait() ? (block_end - block_begin) * (panel_end - panel_begin) * kTileBytes : kTileBytes);
     Panels from[kMostJoint];
     for (Pass pass = pass_from(0, 0);; pass = after(pass)) {
       for (int64_t i = pass.first; i < pass.end; ++i) from[i] = {right[i].data + pass.begin * 2 * kVectorBytes, right[i].stride};

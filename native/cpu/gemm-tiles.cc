@@ -2,7 +2,7 @@
 // other arithmetic is that of the level below, and so are all layouts. (1) Blocks of 32 rows of x are packed in tile rows, and the z of
 // low-rank terms computed from them. (2) Tasks of some blocks times some panels go over the contraction in passes that keep a panel in a
 // level-1 cache, their accumulators in a level-2 cache; the last pass adds the terms as further steps and writes out. Panels made on the
-// fly are made by the task that reads them. Products that are summed go on with the accumulators one after the other.
+// fly are made by the task that reads them. Products that are summed are added to the output one after the other.
 
 #include "cpu/level.h"
 
@@ -52,12 +52,17 @@ struct TileProduct {
     }
   }
 
-  void write(const float* c, int64_t block, int64_t first, int64_t columns) const {
+  /// Writes accumulators out, or adds what they are rounded to to what is there.
+  void write(const float* c, int64_t block, int64_t first, int64_t columns, bool add) const {
     const int64_t rows = rows_of(block), offset = block * kTileBlock * args.y_row_stride + first;
     LORIKEET_FLOAT_SWITCH(args.y_dtype, T, {
       T* y = static_cast<T*>(args.y) + offset;
       for (int64_t row = 0; row < rows; ++row, c += kTileBlock, y += args.y_row_stride) {
-        for (int64_t j = 0; j < columns; ++j) store(y + j, static_cast<compute_t<T>>(bias == nullptr ? c[j] : c[j] + bias[first + j]));
+        for (int64_t j = 0; j < columns; ++j) {
+          T value;
+          store(&value, static_cast<compute_t<T>>(bias == nullptr ? c[j] : c[j] + bias[first + j]));
+          store(y + j, add ? load(y + j) + load(&value) : load(&value));
+        }
       }
     });
   }
@@ -97,8 +102,8 @@ struct TileSum {
   TileProduct<Tiles>* products[kMostJoint];
   int64_t count = 0;
 
-  /// Product `i` of blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`: goes on
-  /// with the accumulators, one for each block and panel, or writes out each in its turn if it is the only product in its only pass.
+  /// Product `i` of blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`.
+  /// Accumulators are `step` apart in memory: 0 where none waits for a further pass.
   void add(int64_t i, int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* right, float* memory,
            int64_t step) const {
     const TileProduct<Tiles>& p = *products[i];
@@ -107,7 +112,7 @@ struct TileSum {
     TileRegion<Tiles> region;
     LastStep last_of_weight, last_of_term;
     for (int64_t begin = 0; begin == 0 || begin < k; begin += depth) {
-      const bool is_last = begin + depth >= k, accumulate = i > 0 || begin > 0;
+      const bool is_last = begin + depth >= k, accumulate = begin > 0;
       float* c = memory;
       for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
         const char* weight = right + (panel - panel_begin) * stride;
@@ -118,7 +123,7 @@ struct TileSum {
           if (is_last) {
             p.finish(region, block, panel, chain, last_of_term, c, accumulate);
             const int64_t first = panel * kTileBlock;
-            if (i + 1 == count) products[0]->write(c, block, first, within(p.args.n - first, 0, kTileBlock));
+            products[0]->write(c, block, first, within(p.args.n - first, 0, kTileBlock), i > 0);
           } else {
             tile_product(region, p.rows_of(block), kTileBlock, 2, &chain, 1, c, accumulate);
           }
@@ -129,10 +134,12 @@ struct TileSum {
 
   /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end), whose right operands begin at `right`.
   void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end, const char* const* right) const {
-    const bool at_once = count == 1 && products[0]->passes() == 1;
-    Scratch memory(kBlockBytes * (at_once ? 1 : (block_end - block_begin) * (panel_end - panel_begin)));
+    bool wait = false;
+    for (int64_t i = 0; i < count; ++i) wait = wait || products[i]->passes() > 1;
+    Scratch memory(kBlockBytes * (wait ? (block_end - block_begin) * (panel_end - panel_begin) : 1));
     for (int64_t i = 0; i < count; ++i) {
-      add(i, block_begin, block_end, panel_begin, panel_end, right[i], memory.as<float>(), at_once ? 0 : kTileBlock * kTileBlock);
+      const int64_t step = products[i]->passes() > 1 ? kTileBlock * kTileBlock : 0;
+      add(i, block_begin, block_end, panel_begin, panel_end, right[i], memory.as<float>(), step);
     }
   }
 

@@ -177,8 +177,8 @@ struct GemmArgs {
 inline constinit Kernel<GemmArgs> gemm_kernel{"gemm"};
 
 /// Products whose tasks run as one job: of one x, each with a y of its own; or `summed`, each of its own x, into the y of the first, which
-/// has no bias: every element is then one chain over the products in their order. All have the same m, arithmetic and kind of panels; those
-/// summed have the same n, and no int8 panels. Either all have a y or none.
+/// has no bias: in their order, each rounded to y's dtype as it would be alone, and so every sum. All have the same m, arithmetic and kind of
+/// panels; those summed have the same n, and no int8 panels. Either all have a y or none.
 inline constexpr int64_t kMostJoint = 8;
 struct GemmJointArgs {
   const GemmArgs* products;

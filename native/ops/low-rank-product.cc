@@ -72,7 +72,8 @@ PackedOperand weight_for_dx(const KeptLayer& layer) {
   return right;
 }
 
-/// dx and the gradients dz of every z that is asked for, as one job: dx = Σ dy W + dz A over the layers, dz = dy (scale B).
+/// dx and the gradients dz of every z that is asked for, as one job: dx = Σ dy W + dz A over the layers, dz = dy (scale B). The layers are
+/// added from the last one on, as a tape of single layers would do.
 StackedZ input_gradients(const Kept& kept, const Tensors& dy, const Wanted& wanted, Tensor& dx) {
   const char* op = kept.op();
   std::vector<std::vector<bool>> takes_part;
@@ -83,7 +84,7 @@ StackedZ input_gradients(const Kept& kept, const Tensors& dy, const Wanted& want
   StackedZ dz = empty_z(plans_of(kept), stack_adapters(plans_of(kept), takes_part));
   if (wanted[kX]) dx = empty(kept.x_shape, kept.layers[0].plan->dtype);
   std::vector<LowRankRun> runs;
-  for (size_t l = 0; l < kept.layers.size(); ++l) {
+  for (size_t l = kept.layers.size(); l-- > 0;) {
     const KeptLayer& layer = kept.layers[l];
     LowRankRun run{layer.plan, true, dy[l], {}, Tensor(), dx, {}, {}, {}, {}, {}};
     if (wanted[kX]) run.right = weight_for_dx(layer);
