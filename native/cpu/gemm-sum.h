@@ -169,9 +169,10 @@ struct Sum {
     return steps;
   }
   int64_t longest_pass() const {
+    int64_t most = 0;
     for (Pass pass = pass_from(0, 0);; pass = after(pass)) {
-      const int64_t steps = steps_of_pass(pass);
-      if (is_last(pass) || steps >= kPassSteps) return steps;
+      most = larger(most, steps_of_pass(pass));
+      if (is_last(pass) || most >= kPassSteps) return most;
     }
   }
 

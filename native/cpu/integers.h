@@ -7,6 +7,7 @@
 namespace lorikeet::LORIKEET_LEVEL {
 
 LORIKEET_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+LORIKEET_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /// `value` raised to `low`, then lowered to `high`.
 LORIKEET_INLINE int64_t within(int64_t value, int64_t low, int64_t high) {

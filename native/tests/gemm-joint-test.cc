@@ -208,6 +208,8 @@ NATIVE_TEST(gemm_joint_at_every_level) {
 NATIVE_TEST(gemm_joint_by_pass) {
   const Numbers numbers{gemm_level(), DType::f32};
   test_sum(numbers, 14, 40, {3000, 200, 1500});
+  test_sum(numbers, 13, 70, {4304});  // passes that are all shorter than the longest one may be
+  test_sum(numbers, 13, 70, {2560, 2560});
 }
 
 }  // namespace
