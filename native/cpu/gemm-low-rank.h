@@ -5,6 +5,7 @@
 #include "cpu/block-terms.h"
 #include "cpu/dropout-mask.h"
 #include "cpu/gemm-pack.h"
+#include "cpu/integers.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
@@ -78,7 +79,7 @@ LORIKEET_INLINE void write_shrunk(const Shrunk& to, const typename Kind::Accumul
   }
 }
 
-/// z of `count` terms that share their panels, for `rows` rows of `left`, the first of a block.
+/// z of `count` terms that share their panels, in any order, for `rows` rows of `left`, the first of a block.
 template <class Kind>
 void shrink_rows(const GemmArgs& args, const LeftView& left, int64_t rows, const Shrunk* to, int64_t count) {
   using Accumulator = typename Kind::Accumulator;
@@ -88,10 +89,14 @@ void shrink_rows(const GemmArgs& args, const LeftView& left, int64_t rows, const
   const Micro product = micro_for<Kind, 1>(rows);
   Ahead next;  // the rows of the next block, where they follow
   if (rows == kRows && steps > 0) next = {left.data + kRows * left.row_stride, kRows * left.row_stride / steps};
-  const LowRankTerm &head = *to[0].term, &tail = *to[count - 1].term;
-  const int64_t begin = head.shrink_column / kWidth * kWidth, end = tail.shrink_column + tail.rank;
+  int64_t begin = to[0].term->shrink_column, end = begin;
+  for (int64_t i = 0; i < count; ++i) {
+    begin = smaller(begin, to[i].term->shrink_column);
+    end = larger(end, to[i].term->shrink_column + to[i].term->rank);
+  }
+  begin = begin / kWidth * kWidth;
   for (int64_t first = begin; first < end; first += kWidth) {
-    const Strip strip = strip_of(steps, left, static_cast<const char*>(head.shrink) + first / kWidth * stride);
+    const Strip strip = strip_of(steps, left, static_cast<const char*>(to[0].term->shrink) + first / kWidth * stride);
     product(&strip, 1, {tile, false}, first == begin ? next : Ahead{});
     for (int64_t i = 0; i < count; ++i) write_shrunk<Kind>(to[i], tile, rows, first);
   }

@@ -73,6 +73,22 @@ test('several adapters of different rank and scale on segments of rows', (t) => 
   );
 });
 
+test('a segment may name its adapters in any order', (t) => {
+  withoutLeaks(t, () =>
+    atEveryLevel(t, (level) => {
+      for (const dtype of ['f64', 'f32', 'bf16'] as const) {
+        const x = random([29, 45], dtype);
+        using packed = packWeight(random([37, 45], dtype));
+        const adapters = [16, 16, 5].map((rank) => factors(45, 37, rank, dtype === 'f64' ? 'f64' : 'f32'));
+        const turned = [...adapters].reverse();
+        const y = lowRankLinear(x, packed, { adapters, segments: [{ start: 0, end: 29, adapters: [2, 1, 0] }] });
+        const same = lowRankLinear(x, packed, { adapters: turned, segments: [{ start: 0, end: 29, adapters: [0, 1, 2] }] });
+        t.true(sameBits(y, same), `${level} ${dtype}`);
+      }
+    }),
+  );
+});
+
 test('an adapter with B = 0 leaves the bits of the base', (t) => {
   withoutLeaks(t, () =>
     atEveryLevel(t, (level) => {
