@@ -205,6 +205,7 @@ template <class Tiles>
 void run_tiles(const GemmArgs* products, int64_t count, TileSum<Tiles>& sum) {
   if (sum.count == count) return sum.run();
   const GemmArgs& args = products[sum.count];
+  if (args.y != nullptr && args.n == 0) return;  // so have all
   Scratch bias_memory(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(float)));
   auto* bias = args.bias == nullptr ? nullptr : bias_memory.as<float>();
   if (bias != nullptr) {
@@ -229,7 +230,9 @@ void gemm_tiles_joint(const GemmJointArgs& joint) {
   const GemmArgs& first = joint.products[0];
   if (first.m == 0) return;
   if (first.right.panel == Panel::int8 && !first.right.empty()) {
-    for (int64_t i = 0; i < joint.count; ++i) gemm_int8(joint.products[i]);
+    for (int64_t i = 0; i < joint.count; ++i) {
+      if (joint.products[i].n > 0) gemm_int8(joint.products[i]);
+    }
     return;
   }
   if (first.arithmetic != Arithmetic::bf16_pairs) return gemm_joint_kernel.at_level(Level::avx512_bf16)(joint);
@@ -238,9 +241,7 @@ void gemm_tiles_joint(const GemmJointArgs& joint) {
   for (int64_t i = 0; i < joint.count; ++i) run(joint.products + i, 1);
 }
 
-void gemm_tiles(const GemmArgs& args) {
-  if (args.y == nullptr || args.n > 0) gemm_tiles_joint({&args, 1, false});
-}
+void gemm_tiles(const GemmArgs& args) { gemm_tiles_joint({&args, 1, false}); }
 
 LORIKEET_KERNEL(gemm_kernel, gemm_tiles)
 LORIKEET_KERNEL(gemm_joint_kernel, gemm_tiles_joint)

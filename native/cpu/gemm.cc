@@ -172,6 +172,7 @@ void run_products(const GemmJointArgs& joint, int64_t next, Job<Main, Extra>& jo
   using Accumulator = typename Main::Accumulator;
   if (next == joint.count) return job.run();
   const GemmArgs& args = joint.products[next];
+  if (args.y != nullptr && args.n == 0) return run_products(joint, next + 1, job);
   Scratch bias_memory(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(Accumulator)));
   auto* bias = args.bias == nullptr ? nullptr : bias_memory.as<Accumulator>();
   if (bias != nullptr) {
@@ -205,7 +206,9 @@ void gemm_joint(const GemmJointArgs& joint) {
   const GemmArgs& first = joint.products[0];
   if (first.m == 0) return;
   if (first.right.panel == Panel::int8 && !first.right.empty()) {
-    for (int64_t i = 0; i < joint.count; ++i) gemm_int8(joint.products[i]);
+    for (int64_t i = 0; i < joint.count; ++i) {
+      if (joint.products[i].n > 0) gemm_int8(joint.products[i]);
+    }
     return;
   }
   switch (first.arithmetic) {
@@ -220,9 +223,7 @@ void gemm_joint(const GemmJointArgs& joint) {
   }
 }
 
-void gemm(const GemmArgs& args) {
-  if (args.y == nullptr || args.n > 0) gemm_joint({&args, 1, false});
-}
+void gemm(const GemmArgs& args) { gemm_joint({&args, 1, false}); }
 
 LORIKEET_KERNEL(gemm_kernel, gemm)
 LORIKEET_KERNEL(gemm_joint_kernel, gemm_joint)

@@ -146,7 +146,7 @@ struct Int8Product {
 
   /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end).
   void fill(int64_t block_begin, int64_t block_end, int64_t panel_begin, int64_t panel_end) const {
-    const int64_t passes = Engine::passes(groups), pass_groups = ceil_div(groups, passes);
+    const int64_t passes = Engine::passes(groups), pass_groups = within(ceil_div(groups, passes), 1, groups + 1);
     Scratch tiles((passes > 1 ? (block_end - block_begin) * (panel_end - panel_begin) : 1) * kTile * static_cast<int64_t>(sizeof(float)));
     Engine engine;
     for (int64_t begin = 0; begin == 0 || begin < groups; begin += pass_groups) {

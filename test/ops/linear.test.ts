@@ -9,9 +9,11 @@ import {
   matmul,
   narrow,
   ones,
+  packInt8,
   packWeight,
   permute,
   reshape,
+  sum,
   tensor,
   transpose,
 } from 'lorikeet/ops';
@@ -41,6 +43,26 @@ const combinations: [DType, DType][] = [
   ['f16', 'f16'],
   ['f16', 'bf16'],
 ];
+
+test('a weight without outputs gives rows without elements', (t) => {
+  withoutLeaks(t, () =>
+    atEveryLevel(t, (level) => {
+      for (const rows of [1, 5, 40]) {
+        for (const pack of [packWeight, packInt8, (x: Tensor) => packWeight(x, { layout: 'native' })]) {
+          using weight = pack(random([0, 70]));
+          const x = random([rows, 70]).setRequiresGrad(true);
+          const y = linear(x, weight);
+          t.deepEqual(y.shape, [rows, 0]);
+          sum(y).backward();
+          t.true(
+            numbers(x.grad as Tensor).every((value) => value === 0),
+            `${level}, ${rows} rows`,
+          );
+        }
+      }
+    }),
+  );
+});
 
 test('unpacking gives the weight back exactly', (t) => {
   withoutLeaks(t, () =>
