@@ -50,7 +50,8 @@ void take_place(int index) {
 void take_place_apart(int index) {
   if (!counts(index)) return;
   take_place(index);
-  if (!taken(places[index].cpu.load(std::memory_order_relaxed), index)) return;
+  const int cpu = places[index].cpu.load(std::memory_order_relaxed);
+  if (cpu < 0 || !taken(cpu, index)) return;
   thread_local std::chrono::steady_clock::time_point moved;
   const auto now = std::chrono::steady_clock::now();
   if (now - moved < kBetweenMoves) return;

@@ -14,7 +14,7 @@ class RecycledBlocks {
  public:
   static void* take() {
     Batch& own = own_until_the_end();
-    if (own.first == nullptr) own = from_others();
+    if (own.first == nullptr && !closed_) own = from_others();
     if (own.first == nullptr) return ::operator new(Size);
     return own.pop();
   }

@@ -77,14 +77,16 @@ PackedOperand weight_for_dx(const KeptLayer& layer) {
 StackedZ input_gradients(const Kept& kept, const Tensors& dy, const Wanted& wanted, Tensor& dx) {
   const char* op = kept.op();
   std::vector<std::vector<bool>> takes_part;
-  for (const KeptLayer& layer : kept.layers) {
+  for (size_t l = 0; l < kept.layers.size(); ++l) {
+    const KeptLayer& layer = kept.layers[l];
     auto& own = takes_part.emplace_back();
-    for (size_t i = 0; i < layer.plan->adapters.size(); ++i) own.push_back(wanted[kX] || wanted[layer.a_input(i)]);
+    for (size_t i = 0; i < layer.plan->adapters.size(); ++i) own.push_back(dy[l].defined() && (wanted[kX] || wanted[layer.a_input(i)]));
   }
   StackedZ dz = empty_z(plans_of(kept), stack_adapters(plans_of(kept), takes_part));
   if (wanted[kX]) dx = empty(kept.x_shape, kept.layers[0].plan->dtype);
   std::vector<LowRankRun> runs;
   for (size_t l = kept.layers.size(); l-- > 0;) {
+    if (!dy[l].defined()) continue;
     const KeptLayer& layer = kept.layers[l];
     LowRankRun run{layer.plan, true, dy[l], {}, Tensor(), dx, {}, {}, {}, {}, {}};
     if (wanted[kX]) run.right = weight_for_dx(layer);
@@ -136,12 +138,13 @@ void output_gradients(const KeptLayer& layer, const Tensor& dy, const Wanted& wa
 
 Tensors products_backward(const Kept& kept, const Tensors& gradients, const Wanted& wanted) {
   Tensors out(wanted.size()), dy;
-  for (const Tensor& gradient : gradients) dy.push_back(as_matrix(gradient));
+  for (const Tensor& gradient : gradients) dy.push_back(gradient.defined() ? as_matrix(gradient) : gradient);
   const StackedZ dz = input_gradients(kept, dy, wanted, out[kX]);
   Tensor x;
   if (kept.x.get(kept.op()).defined()) x = as_matrix(kept.x.get(kept.op()));
   shrink_gradients(kept, x, dz, wanted, out);
   for (size_t l = 0; l < kept.layers.size(); ++l) {
+    if (!dy[l].defined()) continue;  // nothing uses the output of this layer
     const KeptLayer& layer = kept.layers[l];
     if (wanted[layer.dense_input()]) out[layer.dense_input()] = matmul_raw(kept.op(), transposed(dy[l]), x, layer.dense_dtype);
     output_gradients(layer, dy[l], wanted, out);
@@ -222,7 +225,9 @@ Tensors run_layers(const std::vector<LowRankPlanPtr>& plans, const Tensor& x, co
   if (x_needed) kept->x = Saved(x);
   Tensors out;
   for (const Tensor& own : y) out.push_back(own.detach());
-  record(plans[0]->op, inputs, out, [kept](const Tensors& dy, const Wanted& wanted) { return products_backward(*kept, dy, wanted); });
+  record(
+      plans[0]->op, inputs, out, [kept](const Tensors& dy, const Wanted& wanted) { return products_backward(*kept, dy, wanted); },
+      AbsentGradient::undefined);
   return out;
 }
 

@@ -48,7 +48,8 @@ struct LowRankLayer {
 /// chains over the rows of the adapter alone, in their order.
 Tensor low_rank_product(const char* op, const Tensor& x, const LowRankLayer& layer);
 
-/// The y of some layers of one x as one op, bit for bit those of each alone, as are the gradients. dA of all of them reads x once.
+/// The y of some layers of one x as one op, bit for bit those of each alone, as are the gradients (unless x has
+/// consumers recorded after them, or a factor is that of several). dA of all of them reads x once.
 /// Layers that cannot run so (more than kMostJoint, of different arithmetic, in int8 panels) run one by one.
 Tensors low_rank_products(const char* op, const Tensor& x, const std::vector<LowRankLayer>& layers);
 
