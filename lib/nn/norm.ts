@@ -76,10 +76,21 @@ export class LayerNorm extends Layer {
   }
 }
 
-/** x + addend, both [.., D], and what `norm` makes of it: in one pass where the norm is one of the above, and nothing stands around it. */
+/**
+ * x + addend, with broadcasting, and what `norm` makes of it: in one pass where both are [.., D] of one shape, the norm is one of the above with the `forward` of
+ * its class, and nothing stands around it.
+ */
 export function normOfSum(norm: Layer, x: Tensor, addend: Tensor, context: ForwardContext): NormedSum {
   const plain = norm.effective(context);
-  if (plain instanceof RmsNorm || plain instanceof LayerNorm) return plain.ofSum(x, addend);
+  if (isKnown(plain) && haveOneShape(x, addend)) return plain.ofSum(x, addend);
   const sum = add(x, addend);
   return { sum, normed: norm.forward(sum, context) };
+}
+
+const isKnown = (norm: Layer): norm is RmsNorm | LayerNorm =>
+  (norm instanceof RmsNorm && norm.forward === RmsNorm.prototype.forward) ||
+  (norm instanceof LayerNorm && norm.forward === LayerNorm.prototype.forward);
+
+function haveOneShape({ shape }: Tensor, other: Tensor): boolean {
+  return shape.length === other.shape.length && shape.every((size, axis) => size === other.shape[axis]);
 }
