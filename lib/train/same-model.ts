@@ -3,12 +3,15 @@ import type { JsonObject } from '../io/json.js';
 import { isLanguageModel } from '../model.js';
 import type { AnyTrainable, TrainableEncoder } from './trainable.js';
 
-/** What of a model and its trained adapters decides the bits of a run, beside the values of the parameters. Blocks of a file give the bits of its floats,
- * but not where they are packed for 8-bit integers. */
+/**
+ * What of a model and its trained adapters decides the bits of a run, beside the values of the parameters. Blocks of a file give the bits of its floats, but not
+ * where products take their codes.
+ */
 export function modelIdentity(model: AnyTrainable): JsonObject {
   const stored = model.loadedAs?.dtype;
   const int8 = model.loadedAs?.compute === 'int8';
-  const few = stored === 'nf4' || stored === 'int8' || typeof stored === 'object' || (int8 && stored === 'stored');
+  const takesCodes = int8 && stored === 'stored';
+  const few = stored === 'nf4' || stored === 'int8' || typeof stored === 'object' || takesCodes;
   const adapters = model.active.map((name) => {
     const { method, config } = model.adapters.get(name);
     return [name, { type: method.name, ...config }];
@@ -17,7 +20,7 @@ export function modelIdentity(model: AnyTrainable): JsonObject {
     JSON.stringify({
       dtype: model.dtype,
       quantized: few ? stored : null,
-      ...(int8 ? { compute: 'int8' } : {}),
+      ...(int8 ? { compute: takesCodes ? 'int8 of blocks' : 'int8' } : {}),
       ...(isLanguageModel(model) ? {} : taskIdentity(model)),
       adapters: Object.fromEntries(adapters),
     }),

@@ -3,8 +3,10 @@ import test from 'ava';
 import { attach, type EncoderTask, type LoadOptions, loadModel, train } from 'lorikeet';
 import type { Pooling } from '#dist/models/pooling.js';
 import { readRecipe } from '#dist/recipe.js';
+import { modelIdentity, requireSameModel } from '#dist/train/same-model.js';
 import { temporaryFolder } from '../helpers/command-line.js';
 import { goldenEncoder } from '../helpers/encoders.js';
+import { goldenFolder } from '../helpers/folders.js';
 import { shippedModel } from '../helpers/shipped.js';
 import { opinions, tinyEncoder } from '../helpers/tiny-encoder.js';
 
@@ -51,6 +53,17 @@ test.serial('nor with a model kept or computed in another dtype', async (t) => {
     message: /"compute" of the model differs .*; got "int8", expected none/,
   });
   t.is(await run('dtype', 3, true), 3);
+});
+
+test.serial('nor with products of the codes of blocks where they were quantised by rows', async (t) => {
+  using model = await loadModel(join(goldenFolder, 'gguf', 'tiny-llama.gguf'), { dtype: 'stored', compute: 'int8' });
+  using tuned = await attach(model, lora, { seed: 1 });
+  const identity = modelIdentity(tuned);
+  t.notThrows(() => requireSameModel('run', identity, tuned));
+  t.throws(() => requireSameModel('run', { ...identity, compute: 'int8' }, tuned), {
+    code: 'config',
+    message: 'resume: "compute" of the model differs from that of the run in "run"; got "int8 of blocks", expected "int8"',
+  });
 });
 
 test.serial('nor with another task, other labels or another frozen head of an encoder', async (t) => {
