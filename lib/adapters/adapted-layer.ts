@@ -93,7 +93,8 @@ export class AdaptedLayer extends Layer {
   }
 
   override product(x: Tensor, context?: ForwardContext): (() => LowRankLayer) | undefined {
-    const base = this.#base.product(x, context);
+    // Branches are part of the product of a linear layer alone; see #runChain.
+    const base = this.#base instanceof Linear ? this.#base.product(x, context) : undefined;
     const { rows, training = false } = context ?? {};
     if (base === undefined) return undefined;
     if (rows === undefined) {

@@ -1,6 +1,9 @@
 import test from 'ava';
-import { type AdapterConfig, attach, loadModel, profile, type Tensor, type TunedModel } from 'lorikeet';
-import { Linear } from 'lorikeet/nn';
+import { type AdapterConfig, attach, loadModel, profile, scope, type Tensor, type TunedModel } from 'lorikeet';
+import { forwardAll, Layer, Linear } from 'lorikeet/nn';
+import { type LowRankFactors, type LowRankLayer, normal } from 'lorikeet/ops';
+import { Activation, AdaptedLayer } from '#dist/adapters/adapted-layer.js';
+import { AdapterModule } from '#dist/adapters/adapter.js';
 import { perturb } from '../helpers/perturb.js';
 import { sameBits } from '../helpers/products.js';
 
@@ -87,4 +90,36 @@ test.serial('a layer with a forward of its own runs it', async (t) => {
   model.network.setModule('model.layers.0.self_attn.k_proj', new Own(64, 32));
   t.throws(() => model.logits(ids), { message: 'own forward' });
   model.dispose();
+});
+
+test('branches run in one op with a linear layer alone, as in its forward', (t) => {
+  class Around extends Layer {
+    readonly #linear = new Linear(8, 6, { seed: 1 });
+    override forward(x: Tensor): Tensor {
+      return this.#linear.forward(x);
+    }
+    override product(x: Tensor): (() => LowRankLayer) | undefined {
+      return this.#linear.product(x);
+    }
+  }
+  class Branch extends AdapterModule {
+    override lowRank(): LowRankFactors {
+      return { a: normal([2, 8], { seed: 2 }), b: normal([6, 2], { seed: 3 }), scale: 1 };
+    }
+  }
+  const activation = new Activation();
+  activation.known.add('a');
+  activation.active = ['a'];
+  scope(() => {
+    const x = normal([2, 8], { seed: 4 });
+    for (const base of [new Linear(8, 6, { seed: 1 }), new Around()]) {
+      const layer = new AdaptedLayer(base, activation);
+      layer.add('a', new Branch());
+      for (const context of [{ training: false }, { training: false, rows: [['a'], []] }]) {
+        t.is(layer.product(x, context) !== undefined, base instanceof Linear);
+        const [y] = forwardAll([layer, base], x, context);
+        t.true(sameBits(y, layer.forward(x, context)));
+      }
+    }
+  });
 });
