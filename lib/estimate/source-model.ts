@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type ResolvedConfig, resolveConfig, resolveOptions } from '../adapters/resolve-config.js';
+import { kDtypeBytes } from '../dtype.js';
 import { FormatError } from '../errors.js';
 import { adapterWeights, readAdapterWeights } from '../io/adapter-weights.js';
 import { hasGgufTokenizer } from '../io/gguf-tokenizer.js';
@@ -7,6 +8,7 @@ import { type JsonObject, readJsonObject } from '../io/json.js';
 import { resolveModel } from '../io/model-files.js';
 import { bareName } from '../io/peft.js';
 import { readPeftConfig } from '../io/peft-config.js';
+import type { StoredTensor } from '../io/safetensors-files.js';
 import { Tokenizer } from '../io/tokenizer.js';
 import { dtypeOfSafetensors, ggufWeights, type Weights } from '../io/weights.js';
 import type { DType } from '../tensor.js';
@@ -18,7 +20,7 @@ export interface SourceModel {
   readonly config: JsonObject;
   /** The dtype that a weight is loaded in where none is asked for. */
   storedDtype(name: string): DType;
-  /** Whether the floats of a weight can be read where they lie in the file. */
+  /** Whether the floats of a weight can be read where they lie in the file: not in blocks, nor off the multiples of their size. */
   isPlain(name: string): boolean;
   /** The type of the blocks that a matrix is stored in, such as `q4_1`; undefined where it is stored as plain floats. */
   blockType(name: string): `q${string}` | undefined;
@@ -39,8 +41,8 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
         folder,
         config,
         blockType: () => undefined,
-        isPlain: () => true,
-        storedDtype: (name) => dtypeOfSafetensors[weights.tensors.get(name)?.dtype ?? 'F32'] ?? 'f32',
+        isPlain: (name) => isAligned(weights.tensors.get(name)),
+        storedDtype: (name) => dtypeOf(weights.tensors.get(name)),
         hasTokenizer: files.hasTokenizer,
         tokenizer: () => Tokenizer.fromFolder(folder),
       };
@@ -70,6 +72,9 @@ export async function readSourceModel(pathOrId: string, signal?: AbortSignal): P
       throw new FormatError(`model: ${pathOrId} has weights but no config; expected a folder with config.json beside them`);
   }
 }
+
+const dtypeOf = (tensor: StoredTensor | undefined): DType => dtypeOfSafetensors[tensor?.dtype ?? 'F32'] ?? 'f32';
+const isAligned = (tensor: StoredTensor | undefined): boolean => (tensor?.start ?? 0) % kDtypeBytes[dtypeOf(tensor)] === 0;
 
 /** The method and options of an adapter config, or of the folder of a saved adapter. */
 export async function resolveAdapter(adapter: string | Readonly<Record<string, unknown>>): Promise<ResolvedConfig> {

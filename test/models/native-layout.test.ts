@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, renameSync, rmSync, truncateSync, utimesSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -156,4 +156,19 @@ test.serial('estimate counts what stays in the file apart', async (t) => {
   t.true(Math.abs(all - packed.peakBytes.weights) < 0.06 * all, `${all} and ${packed.peakBytes.weights}`);
   const cast = await estimate({ model: folder, layout: 'native', dtype: 'bf16', training });
   t.is(cast.mappedBytes, 0);
+});
+
+test.serial('tensors off the multiples of their element size are copied, as estimate tells', async (t) => {
+  using copy = copyOfModel();
+  const file = readFileSync(copy.file);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(file.readBigUInt64LE() + 1n);
+  const start = 8 + Number(file.readBigUInt64LE());
+  writeFileSync(copy.file, Buffer.concat([length, file.subarray(8, start), Buffer.from(' '), file.subarray(start)]));
+  using model = await loadModel(copy.path, { layout: 'native' });
+  t.deepEqual(sizes(model), { memory: matrixBytes(model, 4), mapped: 0 });
+  using plain = await loadModel(folder, { layout: 'native' });
+  t.is(await loss(model), await loss(plain));
+  const told = await estimate({ model: copy.path, layout: 'native', training: { batch: 1, sequence: 64 } });
+  t.is(told.mappedBytes, 0);
 });
