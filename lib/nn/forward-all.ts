@@ -6,8 +6,8 @@ import type { Layer } from './module.js';
 type Outputs<Layers extends readonly Layer[]> = { [Key in keyof Layers]: Tensor };
 
 /**
- * What layers make of the same x [.., K], as calling each would: in one op where every one of them is a linear product alone (see `Layer.product`), which reads x
- * once and makes its gradient in one sum.
+ * What layers make of the same x [.., K], as calling each would: in one op where every one of them is a linear product alone (see `Layer.product`), whose
+ * products are one job, and one more for the gradient of x. Results have the bits of single layers.
  */
 export function forwardAll<const Layers extends readonly Layer[]>(layers: Layers, x: Tensor, context?: ForwardContext): Outputs<Layers> {
   const products = layers.map((layer) => layer.product(x, context));

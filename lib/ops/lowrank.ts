@@ -71,8 +71,8 @@ export function lowRankLinear(x: Tensor, weight: PackedWeight | Tensor, options:
 
 /**
  * What `lowRankLinear` gives for each of some layers of one x, with the same bits, as one op: A of adapters with the same rows are multiplied by together,
- * and so are the products of all layers. In backward dx is one sum over the layers, and the gradients of those A take one pass over x. Layers that are not
- * alike (in dtype, or in the layout `int8`) run one by one.
+ * and the products of all layers are one job. In backward dx is one job too, and the gradients of those A take one pass over x. Layers that are not alike in
+ * dtype, and layers in layout `int8` or `codes`, run one by one.
  */
 export function lowRankLinears(x: Tensor, layers: readonly LowRankLayer[]): Tensor[] {
   const list = layers.map(({ weight, bias, adapters, segments }) => ({
