@@ -32,7 +32,8 @@ export interface LoadOptions {
   /**
    * How frozen float weights are packed for the kernels. `retile` (default) keeps one copy, from which every backward makes what it needs; `dual` keeps a second
    * copy for backward, made by the first; `native` keeps none: weights of a safetensors file that are loaded in the dtype they are stored in stay in the mapped
-   * file, which must not be changed in place while the model lives. Results have the same bits.
+   * file, which must not be changed in place while the model lives. Nothing stays there of weights that are cast, of linear layers in few bits or with compute
+   * `int8`, and of blocks. Results have the same bits.
    */
   readonly layout?: WeightLayout;
   /** Default cpu. */
