@@ -12,8 +12,6 @@
 
 namespace lorikeet::LORIKEET_LEVEL {
 
-inline constexpr int64_t kCodeBytes = 16 << 20;    // rounded rows in flight
-inline constexpr int64_t kGroupBytes = 256 << 10;  // of them, read in one go: they stay in a level-2 cache
 inline constexpr int64_t kPanelBytes = 256 << 10;  // panels of one task, made before they are read
 inline constexpr int64_t kShareBytes = 1 << 20;    // blocks of a task that reads them but once: long streams are fast
 
@@ -23,7 +21,7 @@ struct CodesProduct {
   using Codes = BlockCodes<Block>;
 
   const GemmArgs& args;
-  RoundedOutput<Extra> output;
+  const RoundedOutput<Extra, kRows>& output;
   int64_t row_bytes, groups;
   int8_t* codes = nullptr;
   RoundedGroup* scales = nullptr;
@@ -83,7 +81,7 @@ struct CodesProduct {
   /// Blocks from first_block to `end`: a task makes some panels and walks its part of the blocks in groups.
   void run_many(int64_t end, int64_t panels) const {
     const int64_t threads = thread_count(), count = end - first_block, stride = code_panel_bytes<Block>(args.k);
-    const int64_t groups_of_blocks = ceil_div(count, within(kGroupBytes / (row_bytes * kRows), 4, count));
+    const int64_t groups_of_blocks = ceil_div(count, within(kCodeGroupBytes / (row_bytes * kRows), 4, count));
     const int64_t group = ceil_div(count, groups_of_blocks);
     const int64_t share = within(kPanelBytes / stride, 1, within(panels / (4 * threads), 1, panels)), shares = ceil_div(panels, share);
     int64_t parts = 1;
@@ -127,17 +125,8 @@ struct CodesProduct {
 
 template <class Extra>
 void run_codes(const GemmArgs& args) {
-  Scratch bias(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(float)));
-  if (args.bias != nullptr) {
-    LORIKEET_FLOAT_SWITCH(
-        args.bias_dtype, T,
-        for (int64_t j = 0; j < args.n; ++j) { bias.as<float>()[j] = static_cast<float>(load(static_cast<const T*>(args.bias) + j)); });
-  }
-  const BlockTerms terms(args, kRows, left_bytes<Extra>);
-  Scratch packed(terms.packed_bytes());
-  const RoundedOutput<Extra> output{args, terms, args.bias == nullptr ? nullptr : bias.as<float>(), packed.as<char>()};
-  // Rows a cache line apart beside their length: rows of a power of two would share one set of the first cache.
-  const int64_t row_bytes = (args.k + 63) / 64 * 64 + 64, groups = args.k / kQuantizedGroup;
+  const RoundedOutput<Extra, kRows> output(args);
+  const int64_t row_bytes = code_row_bytes(args.k), groups = args.k / kQuantizedGroup;
   LORIKEET_BLOCK_SWITCH(args.right.quantized.format, Block, CodesProduct<Extra, Block>{args, output, row_bytes, groups}.run())
 }
 

@@ -7,6 +7,7 @@
 
 #include "cpu/gemm-low-rank.h"
 #include "cpu/integers.h"
+#include "cpu/output-rows.h"
 #include "cpu/retiled-panels.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
@@ -22,16 +23,6 @@ inline constexpr int64_t kWaitingBytes = 4 << 20;  // tiles of one task that wai
 LORIKEET_INLINE constexpr DType dtype_of(float) { return DType::f32; }
 LORIKEET_INLINE constexpr DType dtype_of(double) { return DType::f64; }
 LORIKEET_INLINE constexpr DType dtype_of(BFloat16) { return DType::bf16; }
-
-template <int64_t Width, class T, class Accumulator>
-LORIKEET_INLINE void write_row(const Accumulator* source, const Accumulator* bias, T* target, int64_t columns) {
-  const int64_t count = Width > 0 ? Width : columns;  // a constant where it can be
-  if (bias != nullptr) {
-    for (int64_t j = 0; j < count; ++j) store(target + j, static_cast<compute_t<T>>(source[j] + bias[j]));
-  } else {
-    for (int64_t j = 0; j < count; ++j) store(target + j, static_cast<compute_t<T>>(source[j]));
-  }
-}
 
 /// Adds what write_row would write.
 template <int64_t Width, class T, class Accumulator>

@@ -11,6 +11,7 @@
 #include "core/tiles.h"
 #include "cpu/gemm-int8.h"
 #include "cpu/integers.h"
+#include "cpu/output-rows.h"
 #include "cpu/retiled-panels.h"
 #include "cpu/tile-amx.h"
 #include "cpu/tile-emulated.h"
@@ -206,16 +207,10 @@ void run_tiles(const GemmArgs* products, int64_t count, TileSum<Tiles>& sum) {
   if (sum.count == count) return sum.run();
   const GemmArgs& args = products[sum.count];
   if (args.y != nullptr && args.n == 0) return;  // so have all
-  Scratch bias_memory(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(float)));
-  auto* bias = args.bias == nullptr ? nullptr : bias_memory.as<float>();
-  if (bias != nullptr) {
-    LORIKEET_FLOAT_SWITCH(
-        args.bias_dtype, T,
-        for (int64_t j = 0; j < args.n; ++j) { bias[j] = static_cast<float>(load(static_cast<const T*>(args.bias) + j)); });
-  }
+  const WideBias<float> bias(args);
   const BlockTerms terms(args, kTileBlock, tile_left_bytes);
   Scratch packed(terms.packed_bytes());
-  TileProduct<Tiles> product{args, terms, bias, packed.as<char>()};
+  TileProduct<Tiles> product{args, terms, bias.values(), packed.as<char>()};
   sum.products[sum.count++] = &product;
   run_tiles(products, count, sum);
 }

@@ -169,19 +169,12 @@ struct Job {
 /// Adds the products from `next` on to the job, and runs it while their memory lives.
 template <class Main, class Extra>
 void run_products(const GemmJointArgs& joint, int64_t next, Job<Main, Extra>& job) {
-  using Accumulator = typename Main::Accumulator;
   if (next == joint.count) return job.run();
   const GemmArgs& args = joint.products[next];
   if (args.y != nullptr && args.n == 0) return run_products(joint, next + 1, job);
-  Scratch bias_memory(args.bias == nullptr ? 0 : args.n * static_cast<int64_t>(sizeof(Accumulator)));
-  auto* bias = args.bias == nullptr ? nullptr : bias_memory.as<Accumulator>();
-  if (bias != nullptr) {
-    LORIKEET_FLOAT_SWITCH(
-        args.bias_dtype, T,
-        for (int64_t j = 0; j < args.n; ++j) { bias[j] = static_cast<Accumulator>(load(static_cast<const T*>(args.bias) + j)); });
-  }
+  const WideBias<typename Main::Accumulator> bias(args);
   if (!joint.summed && has_few_rows(args)) {
-    few_rows<Main, Extra>(args, bias);
+    few_rows<Main, Extra>(args, bias.values());
     return run_products(joint, next + 1, job);
   }
   const BlockTerms terms(args, kRows, left_bytes<Extra>);
@@ -191,7 +184,7 @@ void run_products(const GemmJointArgs& joint, int64_t next, Job<Main, Extra>& jo
   const int64_t pass_steps = ceil_div(ceil_div(steps, passes), kVector) * kVector;  // whole squares of panels made on the fly
   const bool alike = args.x_dtype == dtype_of(typename Main::Element{}) && args.x_column_stride == 1 && args.k % Main::kDepth == 0;
   const bool aliased = args.m >= kRows && args.x_row_stride * size_of(args.x_dtype) % kAliasBytes == 0;
-  Product<Main, Extra> product{args, terms, bias, packed.as<char>(), steps, within(pass_steps, 1, kPassSteps), !alike || aliased};
+  Product<Main, Extra> product{args, terms, bias.values(), packed.as<char>(), steps, within(pass_steps, 1, kPassSteps), !alike || aliased};
   job.products[job.count++] = &product;
   run_products(joint, next + 1, job);
 }

@@ -9,40 +9,13 @@
 //   passes(groups)                                how often a task goes over its blocks and panels
 //   multiply(Int8Block, begin, end, tile)         tile[rows][32] (+)= the groups [begin, end), times the scales of outputs after the last
 
-#include "cpu/gemm-low-rank.h"
 #include "cpu/int8-rows.h"
 #include "cpu/integers.h"
+#include "cpu/rounded-output.h"
 
 namespace lorikeet::LORIKEET_LEVEL {
 
-inline constexpr int64_t kCodeBytes = 16 << 20;    // quantised rows in flight
-inline constexpr int64_t kGroupBytes = 256 << 10;  // of them, read in one go: they stay in a level-2 cache
 inline constexpr float kInverse127 = 1.0f / 127.0f;
-
-template <class T>
-LORIKEET_INLINE void write_row(const float* source, const float* bias, int64_t columns, T* target) {
-  if (bias != nullptr) {
-    for (int64_t j = 0; j < columns; ++j) store(target + j, static_cast<compute_t<T>>(source[j] + bias[j]));
-  } else {
-    for (int64_t j = 0; j < columns; ++j) store(target + j, static_cast<compute_t<T>>(source[j]));
-  }
-}
-
-/// The same of a whole row of a tile.
-template <class T>
-LORIKEET_INLINE void write_whole_row(const float* source, const float* bias, T* target) {
-#if defined(__AVX512BF16__)
-  if constexpr (__is_same(T, BFloat16)) {
-    auto low = *reinterpret_cast<const FloatVector*>(source), high = *reinterpret_cast<const FloatVector*>(source + kVector);
-    if (bias != nullptr) {
-      low += *reinterpret_cast<const FloatVector*>(bias);
-      high += *reinterpret_cast<const FloatVector*>(bias + kVector);
-    }
-    return KindPairs::store(low, high, reinterpret_cast<char*>(target));
-  }
-#endif
-  write_row(source, bias, 2 * kVector, target);
-}
 
 /// One block times one panel: what an engine reads.
 struct Int8Block {
@@ -59,17 +32,13 @@ struct Int8Product {
   static constexpr int64_t kTile = kBlock * kWidth;
 
   const GemmArgs& args;
-  const BlockTerms& terms;     // in parts that end with every kRows rows of a block
-  const float* bias;           // [n], or null
+  const RoundedOutput<Extra, kBlock>& output;
   const float* factors;        // of the columns of x, [k], or null
   const float* output_scales;  // [n rounded up to whole panels], or null
-  char* packed_z;
   int64_t row_bytes, groups;
   uint8_t* codes = nullptr;
   float* scales = nullptr;
   int64_t first_block = 0;
-
-  int64_t rows_of(int64_t block) const { return within(args.m - block * kBlock, 0, kBlock); }
 
   Int8Rows left_of(int64_t block) const {
     const int64_t row = (block - first_block) * kBlock;
@@ -80,60 +49,9 @@ struct Int8Product {
     const int64_t row = (block - first_block) * kBlock;
     LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
       const T* x = static_cast<const T*>(args.x) + block * kBlock * args.x_row_stride;
-      for (int64_t i = 0; i < rows_of(block); ++i) {
+      for (int64_t i = 0; i < output.rows_of(block); ++i) {
         quantize_row(x + i * args.x_row_stride, args.x_column_stride, factors, args.k, codes + (row + i) * row_bytes,
                      scales + (row + i) * groups);
-      }
-    });
-  }
-
-  /// At most kRows rows as the terms read them: where they lie, if they are stored so, else copied to `memory`.
-  LeftView floats_of(int64_t row, int64_t rows, void* memory) const {
-    LeftView left{};
-    LORIKEET_FLOAT_SWITCH(args.x_dtype, T, {
-      const T* x = static_cast<const T*>(args.x) + row * args.x_row_stride;
-      const int64_t stride = args.x_row_stride * static_cast<int64_t>(sizeof(T));
-      const bool stored_so = __is_same(T, typename Extra::Element) && args.k % Extra::kDepth == 0;
-      if (args.x_column_stride != 1) {
-        left = copy_left<Extra>(memory, x, args.x_row_stride, args.x_column_stride, rows, args.k);
-      } else if (stored_so) {
-        left = {reinterpret_cast<const char*>(x), stride, sizeof(typename Extra::Word)};
-      } else {
-        left = copy_left_rows<Extra>(memory, x, args.x_row_stride, rows, args.k);
-      }
-    });
-    return left;
-  }
-
-  void shrink(int64_t block) const {
-    if (terms.begin(block) == terms.end(block)) return;
-    Scratch memory(left_bytes<Extra>(args.k));
-    for (int64_t row = 0; row < rows_of(block); row += kRows) {
-      const LeftView left = floats_of(block * kBlock + row, within(rows_of(block) - row, 0, kRows), memory.as<void>());
-      for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
-        if (part->row / kRows != row / kRows) continue;
-        BlockTerm moved = *part;
-        moved.row -= static_cast<int32_t>(row);
-        shrink_block<Extra>(args, moved, left, packed_z + part->packed);
-      }
-    }
-  }
-
-  /// The tile of a block and a panel with its terms, on its way out.
-  void finish(int64_t block, int64_t panel, float* tile) const {
-    const int64_t first = panel * kWidth, columns = within(args.n - first, 0, kWidth);
-    for (const BlockTerm* part = terms.begin(block); part != terms.end(block); ++part) {
-      expand_tile<Extra>(args, *part, packed_z + part->packed, panel, tile);
-    }
-    LORIKEET_FLOAT_SWITCH(args.y_dtype, T, {
-      T* y = static_cast<T*>(args.y) + block * kBlock * args.y_row_stride + first;
-      const float* panel_bias = bias == nullptr ? nullptr : bias + first;
-      for (int64_t row = 0; row < rows_of(block); ++row) {
-        if (columns == kWidth) {
-          write_whole_row(tile + row * kWidth, panel_bias, y + row * args.y_row_stride);
-        } else {
-          write_row(tile + row * kWidth, panel_bias, columns, y + row * args.y_row_stride);
-        }
       }
     });
   }
@@ -141,7 +59,7 @@ struct Int8Product {
   void prefetch_rows(int64_t block, int64_t panel) const {
     const int64_t y_row_bytes = args.y_row_stride * size_of(args.y_dtype);
     const char* y_rows = static_cast<const char*>(args.y) + block * kBlock * y_row_bytes + panel * kWidth * size_of(args.y_dtype);
-    for (int64_t row = 0; row < rows_of(block); ++row) __builtin_prefetch(y_rows + row * y_row_bytes, 1);
+    for (int64_t row = 0; row < output.rows_of(block); ++row) __builtin_prefetch(y_rows + row * y_row_bytes, 1);
   }
 
   /// Blocks [block_begin, block_end) times panels [panel_begin, panel_end).
@@ -154,11 +72,11 @@ struct Int8Product {
       auto* tile = tiles.as<float>();
       for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
         const char* right = static_cast<const char*>(args.right.panels) + panel * int8_panel_stride(kThisLevel, args.k);
-        const float* output = output_scales == nullptr ? nullptr : output_scales + panel * kWidth;
+        const float* panel_scales = output_scales == nullptr ? nullptr : output_scales + panel * kWidth;
         for (int64_t block = block_begin; block < block_end; ++block) {
           if (end == groups) prefetch_rows(block, panel);
-          engine.multiply({args.k, rows_of(block), left_of(block), right, output}, begin, end, tile);
-          if (end == groups) finish(block, panel, tile);
+          engine.multiply({args.k, output.rows_of(block), left_of(block), right, panel_scales}, begin, end, tile);
+          if (end == groups) output.finish(block, panel, tile);
           if (passes > 1) tile += kTile;
         }
       }
@@ -177,9 +95,9 @@ struct Int8Product {
       const int64_t end = smaller(first_block + chunk, blocks);
       for_tasks(small, end - first_block, [&](int64_t task) {
         quantize(first_block + task);
-        shrink(first_block + task);
+        output.shrink(first_block + task);
       });
-      const int64_t count = end - first_block, parts = ceil_div(count, within(kGroupBytes / block_bytes, 4, count));
+      const int64_t count = end - first_block, parts = ceil_div(count, within(kCodeGroupBytes / block_bytes, 4, count));
       const int64_t group = ceil_div(count, parts);
       // Panels of a task: so many tasks that no thread waits long for the last one. The cut does not change a bit of the result.
       const int64_t shares = ceil_div(panels, within(panels * parts / (32 * thread_count()), 1, 16)), share = ceil_div(panels, shares);
@@ -192,33 +110,19 @@ struct Int8Product {
   }
 };
 
-/// The bias in f32.
-inline void widen_bias(const GemmArgs& args, float* out) {
-  LORIKEET_FLOAT_SWITCH(
-      args.bias_dtype, T,
-      for (int64_t j = 0; j < args.n; ++j) { out[j] = static_cast<float>(load(static_cast<const T*>(args.bias) + j)); });
-}
-
 template <class Engine, class Extra>
 void run_int8(const GemmArgs& args) {
-  constexpr int64_t kFloat = sizeof(float), kWidth = 2 * kVector;
+  constexpr int64_t kWidth = 2 * kVector;
   const int64_t scaled = args.right.turned ? args.k : args.n;
-  Scratch bias(args.bias == nullptr ? 0 : args.n * kFloat);
-  if (args.bias != nullptr) widen_bias(args, bias.as<float>());
   const int64_t padded = ceil_div(scaled, kWidth) * kWidth;
-  Scratch weight_scales(padded * kFloat);
+  Scratch weight_scales(padded * static_cast<int64_t>(sizeof(float)));
   for (int64_t i = 0; i < padded; ++i) weight_scales.as<float>()[i] = i < scaled ? args.right.scales[i] * kInverse127 : 0;
-  const BlockTerms terms(args, Engine::kBlockRows, left_bytes<Extra>, kRows);
-  Scratch packed(terms.packed_bytes());
-  // Rows a cache line apart beside their length: twelve rows of a power of two would share one set of the first cache.
-  const int64_t row_bytes = (args.k + 63) / 64 * 64 + 64;
+  const RoundedOutput<Extra, Engine::kBlockRows> output(args);
   Int8Product<Engine, Extra>{args,
-                             terms,
-                             args.bias == nullptr ? nullptr : bias.as<float>(),
+                             output,
                              args.right.turned ? weight_scales.as<float>() : nullptr,
                              args.right.turned ? nullptr : weight_scales.as<float>(),
-                             packed.as<char>(),
-                             row_bytes,
+                             code_row_bytes(args.k),
                              int8_groups(args.k)}
       .run();
 }
