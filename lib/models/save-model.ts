@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { cp, mkdir } from 'node:fs/promises';
+import { cp, mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import { ggufTokenizer, hasGgufTokenizer } from '../io/gguf-tokenizer.js';
@@ -117,6 +117,7 @@ async function writeCompanions(source: string, folder: string): Promise<void> {
     return;
   }
   if (files.kind !== 'huggingface') return;
+  if ((await realpath(files.folder)) === (await realpath(folder))) return; // they are there
   for (const name of companions)
     if (existsSync(join(files.folder, name))) await cp(join(files.folder, name), join(folder, name), { recursive: true });
 }

@@ -37,6 +37,20 @@ test.serial('the files beside the weights are copied as they are', async (t) => 
   model.dispose();
 });
 
+test.serial('a model is saved into the folder that it was loaded from', async (t) => {
+  const own = join(folder, 'own');
+  const source = await loadModel(shippedModel);
+  await saveModel(source, own);
+  source.dispose();
+  const model = await loadModel(own);
+  const expected = await logitsOf(model, ids);
+  await saveModel(model, own);
+  const again = await loadModel(own);
+  t.true(sameBits(await logitsOf(again, ids), expected));
+  t.true(existsSync(join(own, 'tokenizer.json')));
+  for (const each of [model, again]) each.dispose();
+});
+
 test.serial('maxError is what another measurement of the stored weights finds', async (t) => {
   const source = join(golden, 'models/llama-bf16');
   const model = await loadModel(source);
