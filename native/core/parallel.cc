@@ -116,6 +116,10 @@ Pool& pool() {
   return *instance;
 }
 
+/// What most threads need and more: an arena that began smaller would grow, and the memory in use with it, whenever a thread happens to
+/// take a larger task.
+constexpr int64_t kFirstChunk = 256 << 10;
+
 /// Chunks of one thread; once it knows what the thread needs, a single one.
 struct Arena {
   struct Chunk {
@@ -136,7 +140,7 @@ struct Arena {
   void grow(int64_t bytes) {
     int64_t size = bytes;
     if (used == 0) {
-      size = std::max(bytes, most_used);
+      size = std::max({bytes, most_used, kFirstChunk});
       if (!chunks.empty()) release_memory(chunks.back().data, chunks.back().size);
       chunks.clear();
     }
