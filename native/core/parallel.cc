@@ -8,12 +8,55 @@
 #include <vector>
 
 #include "core/cpu-count.h"
+#include "core/error.h"
 #include "core/memory.h"
 #include "core/placement.h"
 #include "core/spin.h"
 
 namespace lorikeet {
 namespace {
+
+/// What most threads need and more: an arena that began smaller would grow, and the memory in use with it, whenever a thread happens to
+/// take a larger task.
+constexpr int64_t kFirstChunk = 256 << 10;
+
+/// Chunks of one thread; once it knows what the thread needs, a single one.
+struct Arena {
+  struct Chunk {
+    char* data;
+    int64_t size;
+    int64_t used;
+  };
+  std::vector<Chunk> chunks;
+  int64_t used = 0, most_used = 0;  // of all chunks together
+
+  ~Arena() {
+    for (const Chunk& chunk : chunks) release_memory(chunk.data, chunk.size);
+  }
+
+  bool fits(int64_t bytes) const { return !chunks.empty() && chunks.back().size - chunks.back().used >= bytes; }
+
+  /// A busy arena gets a further chunk for `bytes` alone; an idle one is replaced by one large enough for all that was ever used at once.
+  void grow(int64_t bytes) {
+    int64_t size = bytes;
+    if (used == 0) {
+      size = std::max({bytes, most_used, kFirstChunk});
+      if (!chunks.empty()) release_memory(chunks.back().data, chunks.back().size);
+      chunks.clear();
+    }
+    chunks.push_back({static_cast<char*>(allocate_memory(size)), size, 0});
+  }
+};
+
+thread_local Arena arena;
+
+/// Gives a thread its arena before it works, so that the memory in use does not depend on when it takes its first task.
+void begin_arena() {
+  try {
+    arena.grow(kFirstChunk);
+  } catch (const Error&) {  // the limit leaves no room: whoever needs the memory is told
+  }
+}
 
 /// Workers that wait for jobs: they spin briefly, then sleep. Never destroyed; its threads end with the process.
 ///
@@ -62,6 +105,7 @@ class Pool {
   }
 
   void loop(int index) {
+    begin_arena();
     while (true) {
       const uint32_t seen = jobs_.load(std::memory_order_acquire);
       if (index < threads() - 1) {
@@ -115,40 +159,6 @@ Pool& pool() {
   static Pool* instance = new Pool;
   return *instance;
 }
-
-/// What most threads need and more: an arena that began smaller would grow, and the memory in use with it, whenever a thread happens to
-/// take a larger task.
-constexpr int64_t kFirstChunk = 256 << 10;
-
-/// Chunks of one thread; once it knows what the thread needs, a single one.
-struct Arena {
-  struct Chunk {
-    char* data;
-    int64_t size;
-    int64_t used;
-  };
-  std::vector<Chunk> chunks;
-  int64_t used = 0, most_used = 0;  // of all chunks together
-
-  ~Arena() {
-    for (const Chunk& chunk : chunks) release_memory(chunk.data, chunk.size);
-  }
-
-  bool fits(int64_t bytes) const { return !chunks.empty() && chunks.back().size - chunks.back().used >= bytes; }
-
-  /// A busy arena gets a further chunk for `bytes` alone; an idle one is replaced by one large enough for all that was ever used at once.
-  void grow(int64_t bytes) {
-    int64_t size = bytes;
-    if (used == 0) {
-      size = std::max({bytes, most_used, kFirstChunk});
-      if (!chunks.empty()) release_memory(chunks.back().data, chunks.back().size);
-      chunks.clear();
-    }
-    chunks.push_back({static_cast<char*>(allocate_memory(size)), size, 0});
-  }
-};
-
-thread_local Arena arena;
 
 }  // namespace
 
